@@ -36,3 +36,20 @@ function(pleiad_room_test name)
   target_compile_definitions(${name}_test PRIVATE PLEIAD_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name}_test)
 endfunction()
+
+# pleiad_fuzz(name ROOM room): tests/fuzz/<name>_fuzz.cc, which defines LLVMFuzzerTestOneInput.
+# With PLEIAD_FUZZ it becomes a libFuzzer program; otherwise a test that replays every file of
+# tests/fuzz/corpus/<name> plus seeded mutations of them.
+function(pleiad_fuzz name)
+  cmake_parse_arguments(FUZZ "" "ROOM" "" ${ARGN})
+  set(dir ${CMAKE_SOURCE_DIR}/tests/fuzz)
+  add_executable(${name}_fuzz ${dir}/${name}_fuzz.cc)
+  target_link_libraries(${name}_fuzz PRIVATE pleiad_${FUZZ_ROOM} pleiad_flags)
+  if(PLEIAD_FUZZ)
+    target_compile_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
+    target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${name}_fuzz PRIVATE ${dir}/replay_main.cc)
+    add_test(NAME fuzz_${name} COMMAND ${name}_fuzz ${dir}/corpus/${name})
+  endif()
+endfunction()
