@@ -1,0 +1,83 @@
+#include "device/dtype.h"
+
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "base/check.h"
+
+namespace pleiad::device {
+namespace {
+
+struct DTypeRow {
+  DType dtype;
+  std::string_view name;
+  std::size_t bytes;
+};
+
+// In the order of the enum.
+constexpr std::array<DTypeRow, 11> kTable = {{
+    {DType::F32, "F32", 4},
+    {DType::BF16, "BF16", 2},
+    {DType::F16, "F16", 2},
+    {DType::F8E4M3, "F8_E4M3", 1},
+    {DType::I8, "I8", 1},
+    {DType::U8, "U8", 1},
+    {DType::I16, "I16", 2},
+    {DType::I32, "I32", 4},
+    {DType::I64, "I64", 8},
+    {DType::Bool, "BOOL", 1},
+    {DType::F64, "F64", 8},
+}};
+
+const DTypeRow& row_of(DType dtype) {
+  const auto& row = kTable[static_cast<std::size_t>(dtype)];
+  PLEIAD_CHECK(row.dtype == dtype, "kTable is in the order of the enum");
+  return row;
+}
+
+}  // namespace
+
+std::size_t size_of(DType dtype) { return row_of(dtype).bytes; }
+
+std::string_view to_string(DType dtype) { return row_of(dtype).name; }
+
+std::optional<DType> parse_dtype(std::string_view name) {
+  for (const auto& row : kTable) {
+    if (row.name == name) return row.dtype;
+  }
+  return std::nullopt;
+}
+
+float f16_to_float(std::uint16_t bits) {
+  const bool negative = (bits & 0x8000U) != 0;
+  const int exponent = (bits >> 10U) & 0x1F;
+  const int mantissa = bits & 0x3FF;
+  float magnitude = 0.0F;
+  if (exponent == 0x1F) {
+    magnitude = mantissa == 0 ? std::numeric_limits<float>::infinity()
+                              : std::numeric_limits<float>::quiet_NaN();
+  } else if (exponent == 0) {
+    magnitude = std::ldexp(static_cast<float>(mantissa), -24);
+  } else {
+    magnitude = std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
+  }
+  return negative ? -magnitude : magnitude;
+}
+
+float f8e4m3_to_float(std::uint8_t bits) {
+  const bool negative = (bits & 0x80U) != 0;
+  const int exponent = (bits >> 3U) & 0xF;
+  const int mantissa = bits & 0x7;
+  float magnitude = 0.0F;
+  if (exponent == 0xF && mantissa == 7) {
+    magnitude = std::numeric_limits<float>::quiet_NaN();
+  } else if (exponent == 0) {
+    magnitude = std::ldexp(static_cast<float>(mantissa), -9);
+  } else {
+    magnitude = std::ldexp(static_cast<float>(mantissa + 8), exponent - 10);
+  }
+  return negative ? -magnitude : magnitude;
+}
+
+}  // namespace pleiad::device

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/packed_matrix.h"
+
+namespace pleiad::kernels {
+
+// One product y[r, o] = sum over i of x[r, i] * W[o, i].
+struct GemmTask {
+  const float* x = nullptr;             // rows of `weight->inputs()` floats, x_stride apart
+  std::int64_t x_stride = 0;            // floats between rows of x
+  const std::int32_t* x_rows = nullptr;  // [rows]: row r reads row x_rows[r] of x; null: row r
+  std::int64_t rows = 0;
+  const PackedMatrix* weight = nullptr;  // [outputs, inputs]
+  float* y = nullptr;                   // rows of `weight->outputs()` floats, y_stride apart
+  std::int64_t y_stride = 0;
+  bool round_output = false;            // round y to an activation of the weight's compute type
+};
+
+// All the tasks' products, spread over the pool together. A BFloat16 weight wants x rounded to BF16
+// already. Every y[r, o] is one chain of fused multiply-adds over i in ascending order (for
+// Avx512Bf16 and BFloat16 weights: of pair dot products), so its bits depend on row r of x and on W
+// alone: not on rows, tiles, tasks or threads (DESIGN R1). Float32, and BFloat16 on Portable, Avx2
+// and Avx512, give the same bits on every instruction set. Tasks of no rows are skipped. Tasks may
+// share x, never y. Allocates nothing.
+void grouped_gemm(const Context& context, std::span<const GemmTask> tasks);
+
+// grouped_gemm of one task.
+void gemm(const Context& context, const GemmTask& task);
+
+// The specification: three plain loops.
+void gemm_reference(const GemmTask& task);
+
+}  // namespace pleiad::kernels
