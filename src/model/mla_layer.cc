@@ -1,0 +1,221 @@
+#include "model/mla_layer.h"
+
+#include "base/check.h"
+#include "kernels/row_ops.h"
+
+namespace pleiad::model {
+
+struct MlaRunner::Arrays {
+  float* down = nullptr;      // [rows, first_query + kv_lora + rope]
+  float* q_low = nullptr;     // [rows, q_lora]
+  float* query = nullptr;     // [rows, heads, nope + rope], query_stride apart
+  std::int64_t query_stride = 0;
+  float* latent = nullptr;    // [rows, kv_lora]
+  float* q_latent = nullptr;  // [rows, heads, kv_lora]
+  float* attended = nullptr;  // [rows, heads, kv_lora]
+  float* values = nullptr;    // [rows, heads, value]
+  float* delta = nullptr;     // [rows, hidden]
+  std::span<float> attention_scratch;
+};
+
+MlaRunner::MlaRunner(
+    const MlaShape& shape, const Limits& limits, device::ArenaPlan& plan, int first, int last
+)
+    : shape_(shape) {
+  const auto reserve = [&](std::string_view name, std::int64_t floats_per_row) {
+    const auto floats = static_cast<std::size_t>(floats_per_row * limits.rows_max);
+    return plan.reserve(name, floats * sizeof(float), first, last);
+  };
+  const std::int64_t latent_heads = shape.heads * shape.kv_lora;
+  down_ = reserve("attention down", shape.down());
+  q_low_ = reserve("low-rank query", shape.q_lora);
+  query_ = reserve("query", shape.q_lora > 0 ? shape.query() : 0);
+  latent_ = reserve("latent", shape.kv_lora);
+  q_latent_ = reserve("latent query", latent_heads);
+  attended_ = reserve("attended latent", latent_heads);
+  values_ = reserve("attended values", shape.heads * shape.value);
+  delta_ = reserve("attention out", shape.hidden);
+  const std::size_t scratch_floats = kernels::latent_attention_scratch(
+      limits.workers, limits.rows_max, shape.heads, shape.kv_lora, shape.rope, limits.context_max
+  );
+  attention_scratch_ =
+      plan.reserve("attention partials", scratch_floats * sizeof(float), first, last);
+  tasks_.resize(static_cast<std::size_t>(shape.heads));
+}
+
+void MlaRunner::run(const kernels::Context& context, device::Scratch& memory, const MlaStep& step) {
+  PLEIAD_CHECK(step.weights != nullptr && step.x != nullptr && step.residual != nullptr);
+  float* down = memory.get<float>(down_).data();
+  // Without a low-rank step the first product already gives the queries.
+  const bool low_rank = shape_.q_lora > 0;
+  const Arrays a{
+      .down = down,
+      .q_low = memory.get<float>(q_low_).data(),
+      .query = low_rank ? memory.get<float>(query_).data() : down,
+      .query_stride = low_rank ? shape_.query() : shape_.down(),
+      .latent = memory.get<float>(latent_).data(),
+      .q_latent = memory.get<float>(q_latent_).data(),
+      .attended = memory.get<float>(attended_).data(),
+      .values = memory.get<float>(values_).data(),
+      .delta = memory.get<float>(delta_).data(),
+      .attention_scratch = memory.get<float>(attention_scratch_),
+  };
+  project_down(context, step, a);
+  make_queries(context, step, a);
+  attend(context, step, a);
+  project_out(context, step, a);
+}
+
+// Latents and roped keys of the rows, into the cache.
+void MlaRunner::project_down(
+    const kernels::Context& context, const MlaStep& step, const Arrays& a
+) const {
+  const auto rows = static_cast<std::int64_t>(step.rows.size());
+  const std::int64_t width = shape_.down();
+  kernels::gemm(
+      context,
+      {.x = step.x,
+       .x_stride = shape_.hidden,
+       .rows = rows,
+       .weight = &step.weights->down,
+       .y = a.down,
+       .y_stride = width,
+       .round_output = true}
+  );
+  kernels::rms_norm(
+      context,
+      {.x = a.down + shape_.first_query(),
+       .x_stride = width,
+       .rows = rows,
+       .width = shape_.kv_lora,
+       .weight = step.weights->kv_norm.data(),
+       .epsilon = shape_.rms_epsilon,
+       .y = a.latent,
+       .y_stride = shape_.kv_lora}
+  );
+  float* key_rope = a.down + shape_.first_query() + shape_.kv_lora;
+  kernels::apply_rope(
+      context,
+      {.x = key_rope,
+       .row_stride = width,
+       .head_stride = shape_.rope,
+       .rows = rows,
+       .heads = 1,
+       .width = shape_.rope,
+       .cos_sin = step.cos_sin,
+       .pairs = shape_.rope_pairs}
+  );
+  kernels::store_latent(
+      context,
+      {.latent = a.latent,
+       .latent_stride = shape_.kv_lora,
+       .rope = key_rope,
+       .rope_stride = width,
+       .rows = step.rows,
+       .pages = step.pages}
+  );
+}
+
+// Queries with their roped part, and their position-free part carried into the latent space.
+void MlaRunner::make_queries(
+    const kernels::Context& context, const MlaStep& step, const Arrays& a
+) {
+  const auto rows = static_cast<std::int64_t>(step.rows.size());
+  if (shape_.q_lora > 0) {
+    kernels::rms_norm(
+        context,
+        {.x = a.down,
+         .x_stride = shape_.down(),
+         .rows = rows,
+         .width = shape_.q_lora,
+         .weight = step.weights->q_norm.data(),
+         .epsilon = shape_.rms_epsilon,
+         .y = a.q_low,
+         .y_stride = shape_.q_lora}
+    );
+    kernels::gemm(
+        context,
+        {.x = a.q_low,
+         .x_stride = shape_.q_lora,
+         .rows = rows,
+         .weight = &step.weights->q_up,
+         .y = a.query,
+         .y_stride = a.query_stride,
+         .round_output = true}
+    );
+  }
+  const std::int64_t head_width = shape_.nope + shape_.rope;
+  kernels::apply_rope(
+      context,
+      {.x = a.query + shape_.nope,
+       .row_stride = a.query_stride,
+       .head_stride = head_width,
+       .rows = rows,
+       .heads = shape_.heads,
+       .width = shape_.rope,
+       .cos_sin = step.cos_sin,
+       .pairs = shape_.rope_pairs}
+  );
+  for (std::int64_t h = 0; h < shape_.heads; ++h) {
+    tasks_[static_cast<std::size_t>(h)] = {
+        .x = a.query + h * head_width,
+        .x_stride = a.query_stride,
+        .rows = rows,
+        .weight = &step.weights->key_up[static_cast<std::size_t>(h)],
+        .y = a.q_latent + h * shape_.kv_lora,
+        .y_stride = shape_.heads * shape_.kv_lora,
+        .round_output = true,
+    };
+  }
+  kernels::grouped_gemm(context, tasks_);
+}
+
+void MlaRunner::attend(
+    const kernels::Context& context, const MlaStep& step, const Arrays& a
+) const {
+  kernels::latent_attention(
+      context,
+      {.q_latent = a.q_latent,
+       .q_rope = a.query + shape_.nope,
+       .q_rope_row_stride = a.query_stride,
+       .q_rope_head_stride = shape_.nope + shape_.rope,
+       .rows = step.rows,
+       .heads = shape_.heads,
+       .scale = shape_.scale,
+       .pages = step.pages,
+       .out = a.attended,
+       .scratch = a.attention_scratch}
+  );
+}
+
+void MlaRunner::project_out(
+    const kernels::Context& context, const MlaStep& step, const Arrays& a
+) {
+  const auto rows = static_cast<std::int64_t>(step.rows.size());
+  const std::int64_t width = shape_.heads * shape_.value;
+  for (std::int64_t h = 0; h < shape_.heads; ++h) {
+    tasks_[static_cast<std::size_t>(h)] = {
+        .x = a.attended + h * shape_.kv_lora,
+        .x_stride = shape_.heads * shape_.kv_lora,
+        .rows = rows,
+        .weight = &step.weights->value_up[static_cast<std::size_t>(h)],
+        .y = a.values + h * shape_.value,
+        .y_stride = width,
+        .round_output = true,
+    };
+  }
+  kernels::grouped_gemm(context, tasks_);
+  kernels::gemm(
+      context,
+      {.x = a.values,
+       .x_stride = width,
+       .rows = rows,
+       .weight = &step.weights->out,
+       .y = a.delta,
+       .y_stride = shape_.hidden,
+       .round_output = true}
+  );
+  kernels::add_rows(context, a.delta, rows * shape_.hidden, step.residual);
+}
+
+}  // namespace pleiad::model

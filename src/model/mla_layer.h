@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "device/arena_plan.h"
+#include "device/scratch.h"
+#include "kernels/context.h"
+#include "kernels/gemm.h"
+#include "kernels/latent_attention.h"
+#include "kernels/packed_matrix.h"
+#include "kernels/rope.h"
+
+namespace pleiad::model {
+
+// Sizes of a multi-head latent attention layer; names as in DeepseekV3Config.
+struct MlaShape {
+  std::int64_t hidden = 0;
+  std::int64_t heads = 0;
+  std::int64_t q_lora = 0;  // 0: none
+  std::int64_t kv_lora = 0;
+  std::int64_t nope = 0;
+  std::int64_t rope = 0;
+  std::int64_t value = 0;
+  float rms_epsilon = 1e-6F;
+  float scale = 1.0F;
+  kernels::RopePairs rope_pairs = kernels::RopePairs::Interleaved;
+
+  // Outputs of the first product: query part, latent, shared roped key.
+  [[nodiscard]] std::int64_t first_query() const { return q_lora > 0 ? q_lora : query(); }
+  [[nodiscard]] std::int64_t query() const { return heads * (nope + rope); }
+  [[nodiscard]] std::int64_t down() const { return first_query() + kv_lora + rope; }
+};
+
+struct MlaWeights {
+  kernels::PackedMatrix down;  // [first_query + kv_lora + rope, hidden]: q_a (or q) and kv_a stacked
+  std::vector<float> q_norm;   // [q_lora], empty without it
+  kernels::PackedMatrix q_up;  // [heads * (nope + rope), q_lora], unused without q_lora
+  std::vector<float> kv_norm;  // [kv_lora]
+  std::vector<kernels::PackedMatrix> key_up;    // [heads] of W_UK^T [kv_lora, nope]
+  std::vector<kernels::PackedMatrix> value_up;  // [heads] of W_UV [value, kv_lora]
+  kernels::PackedMatrix out;                    // [hidden, heads * value]
+};
+
+// One layer's input and output.
+struct MlaStep {
+  const MlaWeights* weights = nullptr;
+  const float* x = nullptr;  // [rows, hidden], rounded activations
+  std::span<const kernels::AttentionRow> rows;
+  const float* cos_sin = nullptr;  // [rows, 2, rope / 2]
+  kernels::LatentPages pages;      // this layer's cache
+  float* residual = nullptr;       // [rows, hidden]: the layer's output is added here
+};
+
+// Runs attention layers of one shape, one at a time, in absorbed form (reference: DeepSeek-V2 §2.1.2 and
+// its appendix): the query is carried into the latent space, attends to cached latents directly, and the
+// result is carried out per head. One thread at a time.
+class MlaRunner {
+ public:
+  struct Limits {
+    std::int64_t rows_max = 0;
+    std::int64_t context_max = 0;
+    int workers = 1;
+  };
+
+  // Reserves scratch alive from op `first` to op `last` of the caller's step.
+  MlaRunner(
+      const MlaShape& shape, const Limits& limits, device::ArenaPlan& plan, int first, int last
+  );
+
+  // `memory` is of the plan given at construction. Allocates nothing.
+  void run(const kernels::Context& context, device::Scratch& memory, const MlaStep& step);
+
+ private:
+  struct Arrays;
+
+  void project_down(const kernels::Context& context, const MlaStep& step, const Arrays& a) const;
+  void make_queries(const kernels::Context& context, const MlaStep& step, const Arrays& a);
+  void attend(const kernels::Context& context, const MlaStep& step, const Arrays& a) const;
+  void project_out(const kernels::Context& context, const MlaStep& step, const Arrays& a);
+
+  MlaShape shape_;
+  device::RegionId down_;
+  device::RegionId q_low_;
+  device::RegionId query_;
+  device::RegionId latent_;
+  device::RegionId q_latent_;
+  device::RegionId attended_;
+  device::RegionId values_;
+  device::RegionId delta_;
+  device::RegionId attention_scratch_;
+  std::vector<kernels::GemmTask> tasks_;  // [heads]
+};
+
+}  // namespace pleiad::model

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "device/buffer.h"
+#include "device/thread_pool.h"
+#include "kernels/packed_matrix.h"
+#include "weights/checkpoint.h"
+
+namespace pleiad::model {
+
+// A matrix to pack: tensors of the checkpoint stacked along outputs.
+struct MatrixPart {
+  std::string name;
+  std::int64_t rows = 0;     // shape the tensor must have
+  std::int64_t columns = 0;
+  std::int64_t row_begin = 0;   // block of the tensor; row_count -1: all of it
+  std::int64_t row_count = -1;
+  bool transposed = false;
+};
+
+// Collects what a model wants from a checkpoint, checks names and shapes as it goes, then packs everything
+// into one buffer with all workers. Destinations must stay where they are until load() returns.
+class WeightLoader {
+ public:
+  WeightLoader(const weights::Checkpoint& checkpoint, kernels::Compute compute)
+      : checkpoint_(checkpoint), compute_(compute) {}
+
+  void matrix(const std::vector<MatrixPart>& parts, kernels::PackedMatrix& out) {
+    matrix(parts, compute_, out);
+  }
+  void matrix(
+      const std::vector<MatrixPart>& parts, kernels::Compute compute, kernels::PackedMatrix& out
+  );
+  // A vector [size] as floats.
+  void vector(const std::string& name, std::int64_t size, std::vector<float>& out);
+
+  // Bytes that load() will take.
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+  // The first missing tensor, wrong shape or wrong dtype met so far.
+  [[nodiscard]] Result<void> result() const;
+
+  // Packs everything; the buffer holds what the matrices refer to. Fails with what result() says, or
+  // Exhausted when memory is short.
+  Result<device::Buffer> load(
+      device::ThreadPool& pool, const std::function<void(std::size_t, std::size_t)>& progress
+  );
+
+ private:
+  struct Job {
+    std::vector<kernels::MatrixSource> sources;
+    kernels::Compute compute;
+    std::size_t offset;
+    std::size_t bytes;
+    kernels::PackedMatrix* out;
+  };
+
+  const weights::Checkpoint& checkpoint_;
+  kernels::Compute compute_;
+  std::vector<Job> jobs_;
+  std::size_t bytes_ = 0;
+  std::vector<Error> errors_;
+};
+
+}  // namespace pleiad::model
