@@ -2,7 +2,9 @@
 add_library(pleiad_flags INTERFACE)
 
 set(pleiad_warnings -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion
-    -Wold-style-cast -Wnon-virtual-dtor -Woverloaded-virtual -Werror)
+    -Wold-style-cast -Wnon-virtual-dtor -Woverloaded-virtual -Werror
+    # Options structs are filled by name; members left out have their defaults.
+    -Wno-missing-field-initializers)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # -Wmaybe-uninitialized cries wolf on std::variant and std::optional in g++ 12.
   list(APPEND pleiad_warnings -Wduplicated-cond -Wlogical-op -Wuseless-cast -Wno-maybe-uninitialized)

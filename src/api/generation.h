@@ -19,19 +19,17 @@ using RequestId = Id<struct RequestTag, std::uint64_t>;
 
 inline constexpr std::int32_t kTopLogprobsMax = 20;
 
-// One continuation of one prompt. A client's request with n choices or several prompts is several of
-// these.
+// One continuation of one prompt. A client's request with n choices or several prompts is several
+// of these.
 struct GenerationRequest {
-  std::vector<TokenId> prompt;  // at least one token
+  std::vector<TokenId> prompt;   // at least one token
   std::int32_t max_tokens = 16;  // 0: score the prompt only
   Sampling sampling;
-  std::vector<TokenId> stop_tokens;  // end the output, are not counted as text; the model's EOS included
-  std::vector<TokenId> extra_stop_tokens;  // the client's stop_token_ids: as stop_tokens, in force even
-                                           // under ignore_eos
-  bool ignore_eos = false;
-  std::optional<std::int32_t> top_logprobs;         // 0..20 alternatives per output token; none: no scores
+  std::vector<TokenId> stop_tokens;  // the client's: end the output, in force even under ignore_eos
+  bool ignore_eos = false;           // go on after the model's own end-of-sequence tokens
+  std::optional<std::int32_t> top_logprobs;  // 0..20 alternatives per output token; none: no scores
   std::optional<std::int32_t> prompt_top_logprobs;  // likewise for prompt tokens
-  std::string cache_salt;  // requests share cached prefixes only with the same salt
+  std::string cache_salt;     // requests share cached prefixes only with the same salt
   std::int32_t priority = 0;  // lower runs earlier
 };
 
@@ -39,7 +37,8 @@ enum class FinishReason { Stop, Length, Cancelled, Error };
 
 struct TokenLogprob {
   TokenId token = 0;
-  float logprob = 0.0F;  // natural logarithm, of the model's own distribution (before sampling rules)
+  float logprob =
+      0.0F;  // natural logarithm, of the model's own distribution (before sampling rules)
 };
 
 // One token with its score. Fixed size, so that the engine hands it out without allocating.
@@ -61,15 +60,15 @@ struct FinishEvent {
   std::string message;  // for Error: what went wrong
 };
 
-// Receives what one request produces. Called on the engine's thread: must return at once, never block,
-// never call back into the Generator except cancel(). Lives until on_finish, which comes exactly once for
-// every accepted request, whatever happens, and is the last call.
+// Receives what one request produces. Called on the engine's thread: must return at once, never
+// block, never call back into the Generator except cancel(). Lives until on_finish, which comes
+// exactly once for every accepted request, whatever happens, and is the last call.
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
   // Score of prompt token `position` (1 .. prompt - 1) given those before it; only when asked for.
   virtual void on_prompt_token(const TokenEvent& event) = 0;
-  // An output token. A stop token that ends the output is reported here only under ignore_eos.
+  // An output token. The token that ends the output by stopping it is not one.
   virtual void on_token(const TokenEvent& event) = 0;
   virtual void on_finish(const FinishEvent& event) = 0;
 };
@@ -83,7 +82,8 @@ struct GeneratorStatus {
   std::int64_t pages_held = 0;    // by running requests
   std::int64_t pages_cached = 0;  // evictable prefix cache
   std::uint64_t steps = 0;        // grows while there is work: progress
-  double seconds_since_progress = 0.0;  // time since the last finished step while work waits; else 0
+  double seconds_since_progress =
+      0.0;  // time since the last finished step while work waits; else 0
 };
 
 // Limits a client should know before it asks.
@@ -92,14 +92,17 @@ struct GeneratorLimits {
   std::int64_t model_tokens_max = 0;  // prompt + output
 };
 
-// Turns prompts into tokens: the engine, or a test double. Every member may be called from any thread.
+// Turns prompts into tokens: the engine, or a test double. Every member may be called from any
+// thread.
 class Generator {
  public:
   virtual ~Generator() = default;
-  // Queues a request. Fails with InvalidInput (a range, or a prompt that can never fit), Exhausted (queue
-  // full: try later) or Unavailable (draining). After success `sink` is used until its on_finish.
+  // Queues a request. Fails with InvalidInput (a range, or a prompt that can never fit), Exhausted
+  // (queue full: try later) or Unavailable (draining). After success `sink` is used until its
+  // on_finish.
   virtual Result<RequestId> submit(GenerationRequest request, GenerationSink& sink) = 0;
-  // Stops a request within one step; its on_finish says Cancelled. Unknown or finished ids are fine.
+  // Stops a request within one step; its on_finish says Cancelled. Unknown or finished ids are
+  // fine.
   virtual void cancel(RequestId request) = 0;
   [[nodiscard]] virtual GeneratorStatus status() const = 0;
   [[nodiscard]] virtual GeneratorLimits limits() const = 0;

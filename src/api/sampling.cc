@@ -38,7 +38,9 @@ Result<void> validate(const Sampling& sampling, std::int64_t vocabulary) {
   }
   for (const auto& [token, bias] : sampling.logit_bias) {
     if (static_cast<std::int64_t>(token) >= vocabulary) {
-      return invalid_input("logit_bias token {} is not below the vocabulary's {}", token, vocabulary);
+      return invalid_input(
+          "logit_bias token {} is not below the vocabulary's {}", token, vocabulary
+      );
     }
     PLEIAD_TRY(check_range({"logit_bias value", bias, -100.0F, 100.0F}));
   }

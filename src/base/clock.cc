@@ -3,8 +3,7 @@
 namespace pleiad {
 
 Nanoseconds SystemClock::now() const {
-  return std::chrono::duration_cast<Nanoseconds>(
-      std::chrono::steady_clock::now().time_since_epoch()
+  return std::chrono::duration_cast<Nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()
   );
 }
 

@@ -39,6 +39,8 @@ class FakeClock final : public Clock {
 };
 
 // `t` in seconds.
-inline double to_seconds(Nanoseconds t) { return static_cast<double>(t.count()) * 1e-9; }
+inline double to_seconds(Nanoseconds t) {
+  return static_cast<double>(t.count()) * 1e-9;
+}
 
 }  // namespace pleiad

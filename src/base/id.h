@@ -7,8 +7,8 @@
 
 namespace pleiad {
 
-// An integer that cannot be mistaken for another kind of integer: using PageId = Id<struct PageTag>.
-// Ids are compared and hashed, never added.
+// An integer that cannot be mistaken for another kind of integer: using PageId = Id<struct
+// PageTag>. Ids are compared and hashed, never added.
 template <typename Tag, typename Rep = std::uint32_t>
 class Id {
  public:

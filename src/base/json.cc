@@ -42,7 +42,9 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool parse_error(
-      std::size_t position, const std::string& /*token*/, const nlohmann::json::exception& /*error*/
+      std::size_t position,
+      const std::string& /*token*/,
+      const nlohmann::json::exception& /*error*/
   ) override {
     if (message_.empty()) message_ = fmt::format("malformed JSON near byte {}", position);
     return false;
@@ -122,7 +124,9 @@ bool Json::is_integer() const {
          std::holds_alternative<std::uint64_t>(value_);
 }
 
-bool Json::is_number() const { return is_integer() || std::holds_alternative<double>(value_); }
+bool Json::is_number() const {
+  return is_integer() || std::holds_alternative<double>(value_);
+}
 
 std::string_view Json::type_name() const {
   if (is_null()) return "null";
@@ -231,11 +235,21 @@ void append_json_string(std::string_view text, std::string& out) {
   out += '"';
   for (const char c : text) {
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
           out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));

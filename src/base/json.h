@@ -19,12 +19,12 @@ using JsonArray = std::vector<Json>;
 // read once (tokenizer vocabularies) by iterating.
 using JsonObject = std::vector<std::pair<std::string, Json>>;
 
-// One JSON value (RFC 8259). Integers keep their sign and 64 bits; anything else numeric is a double.
-// A plain value type: copying copies the tree. Accessors never throw; asking for the wrong type gives
-// nothing.
+// One JSON value (RFC 8259). Integers keep their sign and 64 bits; anything else numeric is a
+// double. A plain value type: copying copies the tree. Accessors never throw; asking for the wrong
+// type gives nothing.
 class Json {
  public:
-  Json() = default;  // null
+  Json() = default;                                             // null
   Json(std::nullptr_t) {}                                       // NOLINT
   Json(bool value) : value_(value) {}                           // NOLINT
   Json(int value) : value_(std::int64_t{value}) {}              // NOLINT

@@ -23,9 +23,9 @@ void log_format(LogLevel level, fmt::format_string<Args...> format, Args&&... ar
 }  // namespace pleiad
 
 // PLEIAD_LOG(Info, "loaded {} tensors", count): formats only when the level is on.
-#define PLEIAD_LOG(level, ...)                                       \
-  do {                                                               \
-    if (::pleiad::log_enabled(::pleiad::LogLevel::level)) {          \
-      ::pleiad::log_format(::pleiad::LogLevel::level, __VA_ARGS__);  \
-    }                                                                \
+#define PLEIAD_LOG(level, ...)                                      \
+  do {                                                              \
+    if (::pleiad::log_enabled(::pleiad::LogLevel::level)) {         \
+      ::pleiad::log_format(::pleiad::LogLevel::level, __VA_ARGS__); \
+    }                                                               \
   } while (false)

@@ -39,7 +39,10 @@ std::string label_text(const MetricLabels& labels, std::string_view extra = {}) 
 }
 
 void append_histogram(
-    std::string_view name, const MetricLabels& labels, const Histogram& histogram, std::string& out
+    std::string_view name,
+    const MetricLabels& labels,
+    const Histogram& histogram,
+    std::string& out
 ) {
   std::uint64_t cumulative = 0;
   const auto bounds = histogram.bounds();
@@ -75,12 +78,16 @@ std::uint64_t Histogram::in_bucket(std::size_t i) const {
 
 std::uint64_t Histogram::count() const {
   std::uint64_t total = 0;
-  for (std::size_t i = 0; i <= bounds_.size(); ++i) total += in_bucket(i);
+  for (std::size_t i = 0; i <= bounds_.size(); ++i)
+    total += in_bucket(i);
   return total;
 }
 
 MetricsRegistry::Series& MetricsRegistry::series(
-    Type type, std::string_view name, std::string_view help, MetricLabels labels
+    Type type,
+    std::string_view name,
+    std::string_view help,
+    MetricLabels labels
 ) {
   const auto named = [name](const auto& family) { return family->name == name; };
   auto family = std::find_if(families_.begin(), families_.end(), named);
@@ -102,9 +109,8 @@ MetricsRegistry::Series& MetricsRegistry::series(
   return *all.back();
 }
 
-Counter& MetricsRegistry::counter(
-    std::string_view name, std::string_view help, MetricLabels labels
-) {
+Counter&
+MetricsRegistry::counter(std::string_view name, std::string_view help, MetricLabels labels) {
   const std::scoped_lock lock(mutex_);
   Series& entry = series(Type::Counter, name, help, std::move(labels));
   if (!entry.counter) entry.counter = std::make_unique<Counter>();

@@ -1,8 +1,9 @@
 #include "base/random.h"
 
 #include <cmath>
-#include <numbers>
 #include <random>
+
+#include <numbers>
 
 #include "base/check.h"
 
@@ -21,7 +22,8 @@ std::uint64_t Random::below(std::uint64_t bound) {
   // Values above the last whole multiple of `bound` would favour small results.
   const std::uint64_t limit = UINT64_MAX - UINT64_MAX % bound;
   std::uint64_t x = next();
-  while (x >= limit) x = next();
+  while (x >= limit)
+    x = next();
   return x % bound;
 }
 
@@ -32,7 +34,9 @@ std::int64_t Random::between(std::int64_t low, std::int64_t high) {
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(low) + offset);
 }
 
-double Random::uniform() { return static_cast<double>(next() >> 11U) * 0x1p-53; }
+double Random::uniform() {
+  return static_cast<double>(next() >> 11U) * 0x1p-53;
+}
 
 double Random::normal() {
   const double radius = std::sqrt(-2.0 * std::log(1.0 - uniform()));

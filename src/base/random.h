@@ -4,8 +4,8 @@
 
 namespace pleiad {
 
-// A seeded stream of random numbers for tests, simulation and identifiers (SplitMix64, Steele et al.
-// 2014). Not for sampling tokens (that is philox.h). Not thread-safe.
+// A seeded stream of random numbers for tests, simulation and identifiers (SplitMix64, Steele et
+// al. 2014). Not for sampling tokens (that is philox.h). Not thread-safe.
 class Random {
  public:
   explicit Random(std::uint64_t seed) : state_(seed) {}

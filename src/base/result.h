@@ -163,13 +163,14 @@ inline Error with_context(Error error, std::string_view prefix) {
 // value to a new variable `name`. Usable in functions that return Result.
 #define PLEIAD_TRY(...) PLEIAD_TRY_PICK(__VA_ARGS__, PLEIAD_TRY_BIND, PLEIAD_TRY_VOID)(__VA_ARGS__)
 #define PLEIAD_TRY_PICK(a, b, macro, ...) macro
-#define PLEIAD_TRY_VOID(expression)                                       \
-  do {                                                                    \
-    if (auto pleiad_try = (expression); !pleiad_try.ok()) [[unlikely]] {  \
-      return std::move(pleiad_try).error();                               \
-    }                                                                     \
+#define PLEIAD_TRY_VOID(expression)                                      \
+  do {                                                                   \
+    if (auto pleiad_try = (expression); !pleiad_try.ok()) [[unlikely]] { \
+      return std::move(pleiad_try).error();                              \
+    }                                                                    \
   } while (false)
-#define PLEIAD_TRY_BIND(name, expression)                               \
-  auto name##_result = (expression);                                    \
-  if (!name##_result.ok()) [[unlikely]] return std::move(name##_result).error(); \
+#define PLEIAD_TRY_BIND(name, expression)    \
+  auto name##_result = (expression);         \
+  if (!name##_result.ok()) [[unlikely]]      \
+    return std::move(name##_result).error(); \
   auto&& name = *std::move(name##_result)

@@ -32,21 +32,25 @@ void ArenaPlan::place() {
     }
     region.offset = offset;
     bytes_ = std::max(bytes_, offset + region.bytes);
-    const auto at = std::ranges::upper_bound(placed, offset, {}, [](const Region* r) {
-      return r->offset;
-    });
+    const auto at =
+        std::ranges::upper_bound(placed, offset, {}, [](const Region* r) { return r->offset; });
     placed.insert(at, &region);
   }
 }
 
 std::size_t ArenaPlan::naive_bytes() const {
   std::size_t total = 0;
-  for (const Region& region : regions_) total += region.bytes;
+  for (const Region& region : regions_)
+    total += region.bytes;
   return total;
 }
 
-std::size_t ArenaPlan::offset(RegionId region) const { return regions_[region.index()].offset; }
+std::size_t ArenaPlan::offset(RegionId region) const {
+  return regions_[region.index()].offset;
+}
 
-std::size_t ArenaPlan::size(RegionId region) const { return regions_[region.index()].bytes; }
+std::size_t ArenaPlan::size(RegionId region) const {
+  return regions_[region.index()].bytes;
+}
 
 }  // namespace pleiad::device

@@ -12,9 +12,9 @@ namespace pleiad::device {
 
 using RegionId = Id<struct RegionTag, std::uint32_t>;
 
-// Lays scratch regions out in one buffer so that regions whose lifetimes do not meet share bytes. Times
-// are the caller's own numbers for the ops of a step, ascending. Used once at start; then offsets are
-// fixed.
+// Lays scratch regions out in one buffer so that regions whose lifetimes do not meet share bytes.
+// Times are the caller's own numbers for the ops of a step, ascending. Used once at start; then
+// offsets are fixed.
 class ArenaPlan {
  public:
   static constexpr std::size_t kAlignment = 64;

@@ -1,8 +1,5 @@
 #include "device/buffer.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -10,6 +7,9 @@
 #include <string>
 #include <system_error>
 #include <utility>
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 namespace pleiad::device {
 namespace {
@@ -39,8 +39,9 @@ std::optional<std::size_t> meminfo_bytes(std::string_view key) {
 
 Result<Buffer> Buffer::allocate(std::size_t bytes) {
   if (bytes == 0) return Buffer();
-  void* memory =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(
+      nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0
+  );
   if (memory == MAP_FAILED) {
     return exhausted("cannot map {} bytes: {}", bytes, std::system_category().message(errno));
   }

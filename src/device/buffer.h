@@ -7,8 +7,8 @@
 
 namespace pleiad::device {
 
-// Zeroed host memory, page-aligned, on huge pages where the kernel grants them. Move-only; freed when
-// it goes. An empty buffer has no memory. Pages are touched on first use, not here.
+// Zeroed host memory, page-aligned, on huge pages where the kernel grants them. Move-only; freed
+// when it goes. An empty buffer has no memory. Pages are touched on first use, not here.
 class Buffer {
  public:
   // Fails with Exhausted when the system refuses.

@@ -1,9 +1,9 @@
 #include "device/cpu_isa.h"
 
-#include <sched.h>
-
 #include <array>
 #include <utility>
+
+#include <sched.h>
 
 namespace pleiad::device {
 namespace {
@@ -30,7 +30,9 @@ CpuIsa detect_cpu_isa() {
 #endif
 }
 
-std::string_view to_string(CpuIsa isa) { return kNames[static_cast<std::size_t>(isa)].second; }
+std::string_view to_string(CpuIsa isa) {
+  return kNames[static_cast<std::size_t>(isa)].second;
+}
 
 std::optional<CpuIsa> parse_cpu_isa(std::string_view name) {
   for (const auto& [isa, isa_name] : kNames) {

@@ -38,9 +38,13 @@ const DTypeRow& row_of(DType dtype) {
 
 }  // namespace
 
-std::size_t size_of(DType dtype) { return row_of(dtype).bytes; }
+std::size_t size_of(DType dtype) {
+  return row_of(dtype).bytes;
+}
 
-std::string_view to_string(DType dtype) { return row_of(dtype).name; }
+std::string_view to_string(DType dtype) {
+  return row_of(dtype).name;
+}
 
 std::optional<DType> parse_dtype(std::string_view name) {
   for (const auto& row : kTable) {

@@ -33,7 +33,9 @@ inline BF16 float_to_bf16(float value) {
 }
 
 // `value` rounded to the nearest BF16, as a float.
-inline float round_to_bf16(float value) { return bf16_to_float(float_to_bf16(value)); }
+inline float round_to_bf16(float value) {
+  return bf16_to_float(float_to_bf16(value));
+}
 
 // IEEE half precision to float, exact.
 float f16_to_float(std::uint16_t bits);

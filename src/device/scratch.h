@@ -9,8 +9,8 @@
 
 namespace pleiad::device {
 
-// The memory of a placed ArenaPlan. Regions are handed out as typed spans; which may be alive together is
-// the plan's promise, not checked here.
+// The memory of a placed ArenaPlan. Regions are handed out as typed spans; which may be alive
+// together is the plan's promise, not checked here.
 class Scratch {
  public:
   static Result<Scratch> allocate(ArenaPlan plan) {

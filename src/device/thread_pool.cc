@@ -25,7 +25,8 @@ ThreadPool::~ThreadPool() {
   stopping_.store(true);
   generation_.fetch_add(1);
   generation_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
+  for (std::thread& thread : threads_)
+    thread.join();
 }
 
 void ThreadPool::run_loop(std::size_t count, Call call, void* context) {
@@ -59,7 +60,8 @@ void ThreadPool::work(std::size_t count, Call call, void* context) {
 void ThreadPool::worker_main() {
   std::uint32_t seen = 0;
   for (;;) {
-    for (int i = 0; i < spin_ && generation_.load(std::memory_order_acquire) == seen; ++i) relax();
+    for (int i = 0; i < spin_ && generation_.load(std::memory_order_acquire) == seen; ++i)
+      relax();
     if (generation_.load() == seen) {
       asleep_.fetch_add(1);
       generation_.wait(seen);

@@ -13,9 +13,9 @@ namespace pleiad::device {
 // A fixed team of threads for data-parallel loops inside one step. The thread that calls run() or
 // parallel_for() is worker 0 and works too. One caller at a time; calls do not nest.
 //
-// A call costs one atomic store and, when the others sleep, one wake: workers spin `spin` rounds for
-// the next loop before they sleep, so the many short loops of a decode step stay cheap and an idle
-// process costs nothing. Nothing here allocates after construction.
+// A call costs one atomic store and, when the others sleep, one wake: workers spin `spin` rounds
+// for the next loop before they sleep, so the many short loops of a decode step stay cheap and an
+// idle process costs nothing. Nothing here allocates after construction.
 //
 // Which worker takes which index is not fixed. Callers keep results independent of it (each index
 // writes its own outputs).
@@ -29,13 +29,14 @@ class ThreadPool {
 
   [[nodiscard]] int workers() const { return static_cast<int>(threads_.size()) + 1; }
 
-  // Calls body(index) once for each index in [0, count), spread over the workers; returns when all are
-  // done. Indices are handed out one by one in ascending order, so later ones fill the gaps.
+  // Calls body(index) once for each index in [0, count), spread over the workers; returns when all
+  // are done. Indices are handed out one by one in ascending order, so later ones fill the gaps.
   template <typename Body>
   void parallel_for(std::size_t count, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
     if (count <= 1 || threads_.empty()) {
-      for (std::size_t i = 0; i < count; ++i) body(i);
+      for (std::size_t i = 0; i < count; ++i)
+        body(i);
       return;
     }
     run_loop(
@@ -58,10 +59,11 @@ class ThreadPool {
   std::size_t count_ = 0;
   Call call_ = nullptr;
   void* context_ = nullptr;
-  alignas(64) std::atomic<std::uint32_t> generation_{0};  // one more for each loop; workers wait on it
-  alignas(64) std::atomic<std::size_t> next_{0};          // next index to hand out
-  alignas(64) std::atomic<std::uint32_t> busy_{0};        // workers that have not left the loop
-  alignas(64) std::atomic<std::uint32_t> asleep_{0};      // workers waiting in the kernel
+  alignas(64
+  ) std::atomic<std::uint32_t> generation_{0};        // one more for each loop; workers wait on it
+  alignas(64) std::atomic<std::size_t> next_{0};      // next index to hand out
+  alignas(64) std::atomic<std::uint32_t> busy_{0};    // workers that have not left the loop
+  alignas(64) std::atomic<std::uint32_t> asleep_{0};  // workers waiting in the kernel
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> threads_;
 };

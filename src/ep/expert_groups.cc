@@ -7,13 +7,17 @@
 namespace pleiad::ep {
 
 void group_by_expert(
-    std::span<const std::int32_t> ids, std::int64_t topk, const ExpertGroups& groups
+    std::span<const std::int32_t> ids,
+    std::int64_t topk,
+    const ExpertGroups& groups
 ) {
   PLEIAD_CHECK(topk > 0 && groups.rows.size() >= ids.size() && groups.line_of.size() >= ids.size());
   const std::span<std::int32_t> first = groups.first;
   std::ranges::fill(first, 0);
-  for (const std::int32_t id : ids) ++first[static_cast<std::size_t>(id)];
-  // Exclusive sums; first[e] then walks from the start of expert e to its end while lines are given out.
+  for (const std::int32_t id : ids)
+    ++first[static_cast<std::size_t>(id)];
+  // Exclusive sums; first[e] then walks from the start of expert e to its end while lines are given
+  // out.
   std::int32_t sum = 0;
   for (std::int32_t& count : first) {
     const std::int32_t here = count;
@@ -27,7 +31,8 @@ void group_by_expert(
         static_cast<std::int32_t>(static_cast<std::int64_t>(i) / topk);
   }
   // Each first[e] stands at the start of e + 1 now: shift back by one.
-  for (std::size_t e = first.size() - 1; e > 0; --e) first[e] = first[e - 1];
+  for (std::size_t e = first.size() - 1; e > 0; --e)
+    first[e] = first[e - 1];
   first[0] = 0;
 }
 

@@ -8,7 +8,9 @@
 namespace pleiad::ep {
 namespace {
 
-std::size_t floats(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(float); }
+std::size_t floats(std::int64_t count) {
+  return static_cast<std::size_t>(count) * sizeof(float);
+}
 
 std::size_t ints(std::int64_t count) {
   return static_cast<std::size_t>(count) * sizeof(std::int32_t);
@@ -18,20 +20,24 @@ std::size_t ints(std::int64_t count) {
 
 // Names as in MoeRunner's regions.
 struct MoeRunner::Arrays {
-  float* logits = nullptr;              // [rows, experts]
-  std::span<std::int32_t> ids;          // [rows, topk]
-  float* weights = nullptr;             // [rows, topk]
+  float* logits = nullptr;      // [rows, experts]
+  std::span<std::int32_t> ids;  // [rows, topk]
+  float* weights = nullptr;     // [rows, topk]
   ExpertGroups groups;
-  float* gate_up = nullptr;             // [rows * topk, 2 * intermediate]
-  float* product = nullptr;             // [rows * topk, intermediate]
-  float* out = nullptr;                 // [rows * topk, hidden]
-  float* shared_gate_up = nullptr;      // [rows, 2 * shared_intermediate]
-  float* shared_product = nullptr;      // [rows, shared_intermediate]
-  float* shared_out = nullptr;          // [rows, hidden]
+  float* gate_up = nullptr;         // [rows * topk, 2 * intermediate]
+  float* product = nullptr;         // [rows * topk, intermediate]
+  float* out = nullptr;             // [rows * topk, hidden]
+  float* shared_gate_up = nullptr;  // [rows, 2 * shared_intermediate]
+  float* shared_product = nullptr;  // [rows, shared_intermediate]
+  float* shared_out = nullptr;      // [rows, hidden]
 };
 
 MoeRunner::MoeRunner(
-    const MoeShape& shape, std::int64_t rows_max, device::ArenaPlan& plan, int first, int last
+    const MoeShape& shape,
+    std::int64_t rows_max,
+    device::ArenaPlan& plan,
+    int first,
+    int last
 )
     : shape_(shape) {
   const std::int64_t experts = shape.gate.experts;
@@ -97,9 +103,8 @@ void MoeRunner::run(const kernels::Context& context, device::Scratch& memory, co
   );
 }
 
-void MoeRunner::route(
-    const kernels::Context& context, const MoeStep& step, const Arrays& arrays
-) const {
+void MoeRunner::route(const kernels::Context& context, const MoeStep& step, const Arrays& arrays)
+    const {
   const MoeWeights& weights = *step.weights;
   kernels::gemm(
       context,
@@ -128,7 +133,9 @@ void MoeRunner::route(
 
 // gate_up = x [gate | up] of each expert's rows, then silu(gate) * up.
 void MoeRunner::project_up(
-    const kernels::Context& context, const MoeStep& step, const Arrays& arrays
+    const kernels::Context& context,
+    const MoeStep& step,
+    const Arrays& arrays
 ) {
   const std::int64_t width = 2 * shape_.intermediate;
   const std::int64_t shared = shape_.shared_intermediate;
@@ -171,7 +178,9 @@ void MoeRunner::project_up(
 }
 
 void MoeRunner::project_down(
-    const kernels::Context& context, const MoeStep& step, const Arrays& arrays
+    const kernels::Context& context,
+    const MoeStep& step,
+    const Arrays& arrays
 ) {
   const std::int64_t width = shape_.intermediate;
   const std::int64_t shared = shape_.shared_intermediate;

@@ -23,8 +23,8 @@ struct MoeShape {
 
 // The packed weights of one layer; slot s holds expert s.
 struct MoeWeights {
-  kernels::PackedMatrix gate;                  // [experts, hidden], Float32 whatever the compute (DESIGN R4)
-  std::vector<float> gate_bias;                // [experts], or empty
+  kernels::PackedMatrix gate;    // [experts, hidden], Float32 whatever the compute (DESIGN R4)
+  std::vector<float> gate_bias;  // [experts], or empty
   std::vector<kernels::PackedMatrix> gate_up;  // [experts] of [2 * intermediate, hidden]
   std::vector<kernels::PackedMatrix> down;     // [experts] of [hidden, intermediate]
   kernels::PackedMatrix shared_gate_up;        // [2 * shared_intermediate, hidden]
@@ -37,16 +37,23 @@ struct MoeStep {
   const float* x = nullptr;   // [rows, hidden], rounded activations
   std::int64_t rows = 0;      // at most rows_max
   float* residual = nullptr;  // [rows, hidden]: the layer's output is added here
-  std::span<std::uint64_t> expert_tokens;  // [experts]: tokens each expert received are added; may be empty
+  std::span<std::uint64_t>
+      expert_tokens;  // [experts]: tokens each expert received are added; may be empty
 };
 
-// Runs the layers of one shape, one at a time: residual += sum over chosen experts of w_i * E_i(x) +
-// shared(x), as gate -> group -> experts -> combine along DESIGN R3's tree. Rows do not influence each
-// other's bits. One thread at a time.
+// Runs the layers of one shape, one at a time: residual += sum over chosen experts of w_i * E_i(x)
+// + shared(x), as gate -> group -> experts -> combine along DESIGN R3's tree. Rows do not influence
+// each other's bits. One thread at a time.
 class MoeRunner {
  public:
   // Reserves scratch for `rows_max` rows, alive from op `first` to op `last` of the caller's step.
-  MoeRunner(const MoeShape& shape, std::int64_t rows_max, device::ArenaPlan& plan, int first, int last);
+  MoeRunner(
+      const MoeShape& shape,
+      std::int64_t rows_max,
+      device::ArenaPlan& plan,
+      int first,
+      int last
+  );
 
   // `memory` is of the plan given at construction. Allocates nothing.
   void run(const kernels::Context& context, device::Scratch& memory, const MoeStep& step);
@@ -73,7 +80,8 @@ class MoeRunner {
   device::RegionId shared_gate_up_;
   device::RegionId shared_product_;
   device::RegionId shared_out_;
-  std::vector<kernels::GemmTask> tasks_;  // [experts + 1]: the shared expert rides along as the last
+  std::vector<kernels::GemmTask>
+      tasks_;  // [experts + 1]: the shared expert rides along as the last
 };
 
 }  // namespace pleiad::ep

@@ -26,13 +26,13 @@ struct GateTask {
   const float* logits = nullptr;  // [rows, experts], dense
   const float* bias = nullptr;    // [experts] added for the choice only; null: none
   std::int64_t rows = 0;
-  std::int32_t* ids = nullptr;    // [rows, topk], ascending within a row
-  float* weights = nullptr;       // [rows, topk], of the expert beside it
+  std::int32_t* ids = nullptr;  // [rows, topk], ascending within a row
+  float* weights = nullptr;     // [rows, topk], of the expert beside it
 };
 
 // Chooses each row's experts and their weights, in float; equal scores go to the lower expert id
-// (DESIGN R4). Experts of groups not chosen cannot win, whatever the bias. The sum of weights runs in
-// ascending id order.
+// (DESIGN R4). Experts of groups not chosen cannot win, whatever the bias. The sum of weights runs
+// in ascending id order.
 void select_experts(const Context& context, const GateOptions& options, const GateTask& task);
 
 }  // namespace pleiad::kernels

@@ -6,9 +6,9 @@
 #include "device/tensor_view.h"
 #include "kernels/context.h"
 
-// Ops that work on each token's row alone. Each has a `_reference` twin of plain loops with the same
-// signature after the context; the fast form differs from it at most in the last bits, and gives the
-// same bits for a row whatever the other rows, threads and instruction set.
+// Ops that work on each token's row alone. Each has a `_reference` twin of plain loops with the
+// same signature after the context; the fast form differs from it at most in the last bits, and
+// gives the same bits for a row whatever the other rows, threads and instruction set.
 namespace pleiad::kernels {
 
 struct RmsNormTask {
@@ -42,9 +42,9 @@ void silu_mul_reference(Compute compute, const SiluMulTask& task);
 void add_rows(const Context& context, const float* x, std::int64_t count, float* residual);
 
 struct EmbeddingTask {
-  device::TensorView table;  // [vocabulary, width], F32, BF16 or F16
+  device::TensorView table;            // [vocabulary, width], F32, BF16 or F16
   std::span<const std::uint32_t> ids;  // [rows]; REQUIRES: below vocabulary
-  float* y = nullptr;  // [rows, width], dense
+  float* y = nullptr;                  // [rows, width], dense
 };
 
 // y[r] = table[ids[r]].

@@ -28,6 +28,8 @@ struct CacheShape {
 // page (that is the scheduler's). Not thread-safe beyond what its users arrange.
 class PagedCache {
  public:
+  // A cache of no pages.
+  PagedCache() = default;
   // Fails with Exhausted when memory is short. Pages become resident when first written.
   static Result<PagedCache> allocate(const CacheShape& shape, std::int64_t pages);
 

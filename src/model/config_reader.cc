@@ -39,9 +39,8 @@ std::int64_t ConfigReader::integer(std::string_view key, std::int64_t low) {
   return low;
 }
 
-std::int64_t ConfigReader::integer_or(
-    std::string_view key, std::int64_t low, std::int64_t fallback
-) {
+std::int64_t
+ConfigReader::integer_or(std::string_view key, std::int64_t low, std::int64_t fallback) {
   return find(key) == nullptr ? fallback : integer(key, low);
 }
 
@@ -91,7 +90,9 @@ std::vector<std::int64_t> ConfigReader::ids(std::string_view key) {
   return out;
 }
 
-bool ConfigReader::has(std::string_view key) const { return find(key) != nullptr; }
+bool ConfigReader::has(std::string_view key) const {
+  return find(key) != nullptr;
+}
 
 const Json* ConfigReader::object(std::string_view key) const {
   const Json* value = find(key);
@@ -99,7 +100,9 @@ const Json* ConfigReader::object(std::string_view key) const {
 }
 
 void ConfigReader::refuse(
-    std::string_view key, std::string_view value, std::string_view supported
+    std::string_view key,
+    std::string_view value,
+    std::string_view supported
 ) {
   fail(unsupported(
       "config.json: {}{} = {} is not supported; supported: {}", path_, key, value, supported

@@ -11,12 +11,13 @@
 
 namespace pleiad::model {
 
-// Reads typed members of a config.json and remembers the first thing that was wrong, so that a parser
-// reads as a list of fields and asks once at the end. Numbers are range-checked: sizes beyond 2^31 are not
-// sizes of a model.
+// Reads typed members of a config.json and remembers the first thing that was wrong, so that a
+// parser reads as a list of fields and asks once at the end. Numbers are range-checked: sizes
+// beyond 2^31 are not sizes of a model.
 class ConfigReader {
  public:
-  // `object` must outlive the reader; `path` is the prefix of names in error texts ("rope_scaling.").
+  // `object` must outlive the reader; `path` is the prefix of names in error texts
+  // ("rope_scaling.").
   ConfigReader(const Json& object, std::string path = "");
 
   // A member that must be there. `low` is the smallest value allowed.

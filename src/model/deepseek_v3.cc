@@ -56,7 +56,8 @@ ModelShape model_shape(const DeepseekV3Config& c, kernels::Compute compute) {
   ModelShape shape;
   shape.vocabulary = c.vocabulary;
   shape.positions_max = c.positions_max;
-  for (std::int64_t i = 0; i < c.layers; ++i) shape.moe_layers += c.is_moe(i) ? 1 : 0;
+  for (std::int64_t i = 0; i < c.layers; ++i)
+    shape.moe_layers += c.is_moe(i) ? 1 : 0;
   shape.experts = shape.moe_layers > 0 ? c.gate.experts : 0;
   const bool wide = compute == kernels::Compute::Float32;
   shape.cache = {
@@ -77,7 +78,8 @@ class DeepseekV3 final : public Model {
         shape_(model_shape(config, options.context.compute)),
         context_(options.context),
         limits_(options.limits),
-        frequencies_(kernels::rope_frequencies(config.rope, config.rope_theta, config.rope_scaling)),
+        frequencies_(kernels::rope_frequencies(config.rope, config.rope_theta, config.rope_scaling)
+        ),
         expert_tokens_(static_cast<std::size_t>(shape_.moe_layers * shape_.experts)) {}
 
   Result<void> load(const weights::Checkpoint& checkpoint, const LoadOptions& options);
@@ -132,7 +134,8 @@ class DeepseekV3 final : public Model {
 Result<void> DeepseekV3::load(const weights::Checkpoint& checkpoint, const LoadOptions& options) {
   WeightLoader loader(checkpoint, context_.compute);
   layers_.resize(static_cast<std::size_t>(config_.layers));
-  for (std::int64_t i = 0; i < config_.layers; ++i) want_layer(loader, i);
+  for (std::int64_t i = 0; i < config_.layers; ++i)
+    want_layer(loader, i);
   loader.vector("model.norm.weight", config_.hidden, final_norm_);
   const std::string embedding = "model.embed_tokens.weight";
   const std::string head = config_.tied_embeddings ? embedding : "lm_head.weight";
@@ -147,7 +150,7 @@ Result<void> DeepseekV3::load(const weights::Checkpoint& checkpoint, const LoadO
   embedding_ = source;
   embedding_.bytes = {embedding_memory_.data(), embedding_memory_.size()};
 
-  PLEIAD_TRY(packed, loader.load(*context_.pool, options.progress));
+  PLEIAD_TRY(packed, loader.load(*context_.pool, options.weight_bytes_max, options.progress));
   weights_ = std::move(packed);
   return plan_scratch();
 }
@@ -156,7 +159,9 @@ void DeepseekV3::want_layer(WeightLoader& loader, std::int64_t index) {
   Layer& layer = layers_[static_cast<std::size_t>(index)];
   const std::string prefix = "model.layers." + std::to_string(index) + ".";
   loader.vector(prefix + "input_layernorm.weight", config_.hidden, layer.input_norm);
-  loader.vector(prefix + "post_attention_layernorm.weight", config_.hidden, layer.post_attention_norm);
+  loader.vector(
+      prefix + "post_attention_layernorm.weight", config_.hidden, layer.post_attention_norm
+  );
   want_attention(loader, prefix + "self_attn.", layer.attention);
   if (config_.is_moe(index)) {
     want_moe(loader, prefix + "mlp.", layer.moe.emplace());
@@ -165,17 +170,18 @@ void DeepseekV3::want_layer(WeightLoader& loader, std::int64_t index) {
   }
 }
 
-void DeepseekV3::want_attention(
-    WeightLoader& loader, const std::string& prefix, MlaWeights& out
-) const {
+void DeepseekV3::want_attention(WeightLoader& loader, const std::string& prefix, MlaWeights& out)
+    const {
   const DeepseekV3Config& c = config_;
   const std::int64_t query = c.heads * (c.nope + c.rope);
   const MatrixPart kv_a{
-      .name = prefix + "kv_a_proj_with_mqa.weight", .rows = c.kv_lora + c.rope, .columns = c.hidden
-  };
+      .name = prefix + "kv_a_proj_with_mqa.weight",
+      .rows = c.kv_lora + c.rope,
+      .columns = c.hidden};
   if (c.q_lora > 0) {
     loader.matrix(
-        {{.name = prefix + "q_a_proj.weight", .rows = c.q_lora, .columns = c.hidden}, kv_a}, out.down
+        {{.name = prefix + "q_a_proj.weight", .rows = c.q_lora, .columns = c.hidden}, kv_a},
+        out.down
     );
     loader.vector(prefix + "q_a_layernorm.weight", c.q_lora, out.q_norm);
     loader.matrix(
@@ -230,15 +236,13 @@ void want_swiglu(
   );
 }
 
-void DeepseekV3::want_dense(
-    WeightLoader& loader, const std::string& prefix, DenseMlpWeights& out
-) const {
+void DeepseekV3::want_dense(WeightLoader& loader, const std::string& prefix, DenseMlpWeights& out)
+    const {
   want_swiglu(loader, prefix, {config_.hidden, config_.intermediate}, out.gate_up, out.down);
 }
 
-void DeepseekV3::want_moe(
-    WeightLoader& loader, const std::string& prefix, ep::MoeWeights& out
-) const {
+void DeepseekV3::want_moe(WeightLoader& loader, const std::string& prefix, ep::MoeWeights& out)
+    const {
   const std::int64_t experts = config_.gate.experts;
   loader.matrix(
       {{.name = prefix + "gate.weight", .rows = experts, .columns = config_.hidden}},
@@ -279,8 +283,7 @@ Result<void> DeepseekV3::plan_scratch() {
   head_in_ =
       plan.reserve("head input", floats(limits_.logit_rows_max * config_.hidden), kHead, kEnd);
   const MlaRunner::Limits limits{
-      .rows_max = rows, .context_max = limits_.context_max, .workers = context_.pool->workers()
-  };
+      .rows_max = rows, .context_max = limits_.context_max, .workers = context_.pool->workers()};
   attention_.emplace(mla_shape(config_), limits, plan, kAttention, kAttention);
   dense_.emplace(
       DenseMlpRunner::Shape{config_.hidden, config_.intermediate}, rows, plan, kMlp, kMlp
@@ -291,9 +294,8 @@ Result<void> DeepseekV3::plan_scratch() {
   return {};
 }
 
-void DeepseekV3::norm(
-    const float* x, std::int64_t rows, const std::vector<float>& weight, float* y
-) const {
+void DeepseekV3::norm(const float* x, std::int64_t rows, const std::vector<float>& weight, float* y)
+    const {
   kernels::rms_norm(
       context_,
       {.x = x,
@@ -317,7 +319,8 @@ void DeepseekV3::forward(const Batch& batch, kv::PagedCache& cache) {
   const auto cos_sin =
       scratch_.get<float>(cos_sin_).first(static_cast<std::size_t>(rows * config_.rope));
   kernels::rope_angles(batch.positions, frequencies_, config_.rope_magnitude, cos_sin);
-  for (std::size_t i = 0; i < layers_.size(); ++i) run_layer(i, batch, cache);
+  for (std::size_t i = 0; i < layers_.size(); ++i)
+    run_layer(i, batch, cache);
   run_head(batch);
 }
 
@@ -351,7 +354,8 @@ void DeepseekV3::run_layer(std::size_t index, const Batch& batch, kv::PagedCache
   }
   // MoE layers are counted from the first one.
   std::size_t moe_index = 0;
-  for (std::size_t i = 0; i < index; ++i) moe_index += layers_[i].moe ? 1U : 0U;
+  for (std::size_t i = 0; i < index; ++i)
+    moe_index += layers_[i].moe ? 1U : 0U;
   const auto experts = static_cast<std::size_t>(config_.gate.experts);
   moe_->run(
       context_,
@@ -395,7 +399,9 @@ Result<ModelShape> deepseek_v3_shape(const Json& config, kernels::Compute comput
 }
 
 Result<std::unique_ptr<Model>> load_deepseek_v3(
-    const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options
+    const Json& config,
+    const weights::Checkpoint& checkpoint,
+    const LoadOptions& options
 ) {
   PLEIAD_TRY(parsed, parse_deepseek_v3_config(config));
   auto model = std::make_unique<DeepseekV3>(parsed, options);

@@ -31,8 +31,9 @@ void read_yarn(ConfigReader& top, const Json& scaling, const char* name, Deepsee
         .truncate = reader.boolean_or("truncate", true),
     };
     const bool ratio = mscale != 0.0 && mscale_all_dim != 0.0;
-    const double fallback = ratio ? yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all_dim)
-                                  : yarn_mscale(factor, 1.0);
+    const double fallback = ratio
+                                ? yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all_dim)
+                                : yarn_mscale(factor, 1.0);
     out.rope_magnitude = reader.number_or("attention_factor", fallback);
     if (mscale_all_dim != 0.0) {
       const double m = yarn_mscale(factor, mscale_all_dim);

@@ -9,8 +9,8 @@
 
 namespace pleiad::model {
 
-// The numbers of a DeepSeek-V3 config.json, in either of Hugging Face's spellings (rope_scaling beside
-// rope_theta, or rope_parameters).
+// The numbers of a DeepSeek-V3 config.json, in either of Hugging Face's spellings (rope_scaling
+// beside rope_theta, or rope_parameters).
 struct DeepseekV3Config {
   std::int64_t vocabulary = 0;
   std::int64_t hidden = 0;
@@ -41,8 +41,8 @@ struct DeepseekV3Config {
   }
 };
 
-// Fails naming the first key that is missing, out of range, or changes the maths in a way that is not
-// computed here.
+// Fails naming the first key that is missing, out of range, or changes the maths in a way that is
+// not computed here.
 Result<DeepseekV3Config> parse_deepseek_v3_config(const Json& config);
 
 }  // namespace pleiad::model

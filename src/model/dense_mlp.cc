@@ -6,7 +6,11 @@
 namespace pleiad::model {
 
 DenseMlpRunner::DenseMlpRunner(
-    const Shape& shape, std::int64_t rows_max, device::ArenaPlan& plan, int first, int last
+    const Shape& shape,
+    std::int64_t rows_max,
+    device::ArenaPlan& plan,
+    int first,
+    int last
 )
     : shape_(shape) {
   const auto reserve = [&](std::string_view name, std::int64_t floats_per_row) {

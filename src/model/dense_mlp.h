@@ -25,7 +25,11 @@ class DenseMlpRunner {
 
   // Reserves scratch for `rows_max` rows, alive from op `first` to op `last` of the caller's step.
   DenseMlpRunner(
-      const Shape& shape, std::int64_t rows_max, device::ArenaPlan& plan, int first, int last
+      const Shape& shape,
+      std::int64_t rows_max,
+      device::ArenaPlan& plan,
+      int first,
+      int last
   );
 
   // residual += mlp(x), x [rows, hidden] rounded activations. Allocates nothing.

@@ -6,9 +6,9 @@
 namespace pleiad::model {
 
 struct MlaRunner::Arrays {
-  float* down = nullptr;      // [rows, first_query + kv_lora + rope]
-  float* q_low = nullptr;     // [rows, q_lora]
-  float* query = nullptr;     // [rows, heads, nope + rope], query_stride apart
+  float* down = nullptr;   // [rows, first_query + kv_lora + rope]
+  float* q_low = nullptr;  // [rows, q_lora]
+  float* query = nullptr;  // [rows, heads, nope + rope], query_stride apart
   std::int64_t query_stride = 0;
   float* latent = nullptr;    // [rows, kv_lora]
   float* q_latent = nullptr;  // [rows, heads, kv_lora]
@@ -19,7 +19,11 @@ struct MlaRunner::Arrays {
 };
 
 MlaRunner::MlaRunner(
-    const MlaShape& shape, const Limits& limits, device::ArenaPlan& plan, int first, int last
+    const MlaShape& shape,
+    const Limits& limits,
+    device::ArenaPlan& plan,
+    int first,
+    int last
 )
     : shape_(shape) {
   const auto reserve = [&](std::string_view name, std::int64_t floats_per_row) {
@@ -67,9 +71,8 @@ void MlaRunner::run(const kernels::Context& context, device::Scratch& memory, co
 }
 
 // Latents and roped keys of the rows, into the cache.
-void MlaRunner::project_down(
-    const kernels::Context& context, const MlaStep& step, const Arrays& a
-) const {
+void MlaRunner::project_down(const kernels::Context& context, const MlaStep& step, const Arrays& a)
+    const {
   const auto rows = static_cast<std::int64_t>(step.rows.size());
   const std::int64_t width = shape_.down();
   kernels::gemm(
@@ -118,7 +121,9 @@ void MlaRunner::project_down(
 
 // Queries with their roped part, and their position-free part carried into the latent space.
 void MlaRunner::make_queries(
-    const kernels::Context& context, const MlaStep& step, const Arrays& a
+    const kernels::Context& context,
+    const MlaStep& step,
+    const Arrays& a
 ) {
   const auto rows = static_cast<std::int64_t>(step.rows.size());
   if (shape_.q_lora > 0) {
@@ -170,9 +175,8 @@ void MlaRunner::make_queries(
   kernels::grouped_gemm(context, tasks_);
 }
 
-void MlaRunner::attend(
-    const kernels::Context& context, const MlaStep& step, const Arrays& a
-) const {
+void MlaRunner::attend(const kernels::Context& context, const MlaStep& step, const Arrays& a)
+    const {
   kernels::latent_attention(
       context,
       {.q_latent = a.q_latent,
@@ -188,9 +192,7 @@ void MlaRunner::attend(
   );
 }
 
-void MlaRunner::project_out(
-    const kernels::Context& context, const MlaStep& step, const Arrays& a
-) {
+void MlaRunner::project_out(const kernels::Context& context, const MlaStep& step, const Arrays& a) {
   const auto rows = static_cast<std::int64_t>(step.rows.size());
   const std::int64_t width = shape_.heads * shape_.value;
   for (std::int64_t h = 0; h < shape_.heads; ++h) {

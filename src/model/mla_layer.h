@@ -34,8 +34,9 @@ struct MlaShape {
 };
 
 struct MlaWeights {
-  kernels::PackedMatrix down;  // [first_query + kv_lora + rope, hidden]: q_a (or q) and kv_a stacked
-  std::vector<float> q_norm;   // [q_lora], empty without it
+  kernels::PackedMatrix
+      down;                   // [first_query + kv_lora + rope, hidden]: q_a (or q) and kv_a stacked
+  std::vector<float> q_norm;  // [q_lora], empty without it
   kernels::PackedMatrix q_up;  // [heads * (nope + rope), q_lora], unused without q_lora
   std::vector<float> kv_norm;  // [kv_lora]
   std::vector<kernels::PackedMatrix> key_up;    // [heads] of W_UK^T [kv_lora, nope]
@@ -53,9 +54,9 @@ struct MlaStep {
   float* residual = nullptr;       // [rows, hidden]: the layer's output is added here
 };
 
-// Runs attention layers of one shape, one at a time, in absorbed form (reference: DeepSeek-V2 §2.1.2 and
-// its appendix): the query is carried into the latent space, attends to cached latents directly, and the
-// result is carried out per head. One thread at a time.
+// Runs attention layers of one shape, one at a time, in absorbed form (reference: DeepSeek-V2
+// §2.1.2 and its appendix): the query is carried into the latent space, attends to cached latents
+// directly, and the result is carried out per head. One thread at a time.
 class MlaRunner {
  public:
   struct Limits {
@@ -66,7 +67,11 @@ class MlaRunner {
 
   // Reserves scratch alive from op `first` to op `last` of the caller's step.
   MlaRunner(
-      const MlaShape& shape, const Limits& limits, device::ArenaPlan& plan, int first, int last
+      const MlaShape& shape,
+      const Limits& limits,
+      device::ArenaPlan& plan,
+      int first,
+      int last
   );
 
   // `memory` is of the plan given at construction. Allocates nothing.

@@ -33,7 +33,9 @@ Result<const Architecture*> find_architecture(const Json& config) {
   for (const Architecture& row : kArchitectures) {
     if (row.name == name) return &row;
   }
-  return unsupported("config.json: architecture {} is not supported; supported: {}", name, supported_names());
+  return unsupported(
+      "config.json: architecture {} is not supported; supported: {}", name, supported_names()
+  );
 }
 
 }  // namespace pleiad::model

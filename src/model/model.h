@@ -54,8 +54,8 @@ class Model {
   virtual ~Model() = default;
   [[nodiscard]] virtual const ModelShape& shape() const = 0;
   [[nodiscard]] virtual ModelMemory memory() const = 0;
-  // Writes keys and values of every row into `cache` and logits of the wanted rows. A row's results depend
-  // on its sequence's tokens alone (DESIGN R1, R2). Allocates nothing.
+  // Writes keys and values of every row into `cache` and logits of the wanted rows. A row's results
+  // depend on its sequence's tokens alone (DESIGN R1, R2). Allocates nothing.
   virtual void forward(const Batch& batch, kv::PagedCache& cache) = 0;
   // Tokens each expert has received since start, [moe_layers, experts].
   [[nodiscard]] virtual std::span<const std::uint64_t> expert_tokens() const = 0;
@@ -64,6 +64,8 @@ class Model {
 struct LoadOptions {
   kernels::Context context;
   ForwardLimits limits;
+  // Loading fails with Exhausted, before anything large is allocated, when the weights need more.
+  std::size_t weight_bytes_max = SIZE_MAX;
   // Called now and then from the loading thread with bytes packed so far and in all; may be empty.
   std::function<void(std::size_t done, std::size_t total)> progress;
 };
@@ -73,9 +75,8 @@ struct Architecture {
   std::string_view name;  // as in config.json's "architectures"
   // What `config` describes; fails naming the key that this program does not compute.
   Result<ModelShape> (*shape)(const Json& config, kernels::Compute compute);
-  Result<std::unique_ptr<Model>> (*load)(
-      const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options
-  );
+  Result<std::unique_ptr<Model>> (*load
+  )(const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options);
 };
 
 // The row for the config's architecture. Fails with Unsupported, naming those that are supported.

@@ -20,7 +20,8 @@ float element(const device::TensorView& view, std::size_t index) {
   }
   std::uint16_t bits = 0;
   std::memcpy(&bits, at, sizeof(bits));
-  return view.dtype == device::DType::BF16 ? device::bf16_to_float(bits) : device::f16_to_float(bits);
+  return view.dtype == device::DType::BF16 ? device::bf16_to_float(bits)
+                                           : device::f16_to_float(bits);
 }
 
 Error wrong_dtype(const std::string& name, device::DType dtype) {
@@ -30,7 +31,9 @@ Error wrong_dtype(const std::string& name, device::DType dtype) {
 }  // namespace
 
 void WeightLoader::matrix(
-    const std::vector<MatrixPart>& parts, kernels::Compute compute, kernels::PackedMatrix& out
+    const std::vector<MatrixPart>& parts,
+    kernels::Compute compute,
+    kernels::PackedMatrix& out
 ) {
   Job job{.sources = {}, .compute = compute, .offset = bytes_, .bytes = 0, .out = &out};
   std::int64_t outputs = 0;
@@ -73,7 +76,8 @@ void WeightLoader::vector(const std::string& name, std::int64_t size, std::vecto
     return;
   }
   out.resize(static_cast<std::size_t>(size));
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = element(*view, i);
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = element(*view, i);
 }
 
 Result<void> WeightLoader::result() const {
@@ -82,9 +86,19 @@ Result<void> WeightLoader::result() const {
 }
 
 Result<device::Buffer> WeightLoader::load(
-    device::ThreadPool& pool, const std::function<void(std::size_t, std::size_t)>& progress
+    device::ThreadPool& pool,
+    std::size_t bytes_max,
+    const std::function<void(std::size_t done, std::size_t total)>& progress
 ) {
   PLEIAD_TRY(result());
+  if (bytes_ > bytes_max) {
+    return exhausted(
+        "the packed weights need {} MiB, {} MiB of memory may be used; use a smaller model, "
+        "--dtype bfloat16, or a higher --mem-fraction-static",
+        bytes_ >> 20U,
+        bytes_max >> 20U
+    );
+  }
   PLEIAD_TRY(buffer, device::Buffer::allocate(bytes_));
   const std::span<std::byte> memory(buffer.data(), buffer.size());
   // In batches, so that progress can be told between them.
@@ -107,7 +121,8 @@ Result<device::Buffer> WeightLoader::load(
         return;
       }
       *job.out = *packed;
-      for (const kernels::MatrixSource& source : job.sources) checkpoint_.release(source.tensor);
+      for (const kernels::MatrixSource& source : job.sources)
+        checkpoint_.release(source.tensor);
     });
     for (auto& failure : failures) {
       if (failure) return *std::move(failure);

@@ -18,15 +18,16 @@ namespace pleiad::model {
 // A matrix to pack: tensors of the checkpoint stacked along outputs.
 struct MatrixPart {
   std::string name;
-  std::int64_t rows = 0;     // shape the tensor must have
+  std::int64_t rows = 0;  // shape the tensor must have
   std::int64_t columns = 0;
-  std::int64_t row_begin = 0;   // block of the tensor; row_count -1: all of it
+  std::int64_t row_begin = 0;  // block of the tensor; row_count -1: all of it
   std::int64_t row_count = -1;
   bool transposed = false;
 };
 
-// Collects what a model wants from a checkpoint, checks names and shapes as it goes, then packs everything
-// into one buffer with all workers. Destinations must stay where they are until load() returns.
+// Collects what a model wants from a checkpoint, checks names and shapes as it goes, then packs
+// everything into one buffer with all workers. Destinations must stay where they are until load()
+// returns.
 class WeightLoader {
  public:
   WeightLoader(const weights::Checkpoint& checkpoint, kernels::Compute compute)
@@ -36,7 +37,9 @@ class WeightLoader {
     matrix(parts, compute_, out);
   }
   void matrix(
-      const std::vector<MatrixPart>& parts, kernels::Compute compute, kernels::PackedMatrix& out
+      const std::vector<MatrixPart>& parts,
+      kernels::Compute compute,
+      kernels::PackedMatrix& out
   );
   // A vector [size] as floats.
   void vector(const std::string& name, std::int64_t size, std::vector<float>& out);
@@ -46,10 +49,12 @@ class WeightLoader {
   // The first missing tensor, wrong shape or wrong dtype met so far.
   [[nodiscard]] Result<void> result() const;
 
-  // Packs everything; the buffer holds what the matrices refer to. Fails with what result() says, or
-  // Exhausted when memory is short.
+  // Packs everything; the buffer holds what the matrices refer to. Fails with what result() says,
+  // or Exhausted when more than `bytes_max` would be needed or memory is short.
   Result<device::Buffer> load(
-      device::ThreadPool& pool, const std::function<void(std::size_t, std::size_t)>& progress
+      device::ThreadPool& pool,
+      std::size_t bytes_max,
+      const std::function<void(std::size_t done, std::size_t total)>& progress
   );
 
  private:

@@ -17,7 +17,8 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
 // The key of a page below `parent_key`; never 0, which marks unpublished nodes.
 std::uint64_t key_of(std::uint64_t parent_key, std::span<const TokenId> tokens) {
   std::uint64_t hash = parent_key;
-  for (const TokenId token : tokens) hash = mix(hash, token);
+  for (const TokenId token : tokens)
+    hash = mix(hash, token);
   return hash == 0 ? 1 : hash;
 }
 
@@ -32,12 +33,14 @@ PagePool::PagePool(const Options& options)
   buckets_.assign(std::bit_ceil(pages * 2), kNone);
   free_.resize(pages);
   // Handed out from the back: page 0 first.
-  for (std::size_t i = 0; i < pages; ++i) free_[i] = static_cast<std::uint32_t>(pages - 1 - i);
+  for (std::size_t i = 0; i < pages; ++i)
+    free_[i] = static_cast<std::uint32_t>(pages - 1 - i);
 }
 
 std::uint64_t PagePool::root(std::string_view salt) {
   std::uint64_t hash = 0x5851F42D4C957F2DULL;
-  for (const char c : salt) hash = mix(hash, static_cast<unsigned char>(c));
+  for (const char c : salt)
+    hash = mix(hash, static_cast<unsigned char>(c));
   return mix(hash, salt.size());
 }
 
@@ -50,13 +53,17 @@ std::span<const TokenId> PagePool::tokens_of(std::uint32_t page) const {
 }
 
 std::uint32_t PagePool::lookup(
-    std::uint64_t root, std::uint32_t parent, std::uint64_t key, std::span<const TokenId> tokens
+    std::uint64_t root,
+    std::uint32_t parent,
+    std::uint64_t key,
+    std::span<const TokenId> tokens
 ) const {
   const std::uint64_t parent_key = parent == kNone ? root : nodes_[parent].key;
   std::uint32_t page = buckets_[key & (buckets_.size() - 1)];
   while (page != kNone) {
     const Node& node = nodes_[page];
-    const bool same_place = node.key == key && node.parent == parent && node.parent_key == parent_key;
+    const bool same_place =
+        node.key == key && node.parent == parent && node.parent_key == parent_key;
     if (same_place && std::ranges::equal(tokens_of(page), tokens)) return page;
     page = node.next_in_bucket;
   }
@@ -64,7 +71,10 @@ std::uint32_t PagePool::lookup(
 }
 
 void PagePool::find(
-    std::uint64_t root, std::span<const TokenId> tokens, std::size_t pages_max, std::vector<PageId>& chain
+    std::uint64_t root,
+    std::span<const TokenId> tokens,
+    std::size_t pages_max,
+    std::vector<PageId>& chain
 ) {
   if (!prefix_cache_) return;
   std::uint32_t parent = kNone;
@@ -82,7 +92,9 @@ void PagePool::find(
 }
 
 std::size_t PagePool::count_match(
-    std::uint64_t root, std::span<const TokenId> tokens, std::size_t pages_max
+    std::uint64_t root,
+    std::span<const TokenId> tokens,
+    std::size_t pages_max
 ) const {
   if (!prefix_cache_) return 0;
   std::uint32_t parent = kNone;
@@ -115,7 +127,10 @@ PageId PagePool::take() {
 }
 
 void PagePool::publish(
-    std::uint64_t root, std::span<const PageId> chain, PageId page, std::span<const TokenId> tokens
+    std::uint64_t root,
+    std::span<const PageId> chain,
+    PageId page,
+    std::span<const TokenId> tokens
 ) {
   if (!prefix_cache_) return;
   PLEIAD_CHECK(static_cast<std::int64_t>(tokens.size()) == kPageTokens);
@@ -188,7 +203,8 @@ void PagePool::link_newest(std::uint32_t page) {
 void PagePool::unpublish(std::uint32_t page) {
   Node& node = nodes_[page];
   std::uint32_t* link = &buckets_[node.key & (buckets_.size() - 1)];
-  while (*link != page) link = &nodes_[*link].next_in_bucket;
+  while (*link != page)
+    link = &nodes_[*link].next_in_bucket;
   *link = node.next_in_bucket;
   node.key = 0;
   node.parent = kNone;

@@ -15,9 +15,9 @@ using PageId = Id<struct PageTag, std::uint32_t>;
 // Tokens in one page of the KV cache.
 inline constexpr std::int64_t kPageTokens = 64;
 
-// Who holds which page of the KV cache, and which full pages can be found again by their tokens: a prefix
-// tree with one node per page. A page is free, held by one or more sequences, or cached (full, findable,
-// held by nobody) and then evictable, least recently used first.
+// Who holds which page of the KV cache, and which full pages can be found again by their tokens: a
+// prefix tree with one node per page. A page is free, held by one or more sequences, or cached
+// (full, findable, held by nobody) and then evictable, least recently used first.
 //
 // A node is found by (parent node, its 64 tokens); the tokens are compared on every hit, so a hash
 // collision can cost time, never a wrong prefix. Trees of different salts are disjoint.
@@ -42,27 +42,33 @@ class PagePool {
   // The root of the tree of `salt`, to be given to find() and publish() as the first parent.
   [[nodiscard]] static std::uint64_t root(std::string_view salt);
 
-  // Holds the longest chain of cached or held pages whose tokens start `tokens`, at most `pages_max` of
-  // them, and appends it to `chain`. Only whole pages match.
+  // Holds the longest chain of cached or held pages whose tokens start `tokens`, at most
+  // `pages_max` of them, and appends it to `chain`. Only whole pages match.
   void find(
-      std::uint64_t root, std::span<const TokenId> tokens, std::size_t pages_max, std::vector<PageId>& chain
+      std::uint64_t root,
+      std::span<const TokenId> tokens,
+      std::size_t pages_max,
+      std::vector<PageId>& chain
   );
   // How many pages find() would give; holds nothing.
-  [[nodiscard]] std::size_t count_match(
-      std::uint64_t root, std::span<const TokenId> tokens, std::size_t pages_max
-  ) const;
+  [[nodiscard]] std::size_t
+  count_match(std::uint64_t root, std::span<const TokenId> tokens, std::size_t pages_max) const;
 
   // Takes a page, evicting a cached one when none is free. REQUIRES: available() > 0.
   PageId take();
 
-  // Makes a held, full page findable under `chain` (the pages before it in its sequence). Does nothing
-  // when the prefix cache is off or an equal page is published already: the page then stays private.
+  // Makes a held, full page findable under `chain` (the pages before it in its sequence). Does
+  // nothing when the prefix cache is off or an equal page is published already: the page then stays
+  // private.
   void publish(
-      std::uint64_t root, std::span<const PageId> chain, PageId page, std::span<const TokenId> tokens
+      std::uint64_t root,
+      std::span<const PageId> chain,
+      PageId page,
+      std::span<const TokenId> tokens
   );
 
-  // Lets go of a sequence's pages, given in order. Published pages that nobody holds become evictable,
-  // others free.
+  // Lets go of a sequence's pages, given in order. Published pages that nobody holds become
+  // evictable, others free.
   void release(std::span<const PageId> pages);
 
   // Frees every cached page.
@@ -84,7 +90,10 @@ class PagePool {
   [[nodiscard]] std::span<TokenId> tokens_of(std::uint32_t page);
   [[nodiscard]] std::span<const TokenId> tokens_of(std::uint32_t page) const;
   [[nodiscard]] std::uint32_t lookup(
-      std::uint64_t root, std::uint32_t parent, std::uint64_t key, std::span<const TokenId> tokens
+      std::uint64_t root,
+      std::uint32_t parent,
+      std::uint64_t key,
+      std::span<const TokenId> tokens
   ) const;
   void hold(std::uint32_t page);
   void unlink_evictable(std::uint32_t page);

@@ -8,22 +8,31 @@
 namespace pleiad::sched {
 namespace {
 
-std::int64_t pages_for(std::int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+std::int64_t pages_for(std::int64_t tokens) {
+  return (tokens + kPageTokens - 1) / kPageTokens;
+}
 
-std::int64_t count_of(const auto& container) { return static_cast<std::int64_t>(container.size()); }
+std::int64_t count_of(const auto& container) {
+  return static_cast<std::int64_t>(container.size());
+}
 
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options)
     : options_(options), pool_({.pages = options.pages, .prefix_cache = options.prefix_cache}) {
   PLEIAD_CHECK(options.running_max > 0 && options.waiting_max > 0);
-  PLEIAD_CHECK(options.step_tokens_max >= options.running_max, "every sequence may decode in a step");
-  PLEIAD_CHECK(options.logit_rows_max >= options.running_max, "every sequence may sample in a step");
+  PLEIAD_CHECK(
+      options.step_tokens_max >= options.running_max, "every sequence may decode in a step"
+  );
+  PLEIAD_CHECK(
+      options.logit_rows_max >= options.running_max, "every sequence may sample in a step"
+  );
   PLEIAD_CHECK(options.chunk_tokens_max > 0);
   const auto slots = static_cast<std::size_t>(options.running_max + options.waiting_max);
   sequences_.resize(slots);
   free_slots_.reserve(slots);
-  for (std::size_t i = slots; i-- > 0;) free_slots_.emplace_back(static_cast<std::uint32_t>(i));
+  for (std::size_t i = slots; i-- > 0;)
+    free_slots_.emplace_back(static_cast<std::uint32_t>(i));
   running_.reserve(static_cast<std::size_t>(options.running_max));
   waiting_.reserve(slots);
   plan_.reserve(static_cast<std::size_t>(options.running_max));
@@ -43,14 +52,14 @@ Result<SlotId> Scheduler::add(Arrival arrival) {
   }
   if (pages_for(most) > pool_.total()) {
     return invalid_input(
-        "{} tokens need {} KV pages; the cache has {} (raise --mem-fraction-static or --kv-cache-bytes)",
+        "{} tokens need {} KV pages; the cache has {} (raise --mem-fraction-static or "
+        "--kv-cache-bytes)",
         most,
         pages_for(most),
         pool_.total()
     );
   }
-  const bool full = count_of(waiting_) >= options_.waiting_max || free_slots_.empty();
-  if (full) return exhausted("{} requests are waiting already", waiting_.size());
+  if (free_slots_.empty()) return exhausted("{} requests are in flight already", sequences_.size());
 
   const SlotId slot = free_slots_.back();
   free_slots_.pop_back();
@@ -75,7 +84,8 @@ std::span<const PlannedChunk> Scheduler::plan_step() {
   Budget budget{.tokens = options_.step_tokens_max, .logit_rows = options_.logit_rows_max};
   plan_running(/*decoding=*/true, budget);
   plan_running(/*decoding=*/false, budget);
-  // After a preemption the pages belong to those who run; newcomers would only take them away again.
+  // After a preemption the pages belong to those who run; newcomers would only take them away
+  // again.
   if (!preempted_in_step_) plan_arrivals(budget);
   return plan_;
 }
@@ -138,7 +148,8 @@ void Scheduler::plan_chunk(SlotId slot, Budget& budget) {
   if (count == 0 || (last && budget.logit_rows == 0)) return;
   const std::int64_t first = sequence.computed;
   if (!secure_pages(slot, first + count)) return;
-  plan_.push_back({.slot = slot, .first = first, .count = count, .last = last, .all_logits = scores});
+  plan_.push_back({.slot = slot, .first = first, .count = count, .last = last, .all_logits = scores}
+  );
   budget.tokens -= count;
   budget.logit_rows -= scores ? count : (last ? 1 : 0);
 }
@@ -187,7 +198,9 @@ void Scheduler::complete(const PlannedChunk& chunk) {
 
 void Scheduler::append(SlotId slot, TokenId token) {
   Sequence& sequence = at(slot);
-  PLEIAD_CHECK(sequence.computed == count_of(sequence.tokens), "append() to an uncomputed sequence");
+  PLEIAD_CHECK(
+      sequence.computed == count_of(sequence.tokens), "append() to an uncomputed sequence"
+  );
   sequence.tokens.push_back(token);
 }
 
@@ -200,9 +213,13 @@ void Scheduler::remove(SlotId slot) {
   free_slots_.push_back(slot);
 }
 
-std::span<const TokenId> Scheduler::tokens(SlotId slot) const { return at(slot).tokens; }
+std::span<const TokenId> Scheduler::tokens(SlotId slot) const {
+  return at(slot).tokens;
+}
 
-std::span<const PageId> Scheduler::pages(SlotId slot) const { return at(slot).pages; }
+std::span<const PageId> Scheduler::pages(SlotId slot) const {
+  return at(slot).pages;
+}
 
 std::int64_t Scheduler::cached_tokens(SlotId slot) const {
   return std::max(at(slot).cached, std::int64_t{0});
@@ -233,9 +250,8 @@ bool Scheduler::before(SlotId a, SlotId b) const {
 }
 
 void Scheduler::insert_ordered(std::vector<SlotId>& list, SlotId slot) {
-  const auto place = std::ranges::upper_bound(list, slot, [this](SlotId a, SlotId b) {
-    return before(a, b);
-  });
+  const auto place =
+      std::ranges::upper_bound(list, slot, [this](SlotId a, SlotId b) { return before(a, b); });
   list.insert(place, slot);
 }
 

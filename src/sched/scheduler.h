@@ -17,12 +17,12 @@ namespace pleiad::sched {
 using SlotId = Id<struct SlotTag, std::uint32_t>;
 
 struct SchedulerOptions {
-  std::int64_t pages = 0;                  // KV pages of 64 tokens
-  std::int64_t running_max = 64;           // sequences in one step (--max-num-seqs)
-  std::int64_t waiting_max = 1024;         // sequences queued behind them
-  std::int64_t step_tokens_max = 512;      // rows of one step (--max-num-batched-tokens)
-  std::int64_t chunk_tokens_max = 512;     // rows of one sequence in one step (--chunked-prefill-size)
-  std::int64_t logit_rows_max = 64;        // rows of one step whose logits are wanted; >= running_max
+  std::int64_t pages = 0;               // KV pages of 64 tokens
+  std::int64_t running_max = 64;        // sequences in one step (--max-num-seqs)
+  std::int64_t waiting_max = 1024;      // sequences beyond those that may be in flight
+  std::int64_t step_tokens_max = 512;   // rows of one step (--max-num-batched-tokens)
+  std::int64_t chunk_tokens_max = 512;  // rows of one sequence in one step (--chunked-prefill-size)
+  std::int64_t logit_rows_max = 64;     // rows of one step whose logits are wanted; >= running_max
   std::int64_t sequence_tokens_max = 4096;  // prompt + output (--max-model-len)
   bool prefix_cache = true;
 };
@@ -31,8 +31,9 @@ struct Arrival {
   std::vector<TokenId> prompt;  // at least one token
   std::int64_t max_tokens = 0;  // of output
   std::string_view cache_salt;
-  std::int32_t priority = 0;    // lower first
-  bool score_prompt = false;    // logits of every prompt position: takes nothing from the prefix cache
+  std::int32_t priority = 0;  // lower first
+  bool score_prompt =
+      false;  // logits of every prompt position: takes nothing from the prefix cache
 };
 
 // Consecutive tokens of one sequence that run in a step.
@@ -40,7 +41,7 @@ struct PlannedChunk {
   SlotId slot;
   std::int64_t first = 0;  // position of the first token
   std::int64_t count = 0;
-  bool last = false;       // ends at the newest token: its last row's logits give the next one
+  bool last = false;        // ends at the newest token: its last row's logits give the next one
   bool all_logits = false;  // every row's logits are wanted (prompt scoring)
 };
 
@@ -52,20 +53,20 @@ struct SchedulerStats {
   std::uint64_t prefix_hit_tokens = 0;      // of these, found in the prefix cache
 };
 
-// Decides what runs in each step: decoding sequences first, one row each; then chunks of prompts, oldest
-// first; then arrivals, while rows, places and pages last. When pages run out, the youngest running
-// sequence of the least urgent priority gives its pages back and is computed again later (preemption by
-// recompute). Pure bookkeeping: touches no cache bytes, no clock, no threads. Steady steps allocate
-// nothing. Not thread-safe.
+// Decides what runs in each step: decoding sequences first, one row each; then chunks of prompts,
+// oldest first; then arrivals, while rows, places and pages last. When pages run out, the youngest
+// running sequence of the least urgent priority gives its pages back and is computed again later
+// (preemption by recompute). Pure bookkeeping: touches no cache bytes, no clock, no threads. Steady
+// steps allocate nothing. Not thread-safe.
 //
-// A step: plan_step() -> run the chunks -> for each chunk complete() -> for chunks with `last`, append()
-// the sampled token or remove() the sequence.
+// A step: plan_step() -> run the chunks -> for each chunk complete() -> for chunks with `last`,
+// append() the sampled token or remove() the sequence.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
 
-  // Queues a sequence. Fails with InvalidInput when it can never fit (names the limit) and Exhausted when
-  // the queue is full.
+  // Queues a sequence. Fails with InvalidInput when it can never fit (names the limit) and
+  // Exhausted when the queue is full.
   Result<SlotId> add(Arrival arrival);
 
   // The chunks of the next step; valid until the next call. Empty: nothing can run.
@@ -94,12 +95,12 @@ class Scheduler {
   struct Sequence {
     std::vector<TokenId> tokens;
     std::vector<PageId> pages;
-    std::uint64_t root = 0;       // of the prefix tree of its salt
-    std::uint64_t arrival = 0;    // order of add()
-    std::int64_t prompt = 0;      // tokens of the prompt
-    std::int64_t computed = 0;    // tokens whose keys and values are in the cache
-    std::int64_t published = 0;   // pages offered to the prefix tree
-    std::int64_t cached = -1;     // prompt tokens found in the prefix cache; -1: not admitted yet
+    std::uint64_t root = 0;      // of the prefix tree of its salt
+    std::uint64_t arrival = 0;   // order of add()
+    std::int64_t prompt = 0;     // tokens of the prompt
+    std::int64_t computed = 0;   // tokens whose keys and values are in the cache
+    std::int64_t published = 0;  // pages offered to the prefix tree
+    std::int64_t cached = -1;    // prompt tokens found in the prefix cache; -1: not admitted yet
     std::int32_t priority = 0;
     bool score_prompt = false;
     bool in_use = false;

@@ -1,5 +1,5 @@
-// Runs a fuzz target without libFuzzer: every file of the corpus folder, then mutations of each drawn
-// from a fixed seed. Prints how many inputs ran; a crash names the input in the last line.
+// Runs a fuzz target without libFuzzer: every file of the corpus folder, then mutations of each
+// drawn from a fixed seed. Prints how many inputs ran; a crash names the input in the last line.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -31,10 +31,18 @@ Bytes mutate(Bytes bytes, pleiad::Random& random) {
   for (std::uint64_t i = 0; i < edits && !bytes.empty(); ++i) {
     const auto at = static_cast<std::ptrdiff_t>(random.below(bytes.size()));
     switch (random.below(4)) {
-      case 0: bytes[static_cast<std::size_t>(at)] ^= static_cast<std::uint8_t>(random.next()); break;
-      case 1: bytes.erase(bytes.begin() + at); break;
-      case 2: bytes.insert(bytes.begin() + at, bytes[static_cast<std::size_t>(at)]); break;
-      default: bytes.resize(static_cast<std::size_t>(at)); break;
+      case 0:
+        bytes[static_cast<std::size_t>(at)] ^= static_cast<std::uint8_t>(random.next());
+        break;
+      case 1:
+        bytes.erase(bytes.begin() + at);
+        break;
+      case 2:
+        bytes.insert(bytes.begin() + at, bytes[static_cast<std::size_t>(at)]);
+        break;
+      default:
+        bytes.resize(static_cast<std::size_t>(at));
+        break;
     }
   }
   return bytes;
@@ -51,7 +59,9 @@ int main(int argc, char** argv) {
   pleiad::Random random(kSeed);
   for (const auto& entry : std::filesystem::directory_iterator(argv[1])) {
     const Bytes seed_bytes = read_file(entry.path());
-    std::fprintf(stderr, "%s (seed %llu)\n", entry.path().c_str(), static_cast<unsigned long long>(kSeed));
+    std::fprintf(
+        stderr, "%s (seed %llu)\n", entry.path().c_str(), static_cast<unsigned long long>(kSeed)
+    );
     LLVMFuzzerTestOneInput(seed_bytes.data(), seed_bytes.size());
     for (int i = 0; i < kMutationsPerFile; ++i) {
       const Bytes mutant = mutate(seed_bytes, random);

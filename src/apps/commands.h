@@ -1,0 +1,18 @@
+#pragma once
+
+#include <functional>
+
+namespace CLI {
+class App;
+}
+
+namespace pleiad::apps {
+
+// What main runs for the verb that was given; its value is the exit code.
+using Command = std::function<int()>;
+
+// Each adds one verb with its flags to `app`, and sets `chosen` when the verb is given.
+void add_serve_command(CLI::App& app, Command& chosen);
+void add_chat_command(CLI::App& app, Command& chosen);
+
+}  // namespace pleiad::apps

@@ -1,0 +1,287 @@
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <future>
+#include <map>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include "apps/commands.h"
+#include "apps/serve_instance.h"
+#include "base/log.h"
+#include "weights/read_file.h"
+
+namespace pleiad::apps {
+namespace {
+
+struct ServeFlags {
+  ServeSettings settings;
+  std::string model;
+  std::string dtype = "auto";
+  std::string isa = "auto";
+  std::string key_file;
+  std::string chat_template;
+  std::string generation_config = "auto";
+  std::string log_level = "info";
+  bool no_prefix_cache = false;
+  double drain_timeout_seconds = 30.0;
+};
+
+void add_network_flags(CLI::App& verb, ServeFlags& flags) {
+  ServeSettings& s = flags.settings;
+  verb.add_option("--host", s.host, "Address to listen on; beyond loopback a key is needed")
+      ->capture_default_str();
+  verb.add_option("--port", s.port, "TCP port; 0 takes a free one")->capture_default_str();
+  verb.add_option(
+      "--api-key", s.api_keys, "Key that clients must send; repeatable (also env PLEIAD_API_KEY)"
+  );
+  verb.add_option("--api-key-file", flags.key_file, "File with one key a line");
+  verb.add_flag(
+      "--allow-unauthenticated", s.allow_unauthenticated, "Listen beyond loopback without a key"
+  );
+  verb.add_option("--served-model-name", s.served_names, "Names clients may use; the first is told")
+      ->default_str("the folder's name");
+  verb.add_option(
+          "--drain-timeout",
+          flags.drain_timeout_seconds,
+          "Seconds that SIGTERM waits for open requests"
+  )
+      ->capture_default_str();
+  verb.add_option("--log-level", flags.log_level, "What is logged")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+}
+
+void add_model_flags(CLI::App& verb, ServeFlags& flags) {
+  engine::LoadSettings& load = flags.settings.load;
+  verb.add_option("model", flags.model, "Hugging Face model folder")->required();
+  verb.add_option("--dtype", flags.dtype, "Compute type")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
+      ->capture_default_str();
+  verb.add_flag(
+      "--skip-tokenizer-init",
+      flags.settings.text.skip_tokenizer,
+      "Token ids in, token ids out: no tokenizer, no chat"
+  );
+  verb.add_option(
+      "--chat-template", flags.chat_template, "Jinja file instead of the checkpoint's template"
+  );
+  verb.add_option(
+          "--generation-config",
+          flags.generation_config,
+          "Sampling defaults: of the checkpoint, or neutral"
+  )
+      ->check(CLI::IsMember({"auto", "none"}))
+      ->capture_default_str();
+  verb.add_option("--threads", load.threads, "Compute threads; 0: one per processor")
+      ->capture_default_str();
+  verb.add_option("--cpu-isa", flags.isa, "Instruction set of the kernels")
+      ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512", "avx512_bf16"}))
+      ->capture_default_str();
+}
+
+void add_limit_flags(CLI::App& verb, ServeFlags& flags) {
+  engine::LoadSettings& load = flags.settings.load;
+  verb.add_option(
+          "--max-model-len,--context-length",
+          load.max_model_len,
+          "Longest prompt + output, in tokens; 0: what checkpoint and memory allow"
+  )
+      ->capture_default_str();
+  verb.add_option(
+          "--max-num-seqs,--max-running-requests", load.max_num_seqs, "Sequences in one step"
+  )
+      ->capture_default_str();
+  verb.add_option("--max-num-batched-tokens", load.max_num_batched_tokens, "Tokens in one step")
+      ->capture_default_str();
+  verb.add_option(
+          "--chunked-prefill-size",
+          load.chunked_prefill_size,
+          "Prompt tokens of one sequence in one step"
+  )
+      ->capture_default_str();
+  verb.add_option(
+          "--max-waiting",
+          load.max_waiting,
+          "Requests queued beyond --max-num-seqs; more are answered 429"
+  )
+      ->capture_default_str();
+  verb.add_option(
+          "--mem-fraction-static,--gpu-memory-utilization",
+          load.mem_fraction_static,
+          "Share of available memory for weights, scratch and KV cache, 0 to 1"
+  )
+      ->capture_default_str();
+  verb.add_option(
+          "--kv-cache-bytes",
+          load.kv_cache_bytes,
+          "Bytes of KV cache (suffixes kb, mb, gb); 0: what the share leaves"
+  )
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("0");
+  verb.add_flag(
+      "--no-enable-prefix-caching", flags.no_prefix_cache, "Compute every prompt from its start"
+  );
+}
+
+Result<void> read_keys(ServeFlags& flags) {
+  auto& keys = flags.settings.api_keys;
+  // Read once, before any thread starts.
+  if (const char* key = std::getenv("PLEIAD_API_KEY"))
+    keys.emplace_back(key);  // NOLINT(concurrency-mt-unsafe)
+  if (flags.key_file.empty()) return {};
+  constexpr std::size_t kKeyFileBytesMax = std::size_t{1} << 20U;
+  PLEIAD_TRY(text, weights::read_text_file(flags.key_file, kKeyFileBytesMax));
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    const std::size_t end = line.find_last_not_of(" \t\r");
+    if (end != std::string_view::npos) keys.emplace_back(line.substr(0, end + 1));
+  }
+  return {};
+}
+
+Result<void> complete_settings(ServeFlags& flags) {
+  static const std::map<std::string, engine::ComputeChoice> kComputes = {
+      {"auto", engine::ComputeChoice::Auto},
+      {"float32", engine::ComputeChoice::Float32},
+      {"bfloat16", engine::ComputeChoice::BFloat16},
+  };
+  static const std::map<std::string, LogLevel> kLevels = {
+      {"debug", LogLevel::Debug},
+      {"info", LogLevel::Info},
+      {"warning", LogLevel::Warning},
+      {"error", LogLevel::Error},
+  };
+  set_log_level(kLevels.at(flags.log_level));
+  ServeSettings& s = flags.settings;
+  s.load.model = flags.model;
+  s.load.dtype = kComputes.at(flags.dtype);
+  s.load.prefix_cache = !flags.no_prefix_cache;
+  s.ignore_generation_config = flags.generation_config == "none";
+  if (!flags.chat_template.empty()) s.text.chat_template = flags.chat_template;
+  if (flags.isa != "auto") {
+    const auto isa = device::parse_cpu_isa(flags.isa);
+    if (*isa > device::detect_cpu_isa()) {
+      return unsupported(
+          "--cpu-isa {} is beyond this processor; use at most {}",
+          flags.isa,
+          device::to_string(device::detect_cpu_isa())
+      );
+    }
+    s.load.isa = isa;
+  }
+  return read_keys(flags);
+}
+
+// Tells of large loads a few times a second at most; small ones pass unseen.
+void show_progress(std::size_t done, std::size_t total) {
+  constexpr std::size_t kWorthTelling = std::size_t{1} << 30U;
+  if (total < kWorthTelling) return;
+  std::fprintf(
+      stderr,
+      "\rpacking weights: %zu of %zu MiB%s",
+      done >> 20U,
+      total >> 20U,
+      done >= total ? "\n" : ""
+  );
+}
+
+void print_report(const ServeInstance& instance) {
+  const StartReport& r = instance.report();
+  constexpr double kMib = 1024.0 * 1024.0;
+  const auto mib = [](std::size_t bytes) { return static_cast<double>(bytes) / kMib; };
+  fmt::print(
+      "pleiad {}: {} ({}), {} on {}, {} threads\n",
+      PLEIAD_VERSION,
+      instance.model_name(),
+      r.architecture,
+      r.compute,
+      r.isa,
+      r.threads
+  );
+  fmt::print(
+      "  read {:.3f} s, pack {:.3f} s, ready {:.3f} s\n",
+      r.read_seconds,
+      r.pack_seconds,
+      r.ready_seconds
+  );
+  fmt::print(
+      "  weights {:.1f} MiB, scratch {:.1f} MiB ({:.1f} without sharing), KV cache {:.1f} MiB in "
+      "{} pages, context {} tokens\n",
+      mib(r.memory.weights),
+      mib(r.memory.scratch),
+      mib(r.memory.scratch_naive),
+      mib(r.kv_bytes),
+      r.pages,
+      r.model_tokens
+  );
+  fmt::print("  listening on {}\n", instance.url());
+  std::fflush(stdout);
+}
+
+// Waits for SIGTERM or SIGINT, then lets open requests end; a second signal or the timeout cuts
+// them.
+void wait_and_drain(ServeInstance& instance, const sigset_t& signals, double timeout_seconds) {
+  int signal = 0;
+  sigwait(&signals, &signal);
+  PLEIAD_LOG(Info, "draining: open requests may end within {} s", timeout_seconds);
+  // The loop tells by a signal of its own, so that one wait serves all three outcomes.
+  instance.drain([pid = getpid()] { kill(pid, SIGUSR1); });
+  const timespec limit{
+      .tv_sec = static_cast<time_t>(timeout_seconds),
+      .tv_nsec = static_cast<long>(
+          (timeout_seconds - static_cast<double>(static_cast<time_t>(timeout_seconds))) * 1e9
+      ),
+  };
+  const int ended_by = sigtimedwait(&signals, nullptr, &limit);
+  if (ended_by == SIGUSR1) {
+    PLEIAD_LOG(Info, "drained");
+  } else {
+    PLEIAD_LOG(
+        Warning, "open requests are cut: {}", ended_by < 0 ? "the time is up" : "second signal"
+    );
+  }
+}
+
+int serve(ServeFlags flags) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1})
+    sigaddset(&signals, signal);
+  // Blocked before any thread exists, so that only wait_and_drain sees them.
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  flags.settings.load.progress = show_progress;
+  if (const auto complete = complete_settings(flags); !complete.ok()) {
+    fmt::print(stderr, "pleiad serve: {}\n", complete.error().message);
+    return 2;
+  }
+  auto instance = ServeInstance::start(std::move(flags.settings));
+  if (!instance.ok()) {
+    fmt::print(stderr, "pleiad serve: {}\n", instance.error().message);
+    return 1;
+  }
+  print_report(**instance);
+  wait_and_drain(**instance, signals, flags.drain_timeout_seconds);
+  return 0;
+}
+
+}  // namespace
+
+void add_serve_command(CLI::App& app, Command& chosen) {
+  CLI::App* verb = app.add_subcommand("serve", "Serve a model over the OpenAI API");
+  // Shared by the parser, which fills it, and the command, which runs after.
+  auto flags = std::make_shared<ServeFlags>();
+  add_model_flags(*verb, *flags);
+  add_network_flags(*verb, *flags);
+  add_limit_flags(*verb, *flags);
+  verb->callback([&chosen, flags] { chosen = [flags] { return serve(*flags); }; });
+}
+
+}  // namespace pleiad::apps

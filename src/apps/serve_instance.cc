@@ -1,0 +1,169 @@
+#include "apps/serve_instance.h"
+
+#include <filesystem>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "base/log.h"
+
+namespace pleiad::apps {
+namespace {
+
+bool is_loopback(std::string_view host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+Result<void> check_exposure(const ServeSettings& settings) {
+  const bool guarded = !settings.api_keys.empty() || settings.allow_unauthenticated;
+  if (is_loopback(settings.host) || guarded) return {};
+  return invalid_input(
+      "--host {} is reachable from other machines and there is no key: give --api-key, or "
+      "--allow-unauthenticated, or --host 127.0.0.1",
+      settings.host
+  );
+}
+
+Result<void> check_keys(const ServeSettings& settings) {
+  for (const std::string& key : settings.api_keys) {
+    if (key.empty()) return invalid_input("--api-key must not be empty");
+  }
+  return {};
+}
+
+std::string folder_name(const std::filesystem::path& model) {
+  const auto absolute = std::filesystem::weakly_canonical(model);
+  return absolute.filename().string();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ServeInstance>> ServeInstance::start(ServeSettings settings) {
+  PLEIAD_TRY(check_exposure(settings));
+  PLEIAD_TRY(check_keys(settings));
+  std::unique_ptr<ServeInstance> instance(new ServeInstance(std::move(settings)));
+  PLEIAD_TRY(instance->listen());
+  PLEIAD_TRY(instance->load());
+  return instance;
+}
+
+ServeInstance::ServeInstance(ServeSettings settings) : settings_(std::move(settings)) {
+  if (settings_.served_names.empty()) {
+    settings_.served_names = {folder_name(settings_.load.model)};
+  }
+  model_name_ = settings_.served_names.front();
+  settings_.load.model_name = model_name_;
+  settings_.text.model = settings_.load.model;
+}
+
+ServeInstance::~ServeInstance() {
+  loop_.stop();
+  text_loop_.stop();
+  if (loop_thread_.joinable()) loop_thread_.join();
+  if (text_thread_.joinable()) text_thread_.join();
+  // The engine's last events go to sessions of the service, so it goes first.
+  engine_.reset();
+  service_.reset();
+  server_.reset();
+}
+
+Result<void> ServeInstance::listen() {
+  PLEIAD_TRY(
+      server,
+      net::HttpServer::listen(
+          loop_,
+          {.address = settings_.host, .port = settings_.port},
+          [this](net::HttpRequest request, std::unique_ptr<net::Responder> responder) {
+            handle(std::move(request), std::move(responder));
+          }
+      )
+  );
+  server_ = std::move(server);
+  loop_thread_ = std::thread([this] { loop_.run(); });
+  text_thread_ = std::thread([this] { text_loop_.run(); });
+  return {};
+}
+
+void ServeInstance::handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder) {
+  server::OpenaiService* service = ready_service_.load();
+  if (service != nullptr) {
+    service->handle(std::move(request), std::move(responder));
+    return;
+  }
+  if (request.path == "/live") {
+    responder->respond({.status = 200, .body = "{\"status\":\"loading\"}"});
+    return;
+  }
+  responder->respond(server::error_response(server::from_error(unavailable("the model is loading")))
+  );
+}
+
+Result<void> ServeInstance::load() {
+  const Nanoseconds begin = clock_.now();
+  PLEIAD_TRY(loaded, engine::load_model(settings_.load, clock_));
+  PLEIAD_TRY(text, load_model_text(settings_.text));
+  api::Sampling sampling;
+  if (!settings_.ignore_generation_config) {
+    PLEIAD_TRY(defaults, load_default_sampling(settings_.load.model));
+    sampling = defaults;
+  }
+  const std::int64_t vocabulary = loaded.parts.model->shape().vocabulary;
+  if (text.tokenizer && static_cast<std::int64_t>(text.tokenizer->vocab_size()) > vocabulary) {
+    return invalid_input(
+        "tokenizer.json has ids up to {}, config.json's vocab_size is {}: they are not of one "
+        "checkpoint",
+        text.tokenizer->vocab_size() - 1,
+        vocabulary
+    );
+  }
+  text_ = std::move(text);
+  const bool wide = loaded.compute == kernels::Compute::Float32;
+  report_ = {
+      .architecture = loaded.architecture,
+      .compute = wide ? "float32" : "bfloat16",
+      .isa = std::string(device::to_string(loaded.isa)),
+      .threads = loaded.parts.pool->workers(),
+      .read_seconds = loaded.read_seconds,
+      .pack_seconds = loaded.pack_seconds,
+      .memory = loaded.memory,
+      .kv_bytes = loaded.parts.cache.shape().page_bytes_all_layers() *
+                  static_cast<std::size_t>(loaded.parts.limits.pages),
+      .pages = loaded.parts.limits.pages,
+      .model_tokens = loaded.parts.limits.sequence_tokens_max,
+  };
+  engine_ = std::make_unique<engine::Engine>(std::move(loaded.parts), clock_, metrics_);
+  service_ = std::make_unique<server::OpenaiService>(
+      server::ServiceParts{
+          .loop = &loop_,
+          .text_loop = &text_loop_,
+          .generator = engine_.get(),
+          .text = &text_,
+          .metrics = &metrics_,
+          .clock = &clock_,
+      },
+      server::ServiceOptions{
+          .model_names = settings_.served_names,
+          .version = PLEIAD_VERSION,
+          .api_keys = settings_.api_keys,
+          .default_sampling = sampling,
+      }
+  );
+  report_.ready_seconds = to_seconds(clock_.now() - begin);
+  ready_service_.store(service_.get());
+  return {};
+}
+
+std::string ServeInstance::url() const {
+  const bool any = settings_.host == "0.0.0.0" || settings_.host == "::";
+  return fmt::format("http://{}:{}", any ? "127.0.0.1" : settings_.host, server_->port());
+}
+
+void ServeInstance::drain(net::Task on_drained) {
+  loop_.post([this, on_drained = std::move(on_drained)]() mutable {
+    service_->begin_drain();
+    engine_->stop_accepting();
+    server_->close_listener(std::move(on_drained));
+  });
+}
+
+}  // namespace pleiad::apps

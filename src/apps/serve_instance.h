@@ -1,0 +1,89 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "apps/model_text_loader.h"
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "base/result.h"
+#include "engine/engine.h"
+#include "engine/load.h"
+#include "net/event_loop.h"
+#include "net/http_server.h"
+#include "server/openai_service.h"
+
+namespace pleiad::apps {
+
+struct ServeSettings {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8000;
+  bool allow_unauthenticated = false;  // beyond loopback
+  std::vector<std::string> api_keys;
+  std::vector<std::string> served_names;  // empty: the folder's name
+  bool ignore_generation_config = false;
+  ModelTextSettings text;
+  engine::LoadSettings load;
+};
+
+// How long the phases of a start took, in seconds, and what was loaded.
+struct StartReport {
+  std::string architecture;
+  std::string compute;
+  std::string isa;
+  int threads = 0;
+  double read_seconds = 0.0;
+  double pack_seconds = 0.0;
+  double ready_seconds = 0.0;  // from start() to the first request that can be answered
+  model::ModelMemory memory;
+  std::size_t kv_bytes = 0;
+  std::int64_t pages = 0;
+  std::int64_t model_tokens = 0;
+};
+
+// One serving worker: port, text, engine and the threads that run them. The port is taken first, so
+// a port in use is told at once; until the model is loaded every request is answered 503. One
+// thread starts, drains and destroys it.
+class ServeInstance {
+ public:
+  // Blocks until requests can be answered. Fails with what is wrong: flag or file, value, way out.
+  static Result<std::unique_ptr<ServeInstance>> start(ServeSettings settings);
+
+  ServeInstance(const ServeInstance&) = delete;
+  ServeInstance& operator=(const ServeInstance&) = delete;
+  // Cuts what is still open.
+  ~ServeInstance();
+
+  [[nodiscard]] std::string url() const;
+  [[nodiscard]] const std::string& model_name() const { return model_name_; }
+  [[nodiscard]] const StartReport& report() const { return report_; }
+  // Takes no new requests; `on_drained` runs on the loop's thread when the last answer is sent.
+  void drain(net::Task on_drained);
+
+ private:
+  explicit ServeInstance(ServeSettings settings);
+  Result<void> listen();
+  Result<void> load();
+  void handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
+
+  ServeSettings settings_;
+  std::string model_name_;
+  SystemClock clock_;
+  MetricsRegistry metrics_;
+  StartReport report_;
+  server::ModelText text_;
+  net::EventLoop loop_;
+  net::EventLoop text_loop_;
+  std::unique_ptr<net::HttpServer> server_;
+  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<server::OpenaiService> service_;
+  std::atomic<server::OpenaiService*> ready_service_{nullptr};  // null: still loading
+  std::thread loop_thread_;
+  std::thread text_thread_;
+};
+
+}  // namespace pleiad::apps

@@ -1,0 +1,436 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace pleiad::engine {
+namespace {
+
+Result<void>
+check_ids(std::span<const TokenId> ids, std::int64_t vocabulary, std::string_view what) {
+  for (const TokenId id : ids) {
+    if (static_cast<std::int64_t>(id) >= vocabulary) {
+      return invalid_input("{} id {} is not below the vocabulary's {}", what, id, vocabulary);
+    }
+  }
+  return {};
+}
+
+Result<void> check_top(std::optional<std::int32_t> top, std::string_view what) {
+  if (!top || (*top >= 0 && *top <= api::kTopLogprobsMax)) return {};
+  return invalid_input("{} must be between 0 and {}, got {}", what, api::kTopLogprobsMax, *top);
+}
+
+// Everything about a request that can be judged without the scheduler.
+Result<void> validate(
+    const api::GenerationRequest& request,
+    const sched::SchedulerOptions& limits,
+    std::int64_t vocabulary
+) {
+  const auto prompt = static_cast<std::int64_t>(request.prompt.size());
+  if (prompt == 0) return invalid_input("the prompt has no tokens");
+  if (request.max_tokens < 0) {
+    return invalid_input("max_tokens must be 0 or more, got {}", request.max_tokens);
+  }
+  const std::int64_t longest =
+      std::min(limits.sequence_tokens_max, limits.pages * sched::kPageTokens);
+  if (prompt + request.max_tokens > longest) {
+    return invalid_input(
+        "prompt of {} tokens plus max_tokens {} exceeds the context of {} tokens",
+        prompt,
+        request.max_tokens,
+        longest
+    );
+  }
+  PLEIAD_TRY(check_ids(request.prompt, vocabulary, "prompt token"));
+  PLEIAD_TRY(check_ids(request.stop_tokens, vocabulary, "stop token"));
+  PLEIAD_TRY(check_top(request.top_logprobs, "top_logprobs"));
+  PLEIAD_TRY(check_top(request.prompt_top_logprobs, "prompt_logprobs"));
+  return api::validate(request.sampling, vocabulary);
+}
+
+// Mean over maximum of `tokens`, 1 when nothing was counted.
+double balancedness(std::span<const std::uint64_t> tokens) {
+  std::uint64_t sum = 0;
+  std::uint64_t most = 0;
+  for (const std::uint64_t count : tokens) {
+    sum += count;
+    most = std::max(most, count);
+  }
+  if (most == 0) return 1.0;
+  return static_cast<double>(sum) / static_cast<double>(tokens.size()) / static_cast<double>(most);
+}
+
+}  // namespace
+
+Engine::Engine(EngineParts parts, const Clock& clock, MetricsRegistry& registry)
+    : parts_(std::move(parts)),
+      clock_(clock),
+      metrics_(registry, parts_.model_name),
+      shape_(parts_.model->shape()),
+      scheduler_(parts_.limits),
+      batch_(parts_.limits.step_tokens_max, parts_.limits.logit_rows_max, shape_.vocabulary) {
+  const auto workers = static_cast<std::size_t>(parts_.pool->workers());
+  samplers_.reserve(workers);
+  for (std::size_t i = 0; i < workers; ++i)
+    samplers_.emplace_back(shape_.vocabulary);
+  live_.resize(static_cast<std::size_t>(parts_.limits.running_max + parts_.limits.waiting_max));
+  sampled_.resize(static_cast<std::size_t>(parts_.limits.running_max));
+  metrics_.pages_total.set(static_cast<double>(parts_.limits.pages));
+  thread_ = std::thread([this] { run(); });
+}
+
+Engine::~Engine() {
+  stop_accepting();
+  {
+    const std::scoped_lock lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+Result<api::RequestId> Engine::submit(api::GenerationRequest request, api::GenerationSink& sink) {
+  PLEIAD_TRY(validate(request, parts_.limits, shape_.vocabulary));
+  const auto places = static_cast<std::int64_t>(live_.size());
+  Submission submission{
+      .id = api::RequestId(next_id_.fetch_add(1)),
+      .request = std::move(request),
+      .sink = &sink,
+      .submitted = clock_.now(),
+  };
+  const api::RequestId id = submission.id;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (stopping_ || !accepting_.load()) return unavailable("the engine is draining");
+    if (open_requests_.load() >= places) {
+      return exhausted("{} requests are in flight already", places);
+    }
+    if (open_requests_.fetch_add(1) == 0) progress_ns_.store(clock_.now().count());
+    mail_.submissions.push_back(std::move(submission));
+  }
+  wake_.notify_one();
+  return id;
+}
+
+void Engine::cancel(api::RequestId request) {
+  {
+    const std::scoped_lock lock(mutex_);
+    mail_.cancels.push_back(request);
+  }
+  wake_.notify_one();
+}
+
+void Engine::reset_prefix_cache() {
+  {
+    const std::scoped_lock lock(mutex_);
+    mail_.reset_prefix_cache = true;
+  }
+  wake_.notify_one();
+}
+
+api::GeneratorStatus Engine::status() const {
+  const std::int64_t open = open_requests_.load();
+  const std::int64_t since_ns = clock_.now().count() - progress_ns_.load();
+  return {
+      .accepting = accepting_.load(),
+      .running = running_.load(),
+      .waiting = waiting_.load(),
+      .pages_total = parts_.limits.pages,
+      .pages_held = pages_held_.load(),
+      .pages_cached = pages_cached_.load(),
+      .steps = steps_.load(),
+      .seconds_since_progress = open > 0 ? to_seconds(Nanoseconds{since_ns}) : 0.0,
+  };
+}
+
+api::GeneratorLimits Engine::limits() const {
+  return {
+      .vocabulary = shape_.vocabulary,
+      .model_tokens_max =
+          std::min(parts_.limits.sequence_tokens_max, parts_.limits.pages * sched::kPageTokens),
+  };
+}
+
+void Engine::run() {
+  Mail mail;
+  while (take_mail(mail)) {
+    for (Submission& submission : mail.submissions)
+      admit(std::move(submission));
+    for (const api::RequestId id : mail.cancels) {
+      const auto found = slots_.find(id);
+      if (found != slots_.end()) finish(found->second, api::FinishReason::Cancelled, std::nullopt);
+    }
+    if (mail.reset_prefix_cache) scheduler_.drop_cached_pages();
+    mail.submissions.clear();
+    mail.cancels.clear();
+    mail.reset_prefix_cache = false;
+    if (!scheduler_.idle()) step();
+    publish_state();
+  }
+  finish_all(api::FinishReason::Cancelled);
+  publish_state();
+}
+
+// Waits while there is nothing to do. False: the engine is to end; `mail` then holds what still
+// came.
+bool Engine::take_mail(Mail& mail) {
+  std::unique_lock lock(mutex_);
+  if (scheduler_.idle()) wake_.wait(lock, [this] { return stopping_ || !mail_.empty(); });
+  std::swap(mail, mail_);
+  if (!stopping_) return true;
+  lock.unlock();
+  for (Submission& submission : mail.submissions)
+    admit(std::move(submission));
+  return false;
+}
+
+void Engine::admit(Submission submission) {
+  api::GenerationRequest& request = submission.request;
+  const auto prompt_tokens = static_cast<std::int32_t>(request.prompt.size());
+  auto added = scheduler_.add({
+      .prompt = std::move(request.prompt),
+      .max_tokens = request.max_tokens,
+      .cache_salt = request.cache_salt,
+      .priority = request.priority,
+      .score_prompt = request.prompt_top_logprobs.has_value(),
+  });
+  if (!added.ok()) {
+    // submit() judged by the same limits, so this is for the log as well as for the client.
+    PLEIAD_LOG(Error, "request {} refused: {}", submission.id.value(), added.error().message);
+    open_requests_.fetch_sub(1);
+    submission.sink->on_finish({
+        .request = submission.id,
+        .reason = api::FinishReason::Error,
+        .stop_token = std::nullopt,
+        .prompt_tokens = prompt_tokens,
+        .message = added.error().message,
+    });
+    return;
+  }
+  metrics_.request_max_tokens.observe(request.max_tokens);
+  slots_.emplace(submission.id, *added);
+  live(*added) = {
+      .id = submission.id,
+      .request = std::move(request),
+      .sink = submission.sink,
+      .prompt_tokens = prompt_tokens,
+      .submitted = submission.submitted,
+  };
+}
+
+void Engine::step() {
+  const std::span<const sched::PlannedChunk> plan = scheduler_.plan_step();
+  PLEIAD_CHECK(!plan.empty(), "a scheduler with work always has a step");
+  const Nanoseconds begin = clock_.now();
+  for (const sched::PlannedChunk& chunk : plan) {
+    Live& request = live(chunk.slot);
+    if (request.first_step == Nanoseconds{}) {
+      request.first_step = begin;
+      metrics_.queue_seconds.observe(to_seconds(begin - request.submitted));
+    }
+  }
+  batch_.assemble(scheduler_, plan);
+  parts_.model->forward(batch_.batch(), parts_.cache);
+  for (const sched::PlannedChunk& chunk : plan)
+    scheduler_.complete(chunk);
+  sample_all(plan);
+  for (std::size_t i = 0; i < plan.size(); ++i)
+    deliver(i, plan[i]);
+
+  metrics_.steps.add();
+  metrics_.step_tokens.observe(static_cast<double>(batch_.rows()));
+  metrics_.step_seconds.observe(to_seconds(clock_.now() - begin));
+  steps_.fetch_add(1);
+  progress_ns_.store(clock_.now().count());
+}
+
+// Worker w takes chunks w, w + workers, ...: each Sampler serves one worker.
+void Engine::sample_all(std::span<const sched::PlannedChunk> plan) {
+  const std::size_t workers = std::min(samplers_.size(), plan.size());
+  parts_.pool->parallel_for(workers, [&](std::size_t worker) {
+    for (std::size_t i = worker; i < plan.size(); i += workers) {
+      sample_chunk(i, plan[i], samplers_[worker]);
+    }
+  });
+}
+
+void Engine::sample_chunk(std::size_t index, const sched::PlannedChunk& chunk, Sampler& sampler) {
+  const Live& request = live(chunk.slot);
+  if (!chunk.last || request.request.max_tokens == 0) return;
+  const auto rows_before = static_cast<std::size_t>(chunk.all_logits ? chunk.count - 1 : 0);
+  const auto logits = batch_.logits(batch_.first_logit_row(index) + rows_before);
+  const auto tokens = scheduler_.tokens(chunk.slot);
+  const auto prompt_tokens = static_cast<std::size_t>(request.prompt_tokens);
+  const TokenId token = sampler.sample({
+      .logits = logits,
+      .prompt = tokens.first(prompt_tokens),
+      .output = tokens.subspan(prompt_tokens),
+      .sampling = &request.request.sampling,
+  });
+  api::TokenEvent& event = sampled_[index];
+  event.request = request.id;
+  event.position = static_cast<std::int32_t>(tokens.size());
+  event.chosen = {token, 0.0F};
+  event.top_count = 0;
+  if (request.request.top_logprobs) {
+    score_token(logits, token, *request.request.top_logprobs, event);
+  }
+}
+
+void Engine::deliver(std::size_t index, const sched::PlannedChunk& chunk) {
+  Live& request = live(chunk.slot);
+  if (chunk.all_logits) deliver_prompt_scores(index, chunk, request);
+  if (!chunk.last) return;
+  if (request.output_tokens == 0) metrics_.prompt_tokens.add(request.prompt_tokens);
+  if (request.request.max_tokens == 0) {
+    finish(chunk.slot, api::FinishReason::Length, std::nullopt);
+    return;
+  }
+  const api::TokenEvent& event = sampled_[index];
+  if (stops(request, event.chosen.token)) {
+    finish(chunk.slot, api::FinishReason::Stop, event.chosen.token);
+    return;
+  }
+  ++request.output_tokens;
+  observe_token(request);
+  request.sink->on_token(event);
+  if (request.output_tokens == request.request.max_tokens) {
+    finish(chunk.slot, api::FinishReason::Length, std::nullopt);
+  } else {
+    scheduler_.append(chunk.slot, event.chosen.token);
+  }
+}
+
+// Row i of the chunk, at position p, scores the prompt token at p + 1.
+void Engine::deliver_prompt_scores(
+    std::size_t index,
+    const sched::PlannedChunk& chunk,
+    Live& request
+) {
+  const auto tokens = scheduler_.tokens(chunk.slot);
+  for (std::int64_t i = 0; i < chunk.count; ++i) {
+    const auto position = static_cast<std::int32_t>(chunk.first + i + 1);
+    // A sequence computed again after a preemption has reported its first positions already.
+    if (position < request.scored || position >= request.prompt_tokens) continue;
+    api::TokenEvent event;
+    event.request = request.id;
+    event.position = position;
+    const auto logits = batch_.logits(batch_.first_logit_row(index) + static_cast<std::size_t>(i));
+    const TokenId token = tokens[static_cast<std::size_t>(position)];
+    score_token(logits, token, *request.request.prompt_top_logprobs, event);
+    request.sink->on_prompt_token(event);
+    request.scored = position + 1;
+  }
+}
+
+bool Engine::stops(const Live& request, TokenId token) const {
+  const auto holds = [token](const std::vector<TokenId>& ids) {
+    return std::ranges::find(ids, token) != ids.end();
+  };
+  const bool ends = !request.request.ignore_eos && holds(parts_.eos_tokens);
+  return ends || holds(request.request.stop_tokens);
+}
+
+void Engine::observe_token(Live& request) {
+  const Nanoseconds now = clock_.now();
+  if (request.output_tokens == 1) {
+    request.first_token = now;
+    metrics_.time_to_first_token_seconds.observe(to_seconds(now - request.submitted));
+    metrics_.prefill_seconds.observe(to_seconds(now - request.first_step));
+  } else {
+    metrics_.inter_token_latency_seconds.observe(to_seconds(now - request.last_token));
+  }
+  request.last_token = now;
+  metrics_.generated_tokens.add();
+}
+
+void Engine::finish(
+    sched::SlotId slot,
+    api::FinishReason reason,
+    std::optional<TokenId> stop_token
+) {
+  Live request = std::exchange(live(slot), Live{});
+  PLEIAD_CHECK(request.sink != nullptr);
+  const std::int64_t cached = scheduler_.cached_tokens(slot);
+  scheduler_.remove(slot);
+  slots_.erase(request.id);
+  open_requests_.fetch_sub(1);
+
+  switch (reason) {
+    case api::FinishReason::Stop:
+      metrics_.finished_stop.add();
+      break;
+    case api::FinishReason::Length:
+      metrics_.finished_length.add();
+      break;
+    case api::FinishReason::Cancelled:
+      metrics_.finished_abort.add();
+      break;
+    case api::FinishReason::Error:
+      metrics_.finished_error.add();
+      break;
+  }
+  metrics_.request_latency_seconds.observe(to_seconds(clock_.now() - request.submitted));
+  metrics_.request_prompt_tokens.observe(request.prompt_tokens);
+  metrics_.request_generated_tokens.observe(request.output_tokens);
+  if (request.output_tokens > 1) {
+    metrics_.decode_seconds.observe(to_seconds(request.last_token - request.first_token));
+  }
+  publish_state();
+  request.sink->on_finish({
+      .request = request.id,
+      .reason = reason,
+      .stop_token = stop_token,
+      .prompt_tokens = request.prompt_tokens,
+      .cached_tokens = static_cast<std::int32_t>(cached),
+      .output_tokens = request.output_tokens,
+      .message = {},
+  });
+}
+
+void Engine::finish_all(api::FinishReason reason) {
+  while (!slots_.empty())
+    finish(slots_.begin()->second, reason, std::nullopt);
+}
+
+void Engine::publish_state() {
+  const sched::SchedulerStats stats = scheduler_.stats();
+  const sched::PagePool& pool = scheduler_.page_pool();
+  running_.store(stats.running);
+  waiting_.store(stats.waiting);
+  pages_held_.store(pool.held());
+  pages_cached_.store(pool.cached());
+  metrics_.requests_running.set(static_cast<double>(stats.running));
+  metrics_.requests_waiting.set(static_cast<double>(stats.waiting));
+  metrics_.pages_held.set(static_cast<double>(pool.held()));
+  metrics_.pages_cached.set(static_cast<double>(pool.cached()));
+  metrics_.kv_cache_usage.set(static_cast<double>(pool.held()) / static_cast<double>(pool.total()));
+  const auto add = [](Counter& counter, std::uint64_t now, std::uint64_t before) {
+    if (now != before) counter.add(static_cast<double>(now - before));
+  };
+  add(metrics_.preemptions, stats.preemptions, published_stats_.preemptions);
+  add(metrics_.prefix_queried_tokens,
+      stats.prefix_queried_tokens,
+      published_stats_.prefix_queried_tokens);
+  add(metrics_.prefix_hit_tokens, stats.prefix_hit_tokens, published_stats_.prefix_hit_tokens);
+  add(metrics_.page_evictions, pool.evictions(), published_evictions_);
+  published_stats_ = stats;
+  published_evictions_ = pool.evictions();
+
+  const auto tokens = parts_.model->expert_tokens();
+  const auto experts = static_cast<std::size_t>(shape_.experts);
+  if (experts == 0 || tokens.empty()) return;
+  double sum = 0.0;
+  for (std::size_t first = 0; first < tokens.size(); first += experts) {
+    sum += balancedness(tokens.subspan(first, experts));
+  }
+  metrics_.expert_balance.set(
+      sum * static_cast<double>(experts) / static_cast<double>(tokens.size())
+  );
+}
+
+}  // namespace pleiad::engine

@@ -1,0 +1,141 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "api/generation.h"
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "device/thread_pool.h"
+#include "engine/engine_metrics.h"
+#include "engine/sampler.h"
+#include "engine/step_batch.h"
+#include "kv/paged_cache.h"
+#include "model/model.h"
+#include "sched/scheduler.h"
+
+namespace pleiad::engine {
+
+// What an Engine is built from. The pool is the one the model computes with.
+struct EngineParts {
+  std::unique_ptr<device::ThreadPool> pool;
+  std::unique_ptr<model::Model> model;
+  kv::PagedCache cache;
+  sched::SchedulerOptions limits;
+  std::vector<TokenId> eos_tokens;
+  std::string model_name;  // label of the metrics
+};
+
+// Runs requests on one model: a thread of its own takes batches from the scheduler, runs the model,
+// samples and hands tokens out, until destroyed. Steady steps allocate nothing.
+//
+// Sinks are called on the engine's thread. Destroying the engine finishes every open request with
+// Cancelled first.
+class Engine final : public api::Generator {
+ public:
+  // `clock` and `registry` must outlive the engine.
+  Engine(EngineParts parts, const Clock& clock, MetricsRegistry& registry);
+  ~Engine() override;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  Result<api::RequestId> submit(api::GenerationRequest request, api::GenerationSink& sink) override;
+  void cancel(api::RequestId request) override;
+  [[nodiscard]] api::GeneratorStatus status() const override;
+  [[nodiscard]] api::GeneratorLimits limits() const override;
+  void reset_prefix_cache() override;
+
+  // Refuses new requests from now on; those accepted go on.
+  void stop_accepting() { accepting_.store(false); }
+  // Requests accepted and not yet finished.
+  [[nodiscard]] std::int64_t open_requests() const { return open_requests_.load(); }
+
+ private:
+  struct Submission {
+    api::RequestId id;
+    api::GenerationRequest request;
+    api::GenerationSink* sink = nullptr;
+    Nanoseconds submitted{};
+  };
+
+  // What other threads ask of the engine's thread.
+  struct Mail {
+    std::vector<Submission> submissions;
+    std::vector<api::RequestId> cancels;
+    bool reset_prefix_cache = false;
+
+    [[nodiscard]] bool empty() const {
+      return submissions.empty() && cancels.empty() && !reset_prefix_cache;
+    }
+  };
+
+  // A request in the scheduler's slot of the same index.
+  struct Live {
+    api::RequestId id;
+    api::GenerationRequest request;       // its prompt has moved to the scheduler
+    api::GenerationSink* sink = nullptr;  // null: the slot is free
+    std::int32_t prompt_tokens = 0;
+    std::int32_t output_tokens = 0;
+    std::int32_t scored = 1;  // prompt positions below this have been reported
+    Nanoseconds submitted{};
+    Nanoseconds first_step{};
+    Nanoseconds first_token{};
+    Nanoseconds last_token{};
+  };
+
+  void run();
+  bool take_mail(Mail& mail);
+  void admit(Submission submission);
+  void step();
+  void sample_all(std::span<const sched::PlannedChunk> plan);
+  void sample_chunk(std::size_t index, const sched::PlannedChunk& chunk, Sampler& sampler);
+  void deliver(std::size_t index, const sched::PlannedChunk& chunk);
+  void deliver_prompt_scores(std::size_t index, const sched::PlannedChunk& chunk, Live& live);
+  void finish(sched::SlotId slot, api::FinishReason reason, std::optional<TokenId> stop_token);
+  void finish_all(api::FinishReason reason);
+  [[nodiscard]] bool stops(const Live& live, TokenId token) const;
+  void observe_token(Live& live);
+  void publish_state();
+  Live& live(sched::SlotId slot) { return live_[slot.index()]; }
+
+  EngineParts parts_;
+  const Clock& clock_;
+  EngineMetrics metrics_;
+  const model::ModelShape shape_;
+
+  // The engine's thread only.
+  sched::Scheduler scheduler_;
+  StepBatch batch_;
+  std::vector<Sampler> samplers_;         // [pool workers]
+  std::vector<Live> live_;                // [slots of the scheduler]
+  std::vector<api::TokenEvent> sampled_;  // [running_max], one per chunk of the step
+  std::unordered_map<api::RequestId, sched::SlotId> slots_;
+  sched::SchedulerStats published_stats_;  // as last added to the metrics
+  std::uint64_t published_evictions_ = 0;
+
+  // Shared.
+  mutable std::mutex mutex_;  // guards mail_ and stopping_
+  std::condition_variable wake_;
+  Mail mail_;
+  bool stopping_ = false;
+  std::atomic<bool> accepting_{true};
+  std::atomic<std::uint64_t> next_id_{1};
+  std::atomic<std::int64_t> open_requests_{0};
+  std::atomic<std::uint64_t> steps_{0};
+  std::atomic<std::int64_t> running_{0};
+  std::atomic<std::int64_t> waiting_{0};
+  std::atomic<std::int64_t> pages_held_{0};
+  std::atomic<std::int64_t> pages_cached_{0};
+  std::atomic<std::int64_t> progress_ns_{
+      0};               // when the last step ended, or work arrived at an idle engine
+  std::thread thread_;  // last: starts when everything above stands
+};
+
+}  // namespace pleiad::engine

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <string>
+
+#include "base/metrics.h"
+
+namespace pleiad::engine {
+
+// Every metric the engine keeps, under vLLM's names (what gateways and dashboards already scrape)
+// and, for facts vLLM has no name for, our own. Values are updated by the engine's thread.
+struct EngineMetrics {
+  EngineMetrics(MetricsRegistry& registry, const std::string& model_name);
+
+  Gauge& requests_running;
+  Gauge& requests_waiting;
+  Gauge& kv_cache_usage;  // share of pages held by requests, 0..1
+  Counter& prefix_queried_tokens;
+  Counter& prefix_hit_tokens;
+  Counter& preemptions;
+  Counter& prompt_tokens;
+  Counter& generated_tokens;
+  Counter& finished_stop;
+  Counter& finished_length;
+  Counter& finished_abort;
+  Counter& finished_error;
+  Histogram& time_to_first_token_seconds;
+  Histogram& inter_token_latency_seconds;
+  Histogram& request_latency_seconds;
+  Histogram& queue_seconds;
+  Histogram& prefill_seconds;
+  Histogram& decode_seconds;
+  Histogram& request_prompt_tokens;
+  Histogram& request_generated_tokens;
+  Histogram& request_max_tokens;
+  Histogram& step_tokens;
+
+  Counter& steps;
+  Histogram& step_seconds;
+  Gauge& pages_held;
+  Gauge& pages_cached;
+  Gauge& pages_total;
+  Counter& page_evictions;
+  Gauge& expert_balance;  // mean / max of tokens per expert, averaged over MoE layers; 1 is even
+
+ private:
+  struct Declare;
+  explicit EngineMetrics(const Declare& metric);
+};
+
+}  // namespace pleiad::engine

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/engine.h"
+
+namespace pleiad::engine {
+
+enum class ComputeChoice { Auto, Float32, BFloat16 };
+
+// How a model folder is served; the flags of `pleiad serve` with the same names.
+struct LoadSettings {
+  std::filesystem::path model;
+  ComputeChoice dtype = ComputeChoice::Auto;  // Auto: bfloat16 unless the checkpoint is float32
+  int threads = 0;                            // 0: every processor of this process
+  std::optional<device::CpuIsa> isa;          // none: the best there is
+  std::int64_t max_model_len = 0;             // 0: what the checkpoint and memory allow
+  std::int64_t max_num_seqs = 128;
+  std::int64_t max_num_batched_tokens = 512;
+  std::int64_t chunked_prefill_size = 512;
+  std::int64_t max_waiting = 1024;
+  double mem_fraction_static = 0.8;
+  std::size_t kv_cache_bytes = 0;  // 0: what the fraction leaves
+  bool prefix_cache = true;
+  std::string model_name;
+  std::function<void(std::size_t done, std::size_t total)> progress;
+};
+
+// A loaded model, ready to become an Engine, and how long that took.
+struct LoadedModel {
+  EngineParts parts;
+  std::string architecture;
+  kernels::Compute compute = kernels::Compute::Float32;
+  device::CpuIsa isa = device::CpuIsa::Portable;
+  model::ModelMemory memory;
+  std::int64_t positions_max = 0;
+  double read_seconds = 0.0;  // config, headers
+  double pack_seconds = 0.0;  // weights into their packed form
+};
+
+// Reads config.json and generation_config.json, checks settings and memory, maps and packs the
+// weights. Blocks; uses its own threads. Fails with what is wrong: file or flag, value, way out.
+Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock);
+
+}  // namespace pleiad::engine
