@@ -18,8 +18,8 @@ namespace {
 constexpr std::int64_t kBlockPairs = 256;
 constexpr std::int64_t kBlockStep = kBlockPairs + 16;
 constexpr std::int64_t kBlocks = kRowBlock;
-constexpr std::int64_t kDotRows = 14;
-constexpr std::int64_t kDotRegs = 28;
+constexpr std::int64_t kDotRows = 12;
+constexpr std::int64_t kDotRegs = 24;
 
 using PackedBlock = std::uint32_t[kBlockStep];
 

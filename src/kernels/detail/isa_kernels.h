@@ -113,7 +113,7 @@ struct IsaKernels {
 };
 
 // Rows of x that one unit of work should take: no more than dot_product.h packs.
-inline constexpr std::int64_t kRowBlock = 56;
+inline constexpr std::int64_t kRowBlock = 48;
 // Consecutive panels that a single row is multiplied with at a time, on the widest set.
 inline constexpr std::int64_t kPanelGroup = 8;
 
