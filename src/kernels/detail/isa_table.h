@@ -1,0 +1,28 @@
+#pragma once
+
+#include "kernels/detail/page_attention.h"
+#include "kernels/detail/panel_product.h"
+#include "kernels/detail/row_math.h"
+
+namespace pleiad::kernels::detail {
+
+// The kernels over the vector operations `Isa`, with `gemm_bf16` as given.
+template <typename Isa>
+constexpr IsaKernels table_of(void (*gemm_bf16)(const PanelProduct& product)) {
+  return {
+      .gemm_f32 = panel_product<Isa, FloatTiles<Isa>>,
+      .gemm_bf16 = gemm_bf16,
+      .sum_of_squares = sum_of_squares<Isa>,
+      .scale_row = scale_row<Isa>,
+      .silu_mul = silu_mul<Isa>,
+      .add = add_row<Isa>,
+      .exp = exp_row<Isa>,
+      .sigmoid = sigmoid_row<Isa>,
+      .load_page = load_page<Isa>,
+      .page_softmax = page_softmax<Isa>,
+      .merge_softmax = merge_softmax<Isa>,
+      .combine_row = combine_row<Isa>,
+  };
+}
+
+}  // namespace pleiad::kernels::detail

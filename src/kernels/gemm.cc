@@ -1,0 +1,164 @@
+#include "kernels/gemm.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/check.h"
+#include "kernels/detail/isa_kernels.h"
+
+namespace pleiad::kernels {
+namespace {
+
+using detail::IsaKernels;
+using detail::kPanelGroup;
+using detail::kRowBlock;
+using detail::PanelProduct;
+
+// Tasks planned at a time, on the stack.
+constexpr std::size_t kTasksMax = 256;
+// Fewer multiply-adds than this are not worth waking another thread.
+constexpr std::int64_t kInlineWork = 32'768;
+// Units per worker: enough that a worker which comes late or is slow does not hold up the others.
+constexpr std::int64_t kUnitsPerWorker = 8;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+std::int64_t work_of(const GemmTask& task) {
+  return task.rows * task.weight->panels() * PackedMatrix::kPanel * task.weight->inputs();
+}
+
+// How one task falls into units: row blocks x chunks of panels, row blocks innermost so that
+// neighbouring units read the same weights.
+struct Split {
+  std::int64_t chunk_panels = 0;
+  std::int64_t row_blocks = 0;
+  std::int64_t units = 0;
+};
+
+// Chunks of about `unit_work` multiply-adds.
+Split split_of(const GemmTask& task, std::int64_t unit_work) {
+  if (task.rows <= 0) return {};
+  const std::int64_t panels = task.weight->panels();
+  const std::int64_t panel_work =
+      std::min(task.rows, kRowBlock) * PackedMatrix::kPanel * task.weight->inputs();
+  const std::int64_t wanted =
+      divide_up(divide_up(unit_work, panel_work), kPanelGroup) * kPanelGroup;
+  // A panel of many rows is work enough on its own; whole groups matter to few rows only.
+  const std::int64_t chunk = task.rows < kPanelGroup ? wanted : divide_up(unit_work, panel_work);
+  const std::int64_t chunk_panels = std::min(chunk, panels);
+  const std::int64_t row_blocks = divide_up(task.rows, kRowBlock);
+  return {chunk_panels, row_blocks, row_blocks * divide_up(panels, chunk_panels)};
+}
+
+void run_unit(
+    const IsaKernels& kernels,
+    const GemmTask& task,
+    const Split& split,
+    std::int64_t unit
+) {
+  const PackedMatrix& weight = *task.weight;
+  const std::int64_t panel = unit / split.row_blocks * split.chunk_panels;
+  const std::int64_t row = unit % split.row_blocks * kRowBlock;
+  const std::int64_t output = panel * PackedMatrix::kPanel;
+  const std::int64_t outputs =
+      std::min(split.chunk_panels * PackedMatrix::kPanel, weight.outputs() - output);
+  const bool gathered = task.x_rows != nullptr;
+  const PanelProduct product = {
+      .x = gathered ? task.x : task.x + row * task.x_stride,
+      .x_stride = task.x_stride,
+      .x_rows = gathered ? task.x_rows + row : nullptr,
+      .rows = std::min(kRowBlock, task.rows - row),
+      .weight = weight.panel(panel),
+      .panel_step = static_cast<std::int64_t>(weight.panel_bytes()),
+      .inputs = weight.inputs(),
+      .outputs = outputs,
+      .y = task.y + row * task.y_stride + output,
+      .y_stride = task.y_stride,
+      .accumulate = false,
+      .round_output = task.round_output && weight.compute() == Compute::BFloat16,
+  };
+  switch (weight.compute()) {
+    case Compute::Float32:
+      kernels.gemm_f32(product);
+      break;
+    case Compute::BFloat16:
+      kernels.gemm_bf16(product);
+      break;
+  }
+}
+
+// At most kTasksMax tasks.
+void run_tasks(const Context& context, std::span<const GemmTask> tasks) {
+  const IsaKernels& kernels = detail::kernels_of(context.isa);
+  std::int64_t work = 0;
+  for (const GemmTask& task : tasks)
+    work += work_of(task);
+  if (work == 0) return;
+  const std::int64_t shares = kUnitsPerWorker * context.pool->workers();
+  const bool alone = work < kInlineWork || context.pool->workers() == 1;
+  const std::int64_t unit_work = alone ? work : std::max(divide_up(work, shares), kInlineWork / 2);
+
+  std::array<Split, kTasksMax> splits;
+  std::array<std::int64_t, kTasksMax + 1> begins;  // first unit of each task
+  std::int64_t units = 0;
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    splits[i] = split_of(tasks[i], unit_work);
+    begins[i] = units;
+    units += splits[i].units;
+  }
+  const auto run = [&](std::size_t index) {
+    const auto unit = static_cast<std::int64_t>(index);
+    const auto* after = std::upper_bound(begins.data(), begins.data() + tasks.size(), unit);
+    const auto task = static_cast<std::size_t>(after - begins.data()) - 1;
+    run_unit(kernels, tasks[task], splits[task], unit - begins[task]);
+  };
+  if (alone) {
+    for (std::int64_t unit = 0; unit < units; ++unit)
+      run(static_cast<std::size_t>(unit));
+  } else {
+    context.pool->parallel_for(static_cast<std::size_t>(units), run);
+  }
+}
+
+}  // namespace
+
+void grouped_gemm(const Context& context, std::span<const GemmTask> tasks) {
+  while (!tasks.empty()) {
+    const std::size_t count = std::min(tasks.size(), kTasksMax);
+    run_tasks(context, tasks.first(count));
+    tasks = tasks.subspan(count);
+  }
+}
+
+void gemm(const Context& context, const GemmTask& task) {
+  grouped_gemm(context, {&task, 1});
+}
+
+void gemm_reference(const GemmTask& task) {
+  const PackedMatrix& weight = *task.weight;
+  const auto weight_at = [&](std::int64_t o, std::int64_t i) {
+    const std::byte* panel = weight.panel(o / PackedMatrix::kPanel);
+    const std::int64_t lane = o % PackedMatrix::kPanel;
+    if (weight.compute() == Compute::Float32) {
+      return reinterpret_cast<const float*>(panel)[i * PackedMatrix::kPanel + lane];
+    }
+    const auto* pairs = reinterpret_cast<const device::BF16*>(panel);
+    return device::bf16_to_float(pairs[(i / 2 * PackedMatrix::kPanel + lane) * 2 + i % 2]);
+  };
+  for (std::int64_t r = 0; r < task.rows; ++r) {
+    const std::int64_t line = task.x_rows == nullptr ? r : task.x_rows[r];
+    for (std::int64_t o = 0; o < weight.outputs(); ++o) {
+      float sum = 0.0F;
+      for (std::int64_t i = 0; i < weight.inputs(); ++i) {
+        sum = std::fma(task.x[line * task.x_stride + i], weight_at(o, i), sum);
+      }
+      task.y[r * task.y_stride + o] =
+          task.round_output ? round_activation(sum, weight.compute()) : sum;
+    }
+  }
+}
+
+}  // namespace pleiad::kernels

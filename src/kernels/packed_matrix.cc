@@ -1,0 +1,224 @@
+#include "kernels/packed_matrix.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace pleiad::kernels {
+namespace {
+
+using device::DType;
+
+constexpr std::size_t kAlignment = 64;
+constexpr auto kLanes = static_cast<std::size_t>(PackedMatrix::kPanel);
+
+// A block of a source with its extents as the packed matrix sees them.
+struct Block {
+  const std::byte* first = nullptr;  // element [0, 0]
+  std::size_t output_step = 0;       // elements from one output to the next
+  std::size_t input_step = 0;
+  std::size_t outputs = 0;
+  std::size_t inputs = 0;
+  DType dtype = DType::F32;
+};
+
+// Up to kLanes outputs of a block, and the lanes of a panel they become.
+struct Lanes {
+  const Block* block = nullptr;
+  std::size_t output = 0;  // first output, within the block
+  std::size_t lane = 0;    // first lane of the panel
+  std::size_t count = 0;
+};
+
+Result<Block> block_of(const MatrixSource& source, std::size_t index) {
+  const device::TensorView& tensor = source.tensor;
+  const bool known =
+      tensor.dtype == DType::F32 || tensor.dtype == DType::BF16 || tensor.dtype == DType::F16;
+  if (!known) {
+    return invalid_input(
+        "matrix source {}: dtype {} cannot be packed, F32, BF16 and F16 can",
+        index,
+        device::to_string(tensor.dtype)
+    );
+  }
+  if (tensor.shape.rank != 2) {
+    return invalid_input("matrix source {}: rank {}, a matrix has 2", index, tensor.shape.rank);
+  }
+  const std::int64_t rows = tensor.shape[0];
+  const std::int64_t columns = tensor.shape[1];
+  const std::int64_t count = source.row_count < 0 ? rows - source.row_begin : source.row_count;
+  const bool inside = source.row_begin >= 0 && source.row_begin <= rows && count >= 0 &&
+                      count <= rows - source.row_begin;
+  if (!inside) {
+    return invalid_input(
+        "matrix source {}: rows [{}, {} + {}) lie outside its {} rows",
+        index,
+        source.row_begin,
+        source.row_begin,
+        count,
+        rows
+    );
+  }
+  const std::size_t element = device::size_of(tensor.dtype);
+  const auto width = static_cast<std::size_t>(columns);
+  if (tensor.bytes.size() != static_cast<std::size_t>(rows) * width * element) {
+    return invalid_input("matrix source {}: its bytes are not {} x {}", index, rows, columns);
+  }
+  const std::byte* first =
+      tensor.bytes.data() + static_cast<std::size_t>(source.row_begin) * width * element;
+  const auto height = static_cast<std::size_t>(count);
+  if (source.transposed) return Block{first, 1, width, width, height, tensor.dtype};
+  return Block{first, width, 1, height, width, tensor.dtype};
+}
+
+template <typename T>
+T element_at(const std::byte* bytes, std::size_t index) {
+  T value{};
+  std::memcpy(&value, bytes + index * sizeof(T), sizeof(T));
+  return value;
+}
+
+template <DType kDType>
+float float_at(const std::byte* bytes, std::size_t index) {
+  if constexpr (kDType == DType::F32) return element_at<float>(bytes, index);
+  if constexpr (kDType == DType::BF16) {
+    return device::bf16_to_float(element_at<device::BF16>(bytes, index));
+  }
+  return device::f16_to_float(element_at<std::uint16_t>(bytes, index));
+}
+
+template <DType kDType>
+device::BF16 bf16_at(const std::byte* bytes, std::size_t index) {
+  if constexpr (kDType == DType::BF16) return element_at<device::BF16>(bytes, index);
+  return device::float_to_bf16(float_at<kDType>(bytes, index));
+}
+
+template <DType kDType>
+void pack_floats(const Lanes& lanes, std::byte* panel) {
+  const Block& block = *lanes.block;
+  for (std::size_t i = 0; i < block.inputs; ++i) {
+    std::byte* out = panel + (i * kLanes + lanes.lane) * sizeof(float);
+    std::size_t at = lanes.output * block.output_step + i * block.input_step;
+    for (std::size_t lane = 0; lane < lanes.count; ++lane, at += block.output_step) {
+      const float value = float_at<kDType>(block.first, at);
+      std::memcpy(out + lane * sizeof(float), &value, sizeof(value));
+    }
+  }
+}
+
+template <DType kDType>
+void pack_pairs(const Lanes& lanes, std::byte* panel) {
+  const Block& block = *lanes.block;
+  for (std::size_t i = 0; i < block.inputs; i += 2) {
+    std::byte* out = panel + (i / 2 * kLanes + lanes.lane) * 2 * sizeof(device::BF16);
+    std::size_t at = lanes.output * block.output_step + i * block.input_step;
+    const bool odd_tail = i + 1 == block.inputs;
+    for (std::size_t lane = 0; lane < lanes.count; ++lane, at += block.output_step) {
+      const device::BF16 even = bf16_at<kDType>(block.first, at);
+      const device::BF16 odd =
+          odd_tail ? device::BF16{0} : bf16_at<kDType>(block.first, at + block.input_step);
+      const std::uint32_t pair = even | (static_cast<std::uint32_t>(odd) << 16U);
+      std::memcpy(out + lane * sizeof(pair), &pair, sizeof(pair));
+    }
+  }
+}
+
+template <DType kDType>
+void pack_lanes_of(const Lanes& lanes, Compute compute, std::byte* panel) {
+  switch (compute) {
+    case Compute::Float32:
+      pack_floats<kDType>(lanes, panel);
+      break;
+    case Compute::BFloat16:
+      pack_pairs<kDType>(lanes, panel);
+      break;
+  }
+}
+
+void pack_lanes(const Lanes& lanes, Compute compute, std::byte* panel) {
+  if (lanes.block->dtype == DType::BF16) {
+    pack_lanes_of<DType::BF16>(lanes, compute, panel);
+  } else if (lanes.block->dtype == DType::F16) {
+    pack_lanes_of<DType::F16>(lanes, compute, panel);
+  } else {
+    pack_lanes_of<DType::F32>(lanes, compute, panel);
+  }
+}
+
+std::size_t bytes_of_panel(std::int64_t inputs, Compute compute) {
+  const auto count = static_cast<std::size_t>(inputs);
+  switch (compute) {
+    case Compute::Float32:
+      return count * kLanes * sizeof(float);
+    case Compute::BFloat16:
+      return (count + 1) / 2 * 2 * kLanes * sizeof(device::BF16);
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::size_t PackedMatrix::bytes(std::int64_t outputs, std::int64_t inputs, Compute compute) {
+  const auto panels = static_cast<std::size_t>((outputs + kPanel - 1) / kPanel);
+  return panels * bytes_of_panel(inputs, compute);
+}
+
+Result<PackedMatrix> PackedMatrix::pack(
+    std::span<const MatrixSource> sources,
+    Compute compute,
+    std::span<std::byte> memory
+) {
+  if (sources.empty()) return invalid_input("a packed matrix needs at least one source");
+  std::size_t outputs = 0;
+  std::size_t inputs = 0;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    PLEIAD_TRY(block, block_of(sources[i], i));
+    if (i > 0 && block.inputs != inputs) {
+      return invalid_input(
+          "matrix source {}: {} inputs, the sources before it have {}", i, block.inputs, inputs
+      );
+    }
+    inputs = block.inputs;
+    outputs += block.outputs;
+  }
+  if (outputs == 0 || inputs == 0) return invalid_input("matrix of {} x {}", outputs, inputs);
+
+  PackedMatrix matrix;
+  matrix.outputs_ = static_cast<std::int64_t>(outputs);
+  matrix.inputs_ = static_cast<std::int64_t>(inputs);
+  matrix.compute_ = compute;
+  matrix.memory_ = memory.data();
+  const std::size_t needed = bytes(matrix.outputs_, matrix.inputs_, compute);
+  PLEIAD_CHECK(memory.size() >= needed, "memory of at least bytes()");
+  PLEIAD_CHECK(
+      reinterpret_cast<std::uintptr_t>(memory.data()) % kAlignment == 0, "64-byte aligned"
+  );
+
+  const std::size_t panel_bytes = matrix.panel_bytes();
+  if (outputs % kLanes != 0) std::memset(memory.data() + needed - panel_bytes, 0, panel_bytes);
+  std::size_t packed = 0;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    PLEIAD_TRY(block, block_of(sources[i], i));
+    for (std::size_t output = 0; output < block.outputs;) {
+      const std::size_t lane = packed % kLanes;
+      const std::size_t count = std::min(kLanes - lane, block.outputs - output);
+      pack_lanes(
+          {&block, output, lane, count}, compute, memory.data() + packed / kLanes * panel_bytes
+      );
+      output += count;
+      packed += count;
+    }
+  }
+  return matrix;
+}
+
+const std::byte* PackedMatrix::panel(std::int64_t index) const {
+  return memory_ + static_cast<std::size_t>(index) * panel_bytes();
+}
+
+std::size_t PackedMatrix::panel_bytes() const {
+  return bytes_of_panel(inputs_, compute_);
+}
+
+}  // namespace pleiad::kernels

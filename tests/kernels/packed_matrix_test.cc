@@ -1,0 +1,165 @@
+#include "kernels/packed_matrix.h"
+
+#include <array>
+#include <cstring>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/kernels/support.h"
+
+namespace pleiad::kernels {
+namespace {
+
+using device::BF16;
+using device::DType;
+using ::testing::HasSubstr;
+using testing::view_of;
+
+// W[o, i] as it lies in the panels.
+float weight_at(const PackedMatrix& matrix, std::int64_t o, std::int64_t i) {
+  const std::byte* panel = matrix.panel(o / PackedMatrix::kPanel);
+  const std::int64_t lane = o % PackedMatrix::kPanel;
+  if (matrix.compute() == Compute::Float32) {
+    return reinterpret_cast<const float*>(panel)[i * PackedMatrix::kPanel + lane];
+  }
+  const auto* pairs = reinterpret_cast<const BF16*>(panel);
+  return device::bf16_to_float(pairs[(i / 2 * PackedMatrix::kPanel + lane) * 2 + i % 2]);
+}
+
+class PackedMatrixFor : public ::testing::TestWithParam<Compute> {
+ protected:
+  // `bytes` of memory filled with a pattern that is no zero.
+  device::Buffer dirty_memory(std::size_t bytes) {
+    device::Buffer buffer = device::Buffer::allocate(bytes).value();
+    std::memset(buffer.data(), 0x7E, buffer.size());
+    return buffer;
+  }
+};
+
+TEST_P(PackedMatrixFor, PutsEveryWeightInItsPanel) {
+  Random random(1);
+  for (const auto& [outputs, inputs] : {std::pair{1, 1}, {16, 2}, {17, 5}, {40, 33}, {100, 64}}) {
+    const auto count = static_cast<std::size_t>(outputs) * static_cast<std::size_t>(inputs);
+    const auto weights = testing::random_floats(random, count, Compute::Float32);
+    const auto owned = testing::pack(weights, outputs, inputs, GetParam());
+    for (std::int64_t o = 0; o < outputs; ++o) {
+      for (std::int64_t i = 0; i < inputs; ++i) {
+        const float expected =
+            round_activation(weights[static_cast<std::size_t>(o * inputs + i)], GetParam());
+        ASSERT_EQ(weight_at(owned.matrix, o, i), expected) << o << ' ' << i;
+      }
+    }
+  }
+}
+
+TEST_P(PackedMatrixFor, PadsTheLastPanelAndAnOddInputWithZeros) {
+  const std::vector<float> weights(3 * 5, 1.0F);
+  auto memory = dirty_memory(PackedMatrix::bytes(3, 5, GetParam()));
+  const MatrixSource source = {.tensor = view_of(weights, 3, 5)};
+
+  const auto matrix = PackedMatrix::pack({&source, 1}, GetParam(), memory.as<std::byte>()).value();
+
+  const std::int64_t inputs = GetParam() == Compute::BFloat16 ? 6 : 5;
+  for (std::int64_t o = 0; o < PackedMatrix::kPanel; ++o) {
+    for (std::int64_t i = 0; i < inputs; ++i) {
+      EXPECT_EQ(weight_at(matrix, o, i), o < 3 && i < 5 ? 1.0F : 0.0F) << o << ' ' << i;
+    }
+  }
+}
+
+TEST_P(PackedMatrixFor, StacksBlocksAndTransposes) {
+  Random random(2);
+  const auto a = testing::random_floats(random, 30 * 7, Compute::BFloat16);
+  const auto b = testing::random_floats(random, 7 * 9, Compute::BFloat16);
+  const std::array<MatrixSource, 2> sources = {{
+      {.tensor = view_of(a, 30, 7), .row_begin = 4, .row_count = 21},
+      {.tensor = view_of(b, 7, 9), .transposed = true},
+  }};
+  auto memory = dirty_memory(PackedMatrix::bytes(30, 7, GetParam()));
+
+  const auto matrix = PackedMatrix::pack(sources, GetParam(), memory.as<std::byte>()).value();
+
+  ASSERT_EQ(matrix.outputs(), 30);
+  ASSERT_EQ(matrix.inputs(), 7);
+  for (std::int64_t o = 0; o < 30; ++o) {
+    for (std::int64_t i = 0; i < 7; ++i) {
+      const float expected = o < 21 ? a[static_cast<std::size_t>((o + 4) * 7 + i)]
+                                    : b[static_cast<std::size_t>(i * 9 + o - 21)];
+      ASSERT_EQ(weight_at(matrix, o, i), expected) << o << ' ' << i;
+    }
+  }
+}
+
+TEST_P(PackedMatrixFor, ReadsHalfPrecisionAndMisalignedSources) {
+  // 1.0, -2.0, 0.5, 65504 as BF16 and F16, one byte off.
+  const std::array<std::uint16_t, 4> bf16 = {0x3F80, 0xC000, 0x3F00, 0x4780};
+  const std::array<std::uint16_t, 4> f16 = {0x3C00, 0xC000, 0x3800, 0x7800};
+  for (const auto& [dtype, bits] : {std::pair{DType::BF16, bf16}, {DType::F16, f16}}) {
+    std::array<std::byte, 9> bytes{};
+    std::memcpy(bytes.data() + 1, bits.data(), 8);
+    const MatrixSource source = {
+        .tensor = {
+            .bytes = std::span<const std::byte>(bytes).subspan(1),
+            .dtype = dtype,
+            .shape = {.extents = {1, 4}, .rank = 2},
+        }};
+    auto memory = dirty_memory(PackedMatrix::bytes(1, 4, GetParam()));
+    const auto matrix =
+        PackedMatrix::pack({&source, 1}, GetParam(), memory.as<std::byte>()).value();
+    const std::array<float, 4> expected = {
+        1.0F, -2.0F, 0.5F, dtype == DType::F16 ? 32768.0F : 65536.0F};
+    for (std::int64_t i = 0; i < 4; ++i) {
+      EXPECT_EQ(weight_at(matrix, 0, i), expected[static_cast<std::size_t>(i)]);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Computes,
+    PackedMatrixFor,
+    ::testing::Values(Compute::Float32, Compute::BFloat16)
+);
+
+std::string refusal(std::span<const MatrixSource> sources) {
+  alignas(64) std::array<std::byte, 8192> memory{};
+  const auto packed = PackedMatrix::pack(sources, Compute::Float32, memory);
+  return packed.ok() ? "accepted" : packed.error().message;
+}
+
+TEST(PackedMatrix, RefusesSourcesThatDoNotFitTogether) {
+  const std::vector<float> values(24);
+  const std::array<MatrixSource, 2> different = {
+      {{.tensor = view_of(values, 4, 6)}, {.tensor = view_of(values, 6, 4)}}};
+
+  EXPECT_THAT(refusal(different), HasSubstr("source 1: 4 inputs, the sources before it have 6"));
+  EXPECT_THAT(refusal({}), HasSubstr("at least one source"));
+}
+
+TEST(PackedMatrix, RefusesABlockOutsideItsTensor) {
+  const std::vector<float> values(24);
+  for (const auto& [begin, count] : {std::pair{-1, 1}, {5, -1}, {3, 2}, {0, 5}}) {
+    const MatrixSource source = {
+        .tensor = view_of(values, 4, 6), .row_begin = begin, .row_count = count};
+    EXPECT_THAT(refusal({&source, 1}), HasSubstr("lie outside its 4 rows"));
+  }
+}
+
+TEST(PackedMatrix, RefusesTensorsThatAreNoFloatingMatrix) {
+  const std::vector<float> values(24);
+  MatrixSource integers = {.tensor = view_of(values, 4, 6)};
+  integers.tensor.dtype = DType::I32;
+  MatrixSource cube = {.tensor = view_of(values, 4, 6)};
+  cube.tensor.shape.rank = 3;
+  MatrixSource cut = {.tensor = view_of(values, 4, 6)};
+  cut.tensor.bytes = cut.tensor.bytes.first(20);
+  const MatrixSource empty = {.tensor = view_of(values, 4, 6), .row_begin = 4};
+
+  EXPECT_THAT(refusal({&integers, 1}), HasSubstr("dtype I32 cannot be packed"));
+  EXPECT_THAT(refusal({&cube, 1}), HasSubstr("rank 3"));
+  EXPECT_THAT(refusal({&cut, 1}), HasSubstr("bytes are not 4 x 6"));
+  EXPECT_THAT(refusal({&empty, 1}), HasSubstr("matrix of 0 x 6"));
+}
+
+}  // namespace
+}  // namespace pleiad::kernels
