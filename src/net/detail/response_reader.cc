@@ -56,7 +56,9 @@ ResponseReader::Step ResponseReader::read_head() {
         break;
     }
     auto parsed = parse_response_head(rest().substr(0, scanner_.head_bytes()), request_method_);
-    if (auto* refusal = std::get_if<HttpRefusal>(&parsed)) return refuse({502, refusal->message});
+    if (auto* refusal = std::get_if<HttpRefusal>(&parsed)) {
+      return refuse({502, refusal->message});
+    }
     used_ += scanner_.head_bytes();
     scanner_ = HttpHeadScanner(limits_);
     auto& head = std::get<HttpResponseHead>(parsed);
