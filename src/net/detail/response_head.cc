@@ -28,15 +28,18 @@ bool is_own_header(std::string_view name) {
 }
 
 void append_fields(int status, const HttpHeaders& headers, std::string& out) {
+  std::size_t malformed = 0;
   for (const HttpHeader& header : headers) {
     if (is_own_header(header.name)) continue;
     const bool fits = is_token(header.name) && is_header_value(header.value);
     if (!fits) {
-      PLEIAD_LOG(Error, "dropped a malformed header of an answer with status {}", status);
+      ++malformed;
       continue;
     }
     out.append(header.name).append(": ").append(header.value).append("\r\n");
   }
+  if (malformed == 0) return;
+  PLEIAD_LOG(Error, "dropped {} malformed headers of an answer with status {}", malformed, status);
 }
 
 }  // namespace
