@@ -31,7 +31,8 @@ Timer::~Timer() {
 void Timer::cancel() {
   if (!state_) return;
   state_->task = nullptr;
-  state_->timer.cancel();
+  boost::system::error_code ignored;
+  state_->timer.cancel(ignored);
   state_.reset();
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <iterator>
 #include <map>
 #include <optional>
@@ -16,6 +15,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/write.hpp>
 
+#include "net/detail/deadline.h"
 #include "net/detail/native_loop.h"
 #include "net/detail/response_reader.h"
 
@@ -34,8 +34,8 @@ struct IdleConnection {
 
 // What the calls of one client share. Loop thread.
 struct ClientPool : std::enable_shared_from_this<ClientPool> {
-  ClientPool(EventLoop& event_loop, HttpClientOptions client_options)
-      : loop(event_loop), options(std::move(client_options)) {}
+  ClientPool(EventLoop& event_loop, const HttpClientOptions& client_options)
+      : loop(event_loop), options(client_options) {}
 
   std::optional<tcp::socket> take(const std::string& server);
   void keep(const std::string& server, tcp::socket socket);
@@ -101,8 +101,7 @@ class ClientCall final : public std::enable_shared_from_this<ClientCall> {
   void complete();
   void fail(Error failure);
   void finish(Result<void> result);
-  void set_deadline(Nanoseconds from_now);
-  void on_timer();
+  void on_deadline();
 
   std::shared_ptr<ClientPool> pool_;  // owners: the client, and its calls
   HttpClientRequest request_;
@@ -115,9 +114,7 @@ class ClientCall final : public std::enable_shared_from_this<ClientCall> {
   bool kept_ = false;  // the connection carried another request before
   bool written_ = false;
   bool done_ = false;
-  Timer timer_;
-  bool timer_set_ = false;
-  std::chrono::steady_clock::time_point deadline_;
+  Deadline deadline_;
   std::string_view waits_for_ = "a connection";
 };
 
@@ -167,10 +164,12 @@ ClientCall::ClientCall(
       server_(host_and_port(request_.url)),
       resolver_(pool_->loop.native().context),
       socket_(pool_->loop.native().context),
-      reader_(request_.method, pool_->options.head, pool_->options.body_bytes_max) {}
+      reader_(request_.method, pool_->options.head, pool_->options.body_bytes_max),
+      deadline_(pool_->loop, [this] { on_deadline(); }) {}
 
 void ClientCall::start() {
   if (done_) return;
+  deadline_.belong_to(weak_from_this());
   if (auto malformed = check_request(request_)) {
     fail(std::move(*malformed));
     return;
@@ -188,14 +187,14 @@ void ClientCall::cancel() {
   error_code ignored;
   socket_.close(ignored);
   resolver_.cancel();
-  timer_.cancel();
+  deadline_.clear();
   // Not destroyed here: the caller may be one of them.
   pool_->loop.post([self = shared_from_this()] { self->events_ = {}; });
 }
 
 void ClientCall::resolve() {
   waits_for_ = "a connection";
-  set_deadline(pool_->options.connect_timeout);
+  deadline_.set(pool_->options.connect_timeout);
   error_code not_an_address;
   const auto address = asio::ip::make_address(request_.url.host, not_an_address);
   if (!not_an_address) {
@@ -245,7 +244,7 @@ void ClientCall::exchange(tcp::socket socket, bool kept) {
   socket_.non_blocking(true, ignored);
   socket_.set_option(tcp::no_delay(true), ignored);
   waits_for_ = "the head of the answer";
-  set_deadline(pool_->options.head_timeout);
+  deadline_.set(pool_->options.head_timeout);
   write();
   wait_readable();
 }
@@ -304,11 +303,11 @@ void ClientCall::deliver() {
         return;
       case ResponseReader::Status::Head:
         waits_for_ = "more of the answer";
-        set_deadline(pool_->options.idle_timeout);
+        deadline_.set(pool_->options.idle_timeout);
         if (events_.on_head) events_.on_head(reader_.head());
         break;
       case ResponseReader::Status::Payload:
-        set_deadline(pool_->options.idle_timeout);
+        deadline_.set(pool_->options.idle_timeout);
         if (events_.on_body) events_.on_body(step.payload);
         break;
       case ResponseReader::Status::End:
@@ -340,7 +339,7 @@ void ClientCall::fail(Error failure) {
 
 void ClientCall::finish(Result<void> result) {
   done_ = true;
-  timer_.cancel();
+  deadline_.clear();
   error_code ignored;
   socket_.close(ignored);
   const auto self = shared_from_this();
@@ -348,26 +347,7 @@ void ClientCall::finish(Result<void> result) {
   events_ = {};  // they may own the handle that owns this call
 }
 
-// Deadlines mostly move away, so a timer that wakes too early is set again.
-void ClientCall::set_deadline(Nanoseconds from_now) {
-  const auto deadline = std::chrono::steady_clock::now() + from_now;
-  const bool earlier = deadline < deadline_;
-  deadline_ = deadline;
-  if (timer_set_ && !earlier) return;
-  timer_set_ = true;
-  timer_ = pool_->loop.after(from_now, [self = weak_from_this()] {
-    if (const auto alive = self.lock()) alive->on_timer();
-  });
-}
-
-void ClientCall::on_timer() {
-  timer_set_ = false;
-  if (done_) return;
-  const auto left = deadline_ - std::chrono::steady_clock::now();
-  if (left > Nanoseconds::zero()) {
-    set_deadline(left);
-    return;
-  }
+void ClientCall::on_deadline() {
   resolver_.cancel();
   fail(error(ErrorKind::Timeout, "{} did not give {} in time", server_, waits_for_));
 }
@@ -390,8 +370,8 @@ void HttpCall::cancel() {
   if (const auto call = std::exchange(call_, nullptr)) call->cancel();
 }
 
-HttpClient::HttpClient(EventLoop& loop, HttpClientOptions options)
-    : pool_(std::make_shared<ClientPool>(loop, std::move(options))) {}
+HttpClient::HttpClient(EventLoop& loop, const HttpClientOptions& options)
+    : pool_(std::make_shared<ClientPool>(loop, options)) {}
 
 HttpClient::~HttpClient() {
   pool_->closed = true;

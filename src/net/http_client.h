@@ -69,7 +69,7 @@ struct ClientPool;
 // or while no thread runs the loop.
 class HttpClient {
  public:
-  explicit HttpClient(EventLoop& loop, HttpClientOptions options = {});
+  explicit HttpClient(EventLoop& loop, const HttpClientOptions& options = {});
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
   // Calls under way go on.

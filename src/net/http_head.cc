@@ -23,11 +23,11 @@ constexpr bool is_alphanumeric(char c) {
 
 constexpr std::array<bool, 256> make_token_table() {
   std::array<bool, 256> table{};
-  for (std::size_t c = 0; c < 128; ++c) {
+  for (unsigned char c = 0; c < 128; ++c) {
     table[c] = is_alphanumeric(static_cast<char>(c));
   }
   for (const char c : std::string_view("!#$%&'*+-.^_`|~")) {
-    table[static_cast<std::size_t>(c)] = true;
+    table[static_cast<unsigned char>(c)] = true;
   }
   return table;
 }

@@ -35,6 +35,11 @@ Error cannot_listen(const HttpServerOptions& options, const error_code& failure)
   );
 }
 
+std::uint16_t port_of(const tcp::acceptor& acceptor) {
+  error_code ignored;
+  return acceptor.local_endpoint(ignored).port();
+}
+
 Result<tcp::acceptor> open_acceptor(EventLoop& loop, const HttpServerOptions& options) {
   const std::string& name = options.address;
   error_code failure;
@@ -66,7 +71,7 @@ struct HttpServer::State {
   State(EventLoop& loop, HttpServerOptions options, HttpHandler handler, tcp::acceptor listener)
       : pool(loop, std::move(options), std::move(handler)),
         acceptor(std::move(listener)),
-        port(acceptor.local_endpoint().port()) {}
+        port(port_of(acceptor)) {}
 
   void accept();
   void on_accept(const error_code& failure, tcp::socket socket);

@@ -24,9 +24,11 @@ struct HttpServerOptions {
   std::uint64_t body_bytes_max = 32U << 20U;  // in any framing; 413 above
   std::size_t connections_max = 10'000;       // 503 above
   std::size_t requests_per_connection_max = 100'000;
-  std::size_t pipeline_bytes_max = 64U << 10U;  // read ahead while a request is answered
-  std::size_t unsent_bytes_max = 4U << 20U;     // per stream; above, its reader is too slow
-  std::size_t linger_bytes_max = 1U << 20U;     // read and dropped behind a refused request
+  // Read ahead while a request is answered. A client that sends more is only noticed to go when the
+  // answer cannot be written.
+  std::size_t pipeline_bytes_max = 64U << 10U;
+  std::size_t unsent_bytes_max = 4U << 20U;  // per stream; above, its reader is too slow
+  std::size_t linger_bytes_max = 1U << 20U;  // read and dropped behind a refused request
 
   Nanoseconds head_timeout = std::chrono::seconds{10};        // first byte to last; 408
   Nanoseconds body_timeout = std::chrono::seconds{60};        // first byte to last; 408
@@ -49,7 +51,8 @@ using HttpHandler = UniqueFunction<void(HttpRequest request, std::unique_ptr<Res
 // handed out one at a time, in order. What is malformed, ambiguous, too large or too slow is
 // answered by the server itself with a status of http_head.h, http_chunk.h or 408, and the
 // connection closes: no byte behind it is ever read as a request. All members on the loop thread,
-// or while no thread runs the loop, except where noted; not from inside a handler's destructor.
+// or while no thread runs the loop, except where noted; a handler may close the server but
+// not destroy it.
 class HttpServer {
  public:
   // Fails with InvalidInput when the address is none, and with Unavailable, naming address, port

@@ -12,11 +12,11 @@ Responder::~Responder() {
   exchange_->drop();
 }
 
-void Responder::respond(HttpResponse response) {
-  exchange_->respond(std::move(response));
+void Responder::respond(const HttpResponse& response) {
+  exchange_->respond(response);
 }
 
-void Responder::start_stream(int status, HttpHeaders headers) {
+void Responder::start_stream(int status, const HttpHeaders& headers) {
   exchange_->start_stream(status, headers);
 }
 

@@ -36,13 +36,13 @@ class Responder {
   ~Responder();
 
   // REQUIRES: nothing was answered yet; status 200 to 999.
-  void respond(HttpResponse response);
+  void respond(const HttpResponse& response);
 
   // REQUIRES: nothing was answered yet; status 200 to 999.
-  void start_stream(int status, HttpHeaders headers);
+  void start_stream(int status, const HttpHeaders& headers);
   // Sends `bytes` soon. False when nobody reads them: stop producing. A client that reads so slowly
-  // that more than HttpServerOptions::unsent_bytes_max wait counts as gone. REQUIRES: inside a
-  // stream.
+  // that more than HttpServerOptions::unsent_bytes_max wait at a write counts as gone: memory is
+  // bounded by that and one write. REQUIRES: inside a stream.
   bool write(std::string_view bytes);
   // Ends the stream so that the client sees a whole answer. REQUIRES: inside a stream.
   void finish();

@@ -39,8 +39,7 @@ class UniqueFunction<Return(Args...)> {
 
   template <typename Callable>
   struct Holder final : Target {
-    template <typename Source>
-    explicit Holder(Source&& source) : callable(std::forward<Source>(source)) {}
+    explicit Holder(Callable source) : callable(std::move(source)) {}
     Return call(Args... args) override { return callable(std::forward<Args>(args)...); }
     Callable callable;
   };

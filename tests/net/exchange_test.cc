@@ -49,6 +49,7 @@ TEST_F(ExchangeOfOneRequest, OverflowsWhenNobodyReads) {
   EXPECT_TRUE(exchange_.write(piece));
   EXPECT_FALSE(exchange_.collect().overflowed);
   EXPECT_TRUE(exchange_.write(piece));
+  EXPECT_TRUE(exchange_.write(piece));
 
   EXPECT_FALSE(exchange_.write(piece));
 

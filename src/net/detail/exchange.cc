@@ -83,7 +83,7 @@ bool Exchange::write(std::string_view bytes) {
   PLEIAD_CHECK(phase_ == Phase::Streaming, "write() belongs between start_stream() and finish()");
   if (loop_ == nullptr || overflowed_) return false;
   if (bytes.empty() || options_.head_request) return true;
-  if (unsent_.size() + in_flight_bytes_ + bytes.size() > options_.unsent_bytes_max) {
+  if (unsent_.size() + in_flight_bytes_ > options_.unsent_bytes_max) {
     overflowed_ = true;
     wake();
     return false;

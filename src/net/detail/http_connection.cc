@@ -53,7 +53,7 @@ void collect_exchange(const std::weak_ptr<HttpConnection>& connection) {
 HttpConnection::HttpConnection(ConnectionPool& pool, asio::ip::tcp::socket socket)
     : pool_(pool),
       socket_(std::move(socket)),
-      timer_(pool.loop.native().context),
+      deadline_(pool.loop, [this] { on_deadline(); }),
       peer_(peer_name(socket_)),
       reader_(pool.options.head, pool.options.body_bytes_max) {
   error_code ignored;
@@ -62,11 +62,13 @@ HttpConnection::HttpConnection(ConnectionPool& pool, asio::ip::tcp::socket socke
 }
 
 void HttpConnection::start() {
-  set_deadline(pool_.options.head_timeout);
+  deadline_.belong_to(weak_from_this());
+  deadline_.set(pool_.options.head_timeout);
   wait_readable();
 }
 
 void HttpConnection::start_refused() {
+  deadline_.belong_to(weak_from_this());
   refuse(503, "too many connections; try again soon");
   wait_readable();
 }
@@ -83,7 +85,7 @@ void HttpConnection::close(DisconnectReason reason) {
   state_ = State::Closed;
   error_code ignored;
   socket_.close(ignored);
-  timer_.cancel();
+  deadline_.clear();
   if (const auto exchange = std::exchange(exchange_, nullptr)) {
     --pool_.open_requests;
     exchange->detach(reason);
@@ -131,7 +133,7 @@ bool HttpConnection::advance() {
 void HttpConnection::enter(Stage stage) {
   if (stage == stage_) return;
   stage_ = stage;
-  set_deadline(stage == Stage::Body ? pool_.options.body_timeout : pool_.options.head_timeout);
+  deadline_.set(stage == Stage::Body ? pool_.options.body_timeout : pool_.options.head_timeout);
   if (stage == Stage::Body) send_continue();
 }
 
@@ -144,7 +146,7 @@ void HttpConnection::send_continue() {
 
 void HttpConnection::begin_request() {
   state_ = State::Answering;
-  clear_deadline();
+  deadline_.clear();
   ++requests_;
   ++pool_.open_requests;
   const RequestReader& reader = reader_;
@@ -317,7 +319,7 @@ void HttpConnection::flush() {
 
 void HttpConnection::wait_writable() {
   writing_ = true;
-  set_deadline(pool_.options.write_timeout);
+  deadline_.set(pool_.options.write_timeout);
   socket_.async_wait(
       asio::ip::tcp::socket::wait_write,
       [self = shared_from_this()](const error_code&) {
@@ -331,7 +333,7 @@ void HttpConnection::wait_writable() {
 
 // Everything written so far is sent: goes on to the next request if the answer is complete.
 void HttpConnection::end_request() {
-  clear_deadline();
+  deadline_.clear();
   const bool aborted = ending_.phase == Exchange::Phase::Aborted;
   if (!aborted && ending_.phase != Exchange::Phase::Finished) return;
   --pool_.open_requests;
@@ -348,7 +350,7 @@ void HttpConnection::end_request() {
   }
   state_ = State::Reading;
   stage_ = Stage::Idle;
-  set_deadline(pool_.options.keep_alive_timeout);
+  deadline_.set(pool_.options.keep_alive_timeout);
   pump();
 }
 
@@ -362,45 +364,13 @@ void HttpConnection::linger() {
   }
   error_code ignored;
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-  set_deadline(pool_.options.linger_timeout);
+  deadline_.set(pool_.options.linger_timeout);
   wait_readable();
 }
 
 void HttpConnection::reset_on_close() {
   error_code ignored;
   socket_.set_option(asio::socket_base::linger(true, 0), ignored);
-}
-
-// ---- deadlines
-
-// Most deadlines are replaced by later ones long before they pass, so the timer is set again only
-// for an earlier one; when it wakes too early it goes back to sleep.
-void HttpConnection::set_deadline(Nanoseconds from_now) {
-  deadline_ = std::chrono::steady_clock::now() + from_now;
-  if (deadline_ < timer_at_) arm_timer();
-}
-
-void HttpConnection::clear_deadline() {
-  deadline_ = TimePoint::max();
-}
-
-void HttpConnection::arm_timer() {
-  timer_at_ = deadline_;
-  timer_.expires_at(timer_at_);
-  timer_.async_wait([self = shared_from_this()](const error_code& failure) {
-    if (!failure && self->state_ != State::Closed) self->on_timer();
-  });
-}
-
-void HttpConnection::on_timer() {
-  timer_at_ = TimePoint::max();
-  if (deadline_ == TimePoint::max()) return;
-  if (std::chrono::steady_clock::now() < deadline_) {
-    arm_timer();
-    return;
-  }
-  clear_deadline();
-  on_deadline();
 }
 
 void HttpConnection::on_deadline() {

@@ -2,15 +2,14 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
 #include <unordered_set>
 
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/steady_timer.hpp>
 
+#include "net/detail/deadline.h"
 #include "net/detail/exchange.h"
 #include "net/detail/native_loop.h"
 #include "net/detail/request_reader.h"
@@ -84,17 +83,11 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   void linger();
   void reset_on_close();
 
-  void set_deadline(Nanoseconds from_now);
-  void clear_deadline();
-  void arm_timer();
-  void on_timer();
   void on_deadline();
-
-  using TimePoint = std::chrono::steady_clock::time_point;
 
   ConnectionPool& pool_;
   asio::ip::tcp::socket socket_;
-  asio::steady_timer timer_;
+  Deadline deadline_;
   std::string peer_;
   RequestReader reader_;
   State state_ = State::Reading;
@@ -110,8 +103,6 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   bool writing_ = false;  // a wait for room is pending
   bool input_ended_ = false;
   bool last_answer_ = false;  // linger behind what is outgoing
-  TimePoint deadline_ = TimePoint::max();
-  TimePoint timer_at_ = TimePoint::max();  // when the timer wakes, at or before the deadline
 };
 
 }  // namespace pleiad::net

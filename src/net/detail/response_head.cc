@@ -27,6 +27,21 @@ bool is_own_header(std::string_view name) {
   return false;
 }
 
+void append_fields(int status, const HttpHeaders& headers, std::string& out) {
+  std::size_t malformed = 0;
+  for (const HttpHeader& header : headers) {
+    if (is_own_header(header.name)) continue;
+    const bool fits = is_token(header.name) && is_header_value(header.value);
+    if (!fits) {
+      ++malformed;
+      continue;
+    }
+    out.append(header.name).append(": ").append(header.value).append("\r\n");
+  }
+  if (malformed == 0) return;
+  PLEIAD_LOG(Error, "dropped {} malformed headers of an answer with status {}", malformed, status);
+}
+
 }  // namespace
 
 std::string http_date(std::int64_t unix_seconds) {
@@ -54,14 +69,7 @@ void append_response_head(
 ) {
   auto end = std::back_inserter(out);
   fmt::format_to(end, "HTTP/1.1 {} {}\r\n", status, status_text(status));
-  for (const HttpHeader& header : headers) {
-    if (is_own_header(header.name)) continue;
-    if (!is_token(header.name) || !is_header_value(header.value)) {
-      PLEIAD_LOG(Error, "dropped a malformed header of an answer with status {}", status);
-      continue;
-    }
-    out.append(header.name).append(": ").append(header.value).append("\r\n");
-  }
+  append_fields(status, headers, out);
   out.append("Date: ").append(http_date(framing.unix_seconds)).append("\r\n");
   const bool may_have_body = status != 204 && status != 304;
   if (framing.chunked) {

@@ -56,12 +56,13 @@ ResponseReader::Step ResponseReader::read_head() {
         break;
     }
     auto parsed = parse_response_head(rest().substr(0, scanner_.head_bytes()), request_method_);
-    if (auto* refusal = std::get_if<HttpRefusal>(&parsed)) return refuse({502, refusal->message});
+    if (auto* refusal = std::get_if<HttpRefusal>(&parsed)) {
+      return refuse({502, refusal->message});
+    }
     used_ += scanner_.head_bytes();
     scanner_ = HttpHeadScanner(limits_);
     auto& head = std::get<HttpResponseHead>(parsed);
-    if (head.status == 101)
-      return refuse({502, "the server changed to a protocol nobody asked for"});
+    if (head.status == 101) return refuse({502, "the server switched to another protocol"});
     if (head.status < 200) continue;
     if (head.content_length > body_bytes_left_ && head.framing == BodyFraming::Length) {
       return refuse({502, "the answer is too large"});
