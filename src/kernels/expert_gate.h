@@ -7,6 +7,9 @@
 
 namespace pleiad::kernels {
 
+// Largest number of routed experts that select_experts takes.
+inline constexpr std::int64_t kExpertsMax = 1024;
+
 enum class GateScore { Sigmoid, Softmax };
 // How a group of experts is ranked when routing is limited to some groups.
 enum class GroupScore { SumOfTopTwo, Max };
@@ -26,13 +29,13 @@ struct GateTask {
   const float* logits = nullptr;  // [rows, experts], dense
   const float* bias = nullptr;    // [experts] added for the choice only; null: none
   std::int64_t rows = 0;
-  std::int32_t* ids = nullptr;    // [rows, topk], ascending within a row
-  float* weights = nullptr;       // [rows, topk], of the expert beside it
+  std::int32_t* ids = nullptr;  // [rows, topk], ascending within a row
+  float* weights = nullptr;     // [rows, topk], of the expert beside it
 };
 
 // Chooses each row's experts and their weights, in float; equal scores go to the lower expert id
-// (DESIGN R4). Experts of groups not chosen cannot win, whatever the bias. The sum of weights runs in
-// ascending id order.
+// (DESIGN R4). Experts of groups not chosen cannot win, whatever the bias. The sum of weights runs
+// in ascending id order.
 void select_experts(const Context& context, const GateOptions& options, const GateTask& task);
 
 }  // namespace pleiad::kernels

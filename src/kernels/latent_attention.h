@@ -50,21 +50,25 @@ struct LatentAttentionTask {
   std::int64_t heads = 0;
   float scale = 1.0F;
   LatentPages pages;
-  float* out = nullptr;  // [rows, heads, latent], dense, rounded activations
+  float* out = nullptr;      // [rows, heads, latent], dense, rounded activations
   std::span<float> scratch;  // at least latent_attention_scratch() floats
 };
 
 // Floats of scratch for a step of at most `rows` rows whose longest context is `context_tokens`.
 std::size_t latent_attention_scratch(
-    int workers, std::int64_t rows, std::int64_t heads, std::int64_t latent, std::int64_t rope,
+    int workers,
+    std::int64_t rows,
+    std::int64_t heads,
+    std::int64_t latent,
+    std::int64_t rope,
     std::int64_t context_tokens
 );
 
-// out[r, h] = sum over t <= position of softmax_t(scale * (q_latent[r,h] . c_t + q_rope[r,h] . k_t)) c_t.
-// Softmax in float, page by page (64 tokens from the sequence's start) with a running maximum, pages
-// merged in a fixed order that depends on the position alone (DESIGN R2): the same bits for a row
-// whether it came in a chunk, alone, or with its prefix already cached. Work is spread over rows and,
-// for long contexts, over fixed ranges of pages. Allocates nothing.
+// out[r, h] = sum over t <= position of softmax_t(scale * (q_latent[r,h] . c_t + q_rope[r,h] .
+// k_t)) c_t. Softmax in float, page by page (64 tokens from the sequence's start) with a running
+// maximum, pages merged in a fixed order that depends on the position alone (DESIGN R2): the same
+// bits for a row whether it came in a chunk, alone, or with its prefix already cached. Work is
+// spread over rows and, for long contexts, over fixed ranges of pages. Allocates nothing.
 void latent_attention(const Context& context, const LatentAttentionTask& task);
 
 // The specification: scores, softmax and sum by plain loops in double.

@@ -18,10 +18,10 @@ struct MatrixSource {
   bool transposed = false;      // use the block's transpose: its columns become outputs
 };
 
-// A weight matrix W [outputs, inputs] in the order gemm() reads it: panels of kPanel outputs, inputs
-// innermost but one, so that a panel streams through the cache once whatever the number of rows.
-// Elements are float (Float32) or BF16 (BFloat16, pairs of inputs side by side). Borrows its memory;
-// copying copies the view.
+// A weight matrix W [outputs, inputs] in the order gemm() reads it: panels of kPanel outputs,
+// inputs innermost but one, so that a panel streams through the cache once whatever the number of
+// rows. Elements are float (Float32) or BF16 (BFloat16, pairs of inputs side by side). Borrows its
+// memory; copying copies the view.
 class PackedMatrix {
  public:
   static constexpr std::int64_t kPanel = 16;
@@ -32,9 +32,8 @@ class PackedMatrix {
   // Packs the sources, stacked along outputs, into `memory` (64-byte aligned, at least bytes()).
   // Converting to BF16 rounds to nearest even; F16 and F32 sources are accepted for both computes.
   // Fails with InvalidInput when the sources' inputs differ or a block lies outside its tensor.
-  static Result<PackedMatrix> pack(
-      std::span<const MatrixSource> sources, Compute compute, std::span<std::byte> memory
-  );
+  static Result<PackedMatrix>
+  pack(std::span<const MatrixSource> sources, Compute compute, std::span<std::byte> memory);
 
   PackedMatrix() = default;
 

@@ -23,8 +23,8 @@ std::vector<double> rope_frequencies(std::int64_t width, double theta, const Rop
 // Which elements form a pair: (2i, 2i+1) as DeepSeek, or (i, i + width/2) as GPT-NeoX.
 enum class RopePairs { Interleaved, Halves };
 
-// Fills cos and sin [rows, width / 2] for the rows' positions: computed in double, so exact to the last
-// bit of float at any position below 2^32, then multiplied by `magnitude`.
+// Fills cos and sin [rows, width / 2] for the rows' positions: computed in double, so exact to the
+// last bit of float at any position below 2^32, then multiplied by `magnitude`.
 void rope_angles(
     std::span<const std::int64_t> positions,
     std::span<const double> frequencies,
@@ -33,7 +33,8 @@ void rope_angles(
 );
 
 struct RopeTask {
-  float* x = nullptr;  // [rows, heads, width] with strides below; rotated in place, rounded activations
+  float* x =
+      nullptr;  // [rows, heads, width] with strides below; rotated in place, rounded activations
   std::int64_t row_stride = 0;
   std::int64_t head_stride = 0;
   std::int64_t rows = 0;

@@ -6,9 +6,9 @@
 #include "device/tensor_view.h"
 #include "kernels/context.h"
 
-// Ops that work on each token's row alone. Each has a `_reference` twin of plain loops with the same
-// signature after the context; the fast form differs from it at most in the last bits, and gives the
-// same bits for a row whatever the other rows, threads and instruction set.
+// Ops that work on each token's row alone. Those that reduce or approximate have a `_reference`
+// twin of plain loops in double; the fast form differs from it at most in the last bits, and gives
+// the same bits for a row whatever the other rows, threads and instruction set.
 namespace pleiad::kernels {
 
 struct RmsNormTask {
@@ -22,7 +22,8 @@ struct RmsNormTask {
   std::int64_t y_stride = 0;
 };
 
-// y = x / sqrt(mean(x^2) + epsilon) * weight, the statistic in float with eight fixed partial sums.
+// y = x / sqrt(mean(x^2) + epsilon) * weight, the statistic in float with sixteen fixed partial
+// sums.
 void rms_norm(const Context& context, const RmsNormTask& task);
 void rms_norm_reference(Compute compute, const RmsNormTask& task);
 
@@ -42,9 +43,9 @@ void silu_mul_reference(Compute compute, const SiluMulTask& task);
 void add_rows(const Context& context, const float* x, std::int64_t count, float* residual);
 
 struct EmbeddingTask {
-  device::TensorView table;  // [vocabulary, width], F32, BF16 or F16
+  device::TensorView table;            // [vocabulary, width], F32, BF16 or F16
   std::span<const std::uint32_t> ids;  // [rows]; REQUIRES: below vocabulary
-  float* y = nullptr;  // [rows, width], dense
+  float* y = nullptr;                  // [rows, width], dense
 };
 
 // y[r] = table[ids[r]].
