@@ -7,6 +7,9 @@
 
 namespace pleiad::kernels {
 
+// Largest number of routed experts that select_experts takes.
+inline constexpr std::int64_t kExpertsMax = 1024;
+
 enum class GateScore { Sigmoid, Softmax };
 // How a group of experts is ranked when routing is limited to some groups.
 enum class GroupScore { SumOfTopTwo, Max };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "base/result.h"
 #include "device/tensor_view.h"
+#include "weights/mapped_file.h"
 
 namespace pleiad::weights {
 
@@ -16,28 +18,60 @@ namespace pleiad::weights {
 // Views live as long as the Checkpoint. Const members may be called from any thread.
 //
 // A file that shrinks while it is mapped would end the process when read; open() takes the size it
-// validated, and the folder must not change while it is served.
-class Checkpoint {
+// validated, and the folder must not change while it is served. Tensors need not be aligned to
+// their element size in a file: read them with memcpy, or pack them.
+class Checkpoint final {
  public:
   // Fails naming the file and what is wrong: NotFound (no weights, index names a missing file,
   // index names a tensor its shard lacks), Corrupt (see safetensors.h; a tensor in two shards),
+<<<<<<< HEAD
   // InvalidInput (malformed index, names that leave the folder). Reads headers only.
+=======
+  // InvalidInput (malformed index, names that leave the folder), Unsupported (a dtype or rank we do
+  // not read). Reads headers only.
+>>>>>>> kern
   static Result<std::unique_ptr<Checkpoint>> open(const std::filesystem::path& folder);
 
-  virtual ~Checkpoint() = default;
+  // No tensors.
+  Checkpoint() = default;
+  Checkpoint(const Checkpoint&) = delete;
+  Checkpoint& operator=(const Checkpoint&) = delete;
+  ~Checkpoint() = default;
 
-  [[nodiscard]] virtual bool contains(std::string_view name) const = 0;
+  [[nodiscard]] bool contains(std::string_view name) const;
   // Fails with NotFound when there is no such tensor, naming it.
-  [[nodiscard]] virtual Result<device::TensorView> tensor(std::string_view name) const = 0;
+  [[nodiscard]] Result<device::TensorView> tensor(std::string_view name) const;
   // The same, and fails with Corrupt when the shape is another: names both shapes.
+<<<<<<< HEAD
   [[nodiscard]] virtual Result<device::TensorView>
   tensor(std::string_view name, const device::Shape& shape) const = 0;
+=======
+  [[nodiscard]] Result<device::TensorView> tensor(std::string_view name, const device::Shape& shape)
+      const;
+>>>>>>> kern
   // Every tensor's name, ascending.
-  [[nodiscard]] virtual std::vector<std::string> names() const = 0;
-  [[nodiscard]] virtual std::uint64_t total_bytes() const = 0;
+  [[nodiscard]] std::vector<std::string> names() const;
+  [[nodiscard]] std::uint64_t total_bytes() const;
   // Tells the kernel that `view` will be read soon / is no longer needed in the page cache mapping.
-  virtual void prefetch(const device::TensorView& view) const = 0;
-  virtual void release(const device::TensorView& view) const = 0;
+  void prefetch(const device::TensorView& view) const { advise_needed(view.bytes); }
+  void release(const device::TensorView& view) const { advise_unneeded(view.bytes); }
+
+ private:
+  struct Tensor {
+    std::string name;
+    device::TensorView view;
+    std::size_t file = 0;  // index into files_
+  };
+
+  // Maps and validates one file and adds its tensors.
+  Result<void> add_file(const std::filesystem::path& folder, const std::string& name);
+  // Sorts tensors by name. Fails with Corrupt when two files hold one name.
+  Result<void> sort_tensors();
+  [[nodiscard]] const Tensor* find(std::string_view name) const;
+
+  std::vector<MappedFile> files_;
+  std::vector<std::string> file_names_;
+  std::vector<Tensor> tensors_;  // by name, ascending
 };
 
 }  // namespace pleiad::weights

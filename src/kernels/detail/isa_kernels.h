@@ -35,7 +35,7 @@ struct PanelProduct {
 // y = x * factor * weight over one row.
 struct ScaledRow {
   const float* x = nullptr;
-  const float* weight = nullptr;
+  const float* weight = nullptr;  // null: left out
   float factor = 1.0F;
   std::int64_t count = 0;
   float* y = nullptr;
@@ -89,6 +89,9 @@ struct CombineRow {
   float* residual = nullptr;      // [hidden]
   bool round = false;
 };
+
+// Most leaves that CombineRow takes.
+inline constexpr std::int64_t kCombineLeavesMax = 64;
 
 struct IsaKernels {
   // Products with float weights; chains of fused multiply-adds over i, ascending.

@@ -52,8 +52,8 @@ void scale_row(const ScaledRow& row) {
   const auto factor = Isa::broadcast(row.factor);
   for (std::int64_t i = 0; i < row.count; i += Isa::kWidth) {
     const std::int64_t left = row.count - i;
-    const auto scaled = Isa::mul(Isa::load_first(row.x + i, left, 0.0F), factor);
-    const auto y = Isa::mul(scaled, Isa::load_first(row.weight + i, left, 0.0F));
+    auto y = Isa::mul(Isa::load_first(row.x + i, left, 0.0F), factor);
+    if (row.weight != nullptr) y = Isa::mul(y, Isa::load_first(row.weight + i, left, 0.0F));
     Isa::store_first(row.y + i, row.round ? Isa::round_bf16(y) : y, left);
   }
 }
@@ -104,7 +104,6 @@ void sigmoid_row(const float* x, std::int64_t count, float* y) {
 
 // Columns of tree_combine worked on at a time: the leaves of a block stay in the first-level cache.
 inline constexpr std::int64_t kCombineBlock = 64;
-inline constexpr std::int64_t kCombineLeavesMax = 64;
 
 template <typename Isa>
 void combine_block(const CombineRow& row, std::int64_t begin, std::int64_t count) {

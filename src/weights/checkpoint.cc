@@ -1,0 +1,150 @@
+#include "weights/checkpoint.h"
+
+#include <algorithm>
+#include <system_error>
+
+#include <fmt/format.h>
+
+#include "weights/checkpoint_index.h"
+#include "weights/read_file.h"
+#include "weights/safetensors.h"
+
+namespace pleiad::weights {
+namespace {
+
+constexpr const char* kSingleFile = "model.safetensors";
+constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr std::size_t kIndexBytesMax = std::size_t{64} << 20U;
+
+bool is_there(const std::filesystem::path& path) {
+  std::error_code failure;
+  return std::filesystem::exists(path, failure);
+}
+
+std::string text_of(const device::Shape& shape) {
+  std::string text = "[";
+  for (std::size_t axis = 0; axis < shape.rank; ++axis) {
+    text += fmt::format("{}{}", axis == 0 ? "" : ", ", shape[axis]);
+  }
+  return text + "]";
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::filesystem::path& folder) {
+  auto checkpoint = std::make_unique<Checkpoint>();
+  if (is_there(folder / kSingleFile)) {
+    PLEIAD_TRY(checkpoint->add_file(folder, kSingleFile));
+    PLEIAD_TRY(checkpoint->sort_tensors());
+    return checkpoint;
+  }
+  if (!is_there(folder / kIndexFile)) {
+    return not_found(
+        "{}: neither {} nor {} is there (weights are read from safetensors only)",
+        folder.string(),
+        kSingleFile,
+        kIndexFile
+    );
+  }
+  PLEIAD_TRY(text, read_text_file(folder / kIndexFile, kIndexBytesMax));
+  auto index = parse_checkpoint_index(text);
+  if (!index.ok()) return with_context(std::move(index).error(), (folder / kIndexFile).string());
+  for (const std::string& shard : index->shards)
+    PLEIAD_TRY(checkpoint->add_file(folder, shard));
+  PLEIAD_TRY(checkpoint->sort_tensors());
+  for (const auto& [name, shard] : index->shard_of) {
+    const Tensor* tensor = checkpoint->find(name);
+    if (tensor == nullptr || checkpoint->file_names_[tensor->file] != shard) {
+      return not_found("{}: has no tensor {}, which the index puts there", shard, name);
+    }
+  }
+  return checkpoint;
+}
+
+Result<void> Checkpoint::add_file(const std::filesystem::path& folder, const std::string& name) {
+  const std::filesystem::path path = folder / name;
+  PLEIAD_TRY(file, MappedFile::open(path));
+  const auto bytes = file.bytes();
+  auto header = parse_safetensors_header(bytes, bytes.size());
+  if (!header.ok()) return with_context(std::move(header).error(), path.string());
+  const auto data = bytes.subspan(header->data_offset);
+  for (TensorEntry& entry : header->tensors) {
+    tensors_.push_back(
+        {.name = std::move(entry.name),
+         .view =
+             {.bytes = data.subspan(entry.begin, entry.end - entry.begin),
+              .dtype = entry.dtype,
+              .shape = entry.shape},
+         .file = files_.size()}
+    );
+  }
+  files_.push_back(std::move(file));
+  file_names_.push_back(name);
+  return {};
+}
+
+Result<void> Checkpoint::sort_tensors() {
+  std::sort(tensors_.begin(), tensors_.end(), [](const Tensor& a, const Tensor& b) {
+    return a.name < b.name;
+  });
+  const auto twice =
+      std::adjacent_find(tensors_.begin(), tensors_.end(), [](const Tensor& a, const Tensor& b) {
+        return a.name == b.name;
+      });
+  if (twice == tensors_.end()) return {};
+  return corrupt(
+      "tensor {} is both in {} and in {}",
+      twice->name,
+      file_names_[twice->file],
+      file_names_[(twice + 1)->file]
+  );
+}
+
+const Checkpoint::Tensor* Checkpoint::find(std::string_view name) const {
+  const auto at = std::lower_bound(
+      tensors_.begin(),
+      tensors_.end(),
+      name,
+      [](const Tensor& tensor, std::string_view wanted) { return tensor.name < wanted; }
+  );
+  return at != tensors_.end() && at->name == name ? &*at : nullptr;
+}
+
+bool Checkpoint::contains(std::string_view name) const {
+  return find(name) != nullptr;
+}
+
+Result<device::TensorView> Checkpoint::tensor(std::string_view name) const {
+  const Tensor* tensor = find(name);
+  if (tensor == nullptr) return not_found("the checkpoint has no tensor {}", name);
+  return tensor->view;
+}
+
+Result<device::TensorView> Checkpoint::tensor(std::string_view name, const device::Shape& shape)
+    const {
+  PLEIAD_TRY(view, tensor(name));
+  if (view.shape == shape) return view;
+  return corrupt(
+      "tensor {} has shape {}, the configuration asks for {}",
+      name,
+      text_of(view.shape),
+      text_of(shape)
+  );
+}
+
+std::vector<std::string> Checkpoint::names() const {
+  std::vector<std::string> names;
+  names.reserve(tensors_.size());
+  for (const Tensor& tensor : tensors_)
+    names.push_back(tensor.name);
+  return names;
+}
+
+std::uint64_t Checkpoint::total_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const Tensor& tensor : tensors_)
+    bytes += tensor.view.bytes.size();
+  return bytes;
+}
+
+}  // namespace pleiad::weights
