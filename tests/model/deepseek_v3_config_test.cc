@@ -1,5 +1,6 @@
 #include "model/deepseek_v3_config.h"
 
+#include <cmath>
 #include <fstream>
 #include <iterator>
 #include <string>

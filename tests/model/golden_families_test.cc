@@ -56,7 +56,7 @@ INSTANTIATE_TEST_SUITE_P(
     Families,
     GoldenFamily,
     testing::Values("deepseek_v3", "kimi_k2"),
-    [](const auto& info) { return info.param; }
+    [](const auto& family) { return family.param; }
 );
 
 }  // namespace
