@@ -164,8 +164,9 @@ void pack_pairs(const Lanes& lanes, std::byte* panel) {
     const std::size_t count = std::min(kBlockInputs, inputs - first);
     stage<kDType>(lanes, first, count, staged);
     if (count % 2 != 0) {
-      for (auto& line : staged)
+      for (auto& line : staged) {
         line[count] = 0;
+      }
     }
     for (std::size_t i = 0; i < count; i += 2) {
       std::byte* out = panel + ((first + i) / 2 * kLanes + lanes.lane) * kPairBytes;

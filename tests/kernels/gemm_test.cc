@@ -143,8 +143,9 @@ TEST_P(GemmOn, ReadsTheRowsItIsTold) {
   Random random(5);
   auto product = random_product(random, {100, 40, 50}, compute());
   std::vector<std::int32_t> lines;
-  for (int i = 0; i < 70; ++i)
+  for (int i = 0; i < 70; ++i) {
     lines.push_back(static_cast<std::int32_t>(random.below(100)));
+  }
   product->task.x_rows = lines.data();
   product->task.rows = 70;
 
@@ -188,8 +189,9 @@ TEST_P(GemmOn, RunsManyTasksTogether) {
 
   grouped_gemm(context(pool), tasks);
 
-  for (const auto& product : products)
+  for (const auto& product : products) {
     expect_matches(*product, product->y, isa(), compute());
+  }
 }
 
 TEST_P(GemmOn, DoesNothingWithoutRows) {
