@@ -138,17 +138,19 @@ TEST(ChatTemplate, EndsEndlessWorkQuickly) {
       render("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"),
       HasSubstr("steps")
   );
-  EXPECT_THAT(render("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"), HasSubstr("too deep"));
+  EXPECT_THAT(
+      render("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"), HasSubstr("nests calls deeper")
+  );
   EXPECT_THAT(
       render("{% macro m() %}{% call m() %}{{ caller() }}{% endcall %}{% endmacro %}{{ m() }}"),
-      HasSubstr("too deep")
+      HasSubstr("nests calls deeper")
   );
   EXPECT_THAT(render("{{ range(10 ** 12) }}"), HasSubstr("range of more than"));
   EXPECT_THAT(render("{{ 'x' * 10 ** 12 }}"), HasSubstr("repeated"));
   EXPECT_THAT(
       render("{% set n = namespace(x='0123456789abcdef') %}"
              "{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}"),
-      StartsWith("!chat template line 1: the chat template uses more than")
+      HasSubstr("more than")
   );
   EXPECT_THAT(
       render("{% for i in range(99) %}{{ '0123456789abcdef' * 50000 }}{% endfor %}"),
