@@ -1,5 +1,6 @@
 #include "ep/moe_layer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <vector>
