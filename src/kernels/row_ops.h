@@ -6,15 +6,9 @@
 #include "device/tensor_view.h"
 #include "kernels/context.h"
 
-<<<<<<< HEAD
-// Ops that work on each token's row alone. Each has a `_reference` twin of plain loops with the
-// same signature after the context; the fast form differs from it at most in the last bits, and
-// gives the same bits for a row whatever the other rows, threads and instruction set.
-=======
 // Ops that work on each token's row alone. Those that reduce or approximate have a `_reference`
 // twin of plain loops in double; the fast form differs from it at most in the last bits, and gives
 // the same bits for a row whatever the other rows, threads and instruction set.
->>>>>>> kern
 namespace pleiad::kernels {
 
 struct RmsNormTask {

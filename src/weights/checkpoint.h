@@ -24,12 +24,8 @@ class Checkpoint final {
  public:
   // Fails naming the file and what is wrong: NotFound (no weights, index names a missing file,
   // index names a tensor its shard lacks), Corrupt (see safetensors.h; a tensor in two shards),
-<<<<<<< HEAD
-  // InvalidInput (malformed index, names that leave the folder). Reads headers only.
-=======
   // InvalidInput (malformed index, names that leave the folder), Unsupported (a dtype or rank we do
   // not read). Reads headers only.
->>>>>>> kern
   static Result<std::unique_ptr<Checkpoint>> open(const std::filesystem::path& folder);
 
   // No tensors.
@@ -42,13 +38,8 @@ class Checkpoint final {
   // Fails with NotFound when there is no such tensor, naming it.
   [[nodiscard]] Result<device::TensorView> tensor(std::string_view name) const;
   // The same, and fails with Corrupt when the shape is another: names both shapes.
-<<<<<<< HEAD
-  [[nodiscard]] virtual Result<device::TensorView>
-  tensor(std::string_view name, const device::Shape& shape) const = 0;
-=======
   [[nodiscard]] Result<device::TensorView> tensor(std::string_view name, const device::Shape& shape)
       const;
->>>>>>> kern
   // Every tensor's name, ascending.
   [[nodiscard]] std::vector<std::string> names() const;
   [[nodiscard]] std::uint64_t total_bytes() const;
