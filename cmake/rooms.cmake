@@ -21,12 +21,13 @@ function(pleiad_room name)
   pleiad_room_test(${name})
 endfunction()
 
-# Every tests/<name>/*_test.cc goes into one program, linked with that room.
+# Every .cc of tests/<name> goes into one program, linked with that room: *_test.cc mirror its sources,
+# others are what several of them share.
 function(pleiad_room_test name)
   if(NOT PLEIAD_TESTS)
     return()
   endif()
-  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*_test.cc)
+  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*.cc)
   if(NOT tests)
     return()
   endif()

@@ -63,7 +63,7 @@ Result<SlotId> Scheduler::add(Arrival arrival) {
 
   const SlotId slot = free_slots_.back();
   free_slots_.pop_back();
-  Sequence& sequence = at(slot);
+  Sequence& sequence = sequences_[slot.index()];
   sequence = Sequence{};
   sequence.in_use = true;
   sequence.tokens = std::move(arrival.prompt);

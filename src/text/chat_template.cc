@@ -134,7 +134,8 @@ Result<void> ChatTemplate::Parts::bind(const RenderInput& input, Runtime& runtim
   set(frame, "tools", tools);
   set(frame, "documents", Value(detail::None{}));
   set(frame, "add_generation_prompt", Value(input.add_generation_prompt));
-  const auto set_token = [&](std::string_view name, const std::optional<std::string>& token) -> Result<void> {
+  const auto set_token = [&](std::string_view name,
+                             const std::optional<std::string>& token) -> Result<void> {
     if (!token) return {};
     PLEIAD_TRY(text, heap.text(*token));
     set(frame, name, text);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <unordered_map>
 
 #include "base/json.h"
@@ -22,8 +21,17 @@ constexpr std::size_t kFileBytesMax = 512U << 20U;
 Result<std::string> read_file(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) return not_found("cannot open {}", path.string());
-  std::string bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  if (in.bad()) return internal_error("cannot read {}", path.string());
+  in.seekg(0, std::ios::end);
+  const std::streamoff size = in.tellg();
+  if (size < 0) return internal_error("cannot read {}", path.string());
+  if (static_cast<std::size_t>(size) > kFileBytesMax) {
+    return invalid_input(
+        "{} has {} bytes; at most {} are read", path.string(), size, kFileBytesMax
+    );
+  }
+  std::string bytes(static_cast<std::size_t>(size), '\0');
+  in.seekg(0);
+  if (!in.read(bytes.data(), size)) return internal_error("cannot read {}", path.string());
   return bytes;
 }
 

@@ -25,14 +25,15 @@ struct Avx512 {
   static Reg load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, Reg a) { _mm512_storeu_ps(p, a); }
   static __mmask16 first_lanes(std::int64_t count) {
-    if (count >= kWidth) return static_cast<__mmask16>(0xFFFFU);
     if (count <= 0) return 0;
     return static_cast<__mmask16>((1U << static_cast<unsigned>(count)) - 1U);
   }
   static Reg load_first(const float* p, std::int64_t count, float fill) {
+    if (count >= kWidth) return load(p);
     return _mm512_mask_loadu_ps(_mm512_set1_ps(fill), first_lanes(count), p);
   }
   static void store_first(float* p, Reg a, std::int64_t count) {
+    if (count >= kWidth) return store(p, a);
     _mm512_mask_storeu_ps(p, first_lanes(count), a);
   }
   static Pairs load_pairs(const std::byte* p) { return _mm512_loadu_si512(p); }

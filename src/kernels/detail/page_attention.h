@@ -46,25 +46,33 @@ void load_keys(const PagePanels& panels, std::int64_t group) {
   }
 }
 
-// One token's latent, into its line of every value panel.
+// One panel of values: 16 latents from `latent` on of every token.
 template <typename Isa, bool kBf16>
-void load_values(const PagePanels& panels, std::int64_t token) {
+void load_values(const PagePanels& panels, std::int64_t latent) {
   constexpr std::int64_t kElement = kBf16 ? 2 : 4;
-  const std::byte* line = panels.page + token * (panels.latent + panels.rope) * kElement;
-  float* out = panels.values + token * kLanes;
-  const std::int64_t whole = panels.latent / kLanes * kLanes;
-  for (std::int64_t l = 0; l < whole; l += Isa::kWidth) {
-    float* lanes = out + l / kLanes * (kTokens * kLanes) + l % kLanes;
-    if constexpr (kBf16) {
-      Isa::store(lanes, Isa::load_bf16(line + l * kElement));
-    } else {
-      Isa::store(lanes, Isa::load(reinterpret_cast<const float*>(line) + l));
+  const std::int64_t width = panels.latent + panels.rope;
+  float* out = panels.values + latent * kTokens;
+  if (panels.latent - latent >= kLanes) {
+    for (std::int64_t t = 0; t < panels.tokens; ++t) {
+      const std::byte* line = panels.page + (t * width + latent) * kElement;
+      for (std::int64_t lane = 0; lane < kLanes; lane += Isa::kWidth) {
+        if constexpr (kBf16) {
+          Isa::store(out + t * kLanes + lane, Isa::load_bf16(line + lane * kElement));
+        } else {
+          Isa::store(
+              out + t * kLanes + lane, Isa::load(reinterpret_cast<const float*>(line) + lane)
+          );
+        }
+      }
     }
+    return;
   }
-  if (whole == panels.latent) return;
-  for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-    const std::int64_t l = whole + lane;
-    out[whole * kTokens + lane] = l < panels.latent ? page_element<Isa, kBf16>(line, l) : 0.0F;
+  for (std::int64_t t = 0; t < panels.tokens; ++t) {
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+      const std::int64_t l = latent + lane;
+      out[t * kLanes + lane] =
+          l < panels.latent ? page_element<Isa, kBf16>(panels.page, t * width + l) : 0.0F;
+    }
   }
 }
 
@@ -73,8 +81,8 @@ void load_page_as(const PagePanels& panels) {
   for (std::int64_t group = 0; group * kLanes < panels.tokens; ++group) {
     load_keys<Isa, kBf16>(panels, group);
   }
-  for (std::int64_t token = 0; token < panels.tokens; ++token) {
-    load_values<Isa, kBf16>(panels, token);
+  for (std::int64_t latent = 0; latent < panels.latent; latent += kLanes) {
+    load_values<Isa, kBf16>(panels, latent);
   }
 }
 

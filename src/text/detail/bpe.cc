@@ -5,7 +5,6 @@
 #include <functional>
 #include <limits>
 #include <queue>
-#include <unordered_map>
 
 #include "text/detail/byte_alphabet.h"
 
@@ -28,10 +27,6 @@ std::uint64_t pair_of(TokenId left, TokenId right) {
 std::size_t mix(std::uint64_t key) {
   key *= 0x9E3779B97F4A7C15U;
   return key ^ (key >> 29U);
-}
-
-std::uint32_t hash_of(std::string_view bytes) {
-  return static_cast<std::uint32_t>(std::hash<std::string_view>{}(bytes));
 }
 
 std::size_t table_size(std::size_t entries) {
@@ -127,28 +122,20 @@ Result<void> Bpe::add_vocabulary(const JsonObject& vocabulary) {
 }
 
 void Bpe::index_tokens(const std::vector<bool>& reachable) {
-  slots_.resize(table_size(tokens_.size()));
   byte_tokens_.fill(kNoToken);
   whole_ = std::make_unique<std::atomic<std::uint8_t>[]>(tokens_.size());
+  index_ = TextIndex(tokens_.size());
+  const auto bytes_of = [this](TokenId id) { return std::string_view(tokens_[id]); };
   for (TokenId id = 0; id < tokens_.size(); ++id) {
     const std::string& bytes = tokens_[id];
     if (!reachable[id] || bytes.empty()) continue;
     if (bytes.size() == 1) byte_tokens_[static_cast<unsigned char>(bytes[0])] = id;
-    const std::uint32_t hash = hash_of(bytes);
-    std::size_t at = hash & (slots_.size() - 1);
-    while (slots_[at].id != kNoToken)
-      at = (at + 1) & (slots_.size() - 1);
-    slots_[at] = {hash, id};
+    index_.add(id, bytes_of);
   }
 }
 
 std::optional<TokenId> Bpe::find(std::string_view bytes) const {
-  const std::uint32_t hash = hash_of(bytes);
-  for (std::size_t at = hash & (slots_.size() - 1); slots_[at].id != kNoToken;
-       at = (at + 1) & (slots_.size() - 1)) {
-    if (slots_[at].hash == hash && tokens_[slots_[at].id] == bytes) return slots_[at].id;
-  }
-  return std::nullopt;
+  return index_.find(bytes, [this](TokenId id) { return std::string_view(tokens_[id]); });
 }
 
 std::optional<TokenId> Bpe::find_outside_alphabet(std::string_view text) const {
@@ -160,21 +147,27 @@ std::optional<TokenId> Bpe::find_outside_alphabet(std::string_view text) const {
 
 Result<void> Bpe::add_merges(const JsonObject& vocabulary, const JsonArray& merges) {
   // Merges are resolved in the vocabulary's own spelling: two spellings may stand for one text.
-  std::unordered_map<std::string_view, TokenId> id_of;
-  id_of.reserve(vocabulary.size());
-  for (const auto& [written, value] : vocabulary) {
-    id_of[written] = static_cast<TokenId>(*value.as_int());
-  }
+  const auto written_of = [&vocabulary](std::uint32_t entry) {
+    return std::string_view(vocabulary[entry].first);
+  };
+  TextIndex entries(vocabulary.size());
+  for (std::uint32_t entry = 0; entry < vocabulary.size(); ++entry)
+    entries.add(entry, written_of);
+  const auto id_of = [&](std::string_view written) -> std::optional<TokenId> {
+    const auto entry = entries.find(written, written_of);
+    if (!entry) return std::nullopt;
+    return static_cast<TokenId>(*vocabulary[*entry].second.as_int());
+  };
   merges_.resize(table_size(merges.size()));
   std::string joined;
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
     const auto halves = halves_of(merges[rank]);
     if (!halves) return corrupt("merge {} is not a pair of tokens", rank);
     joined.assign(halves->first).append(halves->second);
-    const auto left = id_of.find(halves->first);
-    const auto right = id_of.find(halves->second);
-    const auto result = id_of.find(joined);
-    if (left == id_of.end() || right == id_of.end() || result == id_of.end()) {
+    const auto left = id_of(halves->first);
+    const auto right = id_of(halves->second);
+    const auto result = id_of(joined);
+    if (!left || !right || !result) {
       return corrupt(
           "merge {} (\"{}\", \"{}\") names a token outside the vocabulary",
           rank,
@@ -182,9 +175,7 @@ Result<void> Bpe::add_merges(const JsonObject& vocabulary, const JsonArray& merg
           halves->second
       );
     }
-    insert_merge(
-        {pair_of(left->second, right->second), static_cast<std::uint32_t>(rank), result->second}
-    );
+    insert_merge({pair_of(*left, *right), static_cast<std::uint32_t>(rank), *result});
   }
   return {};
 }

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "base/token.h"
+#include "text/detail/text_index.h"
 
 namespace pleiad::text::detail {
 
@@ -43,11 +44,6 @@ class Bpe {
     TokenId result = 0;
   };
 
-  struct Slot {
-    std::uint32_t hash = 0;
-    TokenId id = kNoToken;
-  };
-
   static constexpr std::uint64_t kNoPair = ~std::uint64_t{0};
   static constexpr TokenId kNoToken = ~TokenId{0};
 
@@ -62,7 +58,7 @@ class Bpe {
 
   std::vector<std::string> tokens_;
   std::vector<TokenId> outside_alphabet_;
-  std::vector<Slot> slots_;    // open addressing by hash of the bytes; a power of two
+  TextIndex index_;            // reachable tokens by their bytes
   std::vector<Merge> merges_;  // open addressing by pair; a power of two
   std::array<TokenId, 256> byte_tokens_{};
   bool ignore_merges_ = false;

