@@ -13,7 +13,8 @@ if(PLEIAD_SANITIZE)
   add_compile_options(-fsanitize=${PLEIAD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -O1 -g1)
   add_link_options(-fsanitize=${PLEIAD_SANITIZE})
 endif()
-target_compile_options(pleiad_flags INTERFACE ${pleiad_warnings} -ffp-contract=off)
+target_compile_options(pleiad_flags INTERFACE ${pleiad_warnings} -ffp-contract=off
+  -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
 
 find_program(pleiad_ccache ccache)
 if(pleiad_ccache)

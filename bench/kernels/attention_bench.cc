@@ -40,13 +40,15 @@ void attention(benchmark::State& state) {
   Random random(1);
   const auto floats = [&](std::int64_t count) {
     std::vector<float> values(static_cast<std::size_t>(count));
-    for (float& value : values)
+    for (float& value : values) {
       value = static_cast<float>(random.uniform() - 0.5);
+    }
     return values;
   };
   std::vector<AttentionRow> all;
-  for (std::int64_t t = 0; t < context_tokens; ++t)
+  for (std::int64_t t = 0; t < context_tokens; ++t) {
     all.push_back({table.data(), t});
+  }
   const kernels::Context context = {
       &pool, device::detect_cpu_isa(), bf16 ? Compute::BFloat16 : Compute::Float32};
   const auto lines = floats(context_tokens * (latent + rope));
@@ -80,12 +82,14 @@ void attention(benchmark::State& state) {
   };
   const double peak = fma_peak(pool);
 
-  for (auto _ : state)
+  for (auto _ : state) {
     kernels::latent_attention(context, task);
+  }
 
   double seen = 0;
-  for (const AttentionRow& row : task.rows)
+  for (const AttentionRow& row : task.rows) {
     seen += static_cast<double>(row.position + 1);
+  }
   const double operations = 2.0 * seen * static_cast<double>(heads * (2 * latent + rope));
   const double total = operations * static_cast<double>(state.iterations());
   using benchmark::Counter;

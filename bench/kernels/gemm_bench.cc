@@ -28,8 +28,9 @@ Weights
 random_weights(std::int64_t outputs, std::int64_t inputs, Compute compute, std::size_t copies) {
   Random random(1);
   std::vector<float> values(static_cast<std::size_t>(outputs * inputs));
-  for (float& value : values)
+  for (float& value : values) {
     value = static_cast<float>(random.uniform() - 0.5);
+  }
   const MatrixSource source = {
       .tensor = {
           .bytes = std::as_bytes(std::span(values)),
@@ -95,8 +96,9 @@ void decode_shapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"rows", "outputs", "inputs", "bf16", "copies"});
   for (const std::int64_t bf16 : {0, 1}) {
     const std::int64_t copies = bf16 != 0 ? 48 : 24;
-    for (const std::int64_t rows : {1, 2, 4, 8})
+    for (const std::int64_t rows : {1, 2, 4, 8}) {
       bench->Args({rows, 3072, 1024, bf16, copies});
+    }
     bench->Args({1, 7168, 18432, bf16, 1});
     bench->Args({1, 16384, 2048, bf16, copies / 12});
   }
@@ -130,8 +132,9 @@ void small_experts(benchmark::State& state) {
          .y_stride = 128}
     );
   }
-  for (auto _ : state)
+  for (auto _ : state) {
     kernels::grouped_gemm(context, tasks);
+  }
 }
 
 BENCHMARK(gemm_shape)->Name("gemm/decode")->Apply(decode_shapes)->UseRealTime()->MinTime(0.2);

@@ -50,12 +50,14 @@ constexpr int kRounds = 1'000'000;
 // Each returns the operations it did.
 [[gnu::target("avx2,fma")]] double multiply_add_256() {
   __m256 chains[kChains];
-  for (auto& chain : chains)
+  for (auto& chain : chains) {
     chain = _mm256_set1_ps(1.0F);
+  }
   const __m256 factor = _mm256_set1_ps(0.999F);
   for (int round = 0; round < kRounds; ++round) {
-    for (auto& chain : chains)
+    for (auto& chain : chains) {
       chain = _mm256_fmadd_ps(chain, factor, factor);
+    }
   }
   benchmark::DoNotOptimize(chains);
   return 2.0 * 8 * kChains * kRounds;
@@ -63,12 +65,14 @@ constexpr int kRounds = 1'000'000;
 
 [[gnu::target("avx512f")]] double multiply_add_512() {
   __m512 chains[kChains];
-  for (auto& chain : chains)
+  for (auto& chain : chains) {
     chain = _mm512_set1_ps(1.0F);
+  }
   const __m512 factor = _mm512_set1_ps(0.999F);
   for (int round = 0; round < kRounds; ++round) {
-    for (auto& chain : chains)
+    for (auto& chain : chains) {
       chain = _mm512_fmadd_ps(chain, factor, factor);
+    }
   }
   benchmark::DoNotOptimize(chains);
   return 2.0 * 16 * kChains * kRounds;

@@ -41,7 +41,7 @@ std::string folder_name(const std::filesystem::path& model) {
 Result<std::unique_ptr<ServeInstance>> ServeInstance::start(ServeSettings settings) {
   PLEIAD_TRY(check_exposure(settings));
   PLEIAD_TRY(check_keys(settings));
-  std::unique_ptr<ServeInstance> instance(new ServeInstance(std::move(settings)));
+  auto instance = std::unique_ptr<ServeInstance>(new ServeInstance(std::move(settings)));
   PLEIAD_TRY(instance->listen());
   PLEIAD_TRY(instance->load());
   return instance;
@@ -117,7 +117,7 @@ Result<void> ServeInstance::load() {
     );
   }
   text_ = std::move(text);
-  const bool wide = loaded.compute == kernels::Compute::Float32;
+  const bool wide = loaded.compute == model::Compute::Float32;
   report_ = {
       .architecture = loaded.architecture,
       .compute = wide ? "float32" : "bfloat16",

@@ -54,19 +54,12 @@ std::optional<DType> parse_dtype(std::string_view name) {
 }
 
 float f16_to_float(std::uint16_t bits) {
-  const bool negative = (bits & 0x8000U) != 0;
-  const int exponent = (bits >> 10U) & 0x1F;
-  const int mantissa = bits & 0x3FF;
-  float magnitude = 0.0F;
-  if (exponent == 0x1F) {
-    magnitude = mantissa == 0 ? std::numeric_limits<float>::infinity()
-                              : std::numeric_limits<float>::quiet_NaN();
-  } else if (exponent == 0) {
-    magnitude = std::ldexp(static_cast<float>(mantissa), -24);
-  } else {
-    magnitude = std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
-  }
-  return negative ? -magnitude : magnitude;
+  const std::uint32_t sign = (bits & 0x8000U) << 16U;
+  const std::uint32_t rest = (bits & 0x7FFFU) << 13U;
+  // The exponent fields differ by 112 in bias; multiplying fixes that and normalises subnormals.
+  const float scaled = std::bit_cast<float>(rest) * 0x1p112F;
+  const std::uint32_t special = (bits & 0x7C00U) == 0x7C00U ? 0x7F800000U : 0U;
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(scaled) | special | sign);
 }
 
 float f8e4m3_to_float(std::uint8_t bits) {

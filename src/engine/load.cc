@@ -41,12 +41,12 @@ Result<void> check_settings(const LoadSettings& s) {
   return {};
 }
 
-kernels::Compute choose_compute(ComputeChoice choice, const Json& config) {
-  if (choice == ComputeChoice::Float32) return kernels::Compute::Float32;
-  if (choice == ComputeChoice::BFloat16) return kernels::Compute::BFloat16;
+model::Compute choose_compute(ComputeChoice choice, const Json& config) {
+  if (choice == ComputeChoice::Float32) return model::Compute::Float32;
+  if (choice == ComputeChoice::BFloat16) return model::Compute::BFloat16;
   model::ConfigReader reader(config);
   const std::string dtype = reader.text_or("torch_dtype", reader.text_or("dtype", "bfloat16"));
-  return dtype == "float32" ? kernels::Compute::Float32 : kernels::Compute::BFloat16;
+  return dtype == "float32" ? model::Compute::Float32 : model::Compute::BFloat16;
 }
 
 // End-of-sequence ids: generation_config.json's when it has any, else config.json's.

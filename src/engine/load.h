@@ -36,7 +36,7 @@ struct LoadSettings {
 struct LoadedModel {
   EngineParts parts;
   std::string architecture;
-  kernels::Compute compute = kernels::Compute::Float32;
+  model::Compute compute = model::Compute::Float32;
   device::CpuIsa isa = device::CpuIsa::Portable;
   model::ModelMemory memory;
   std::int64_t positions_max = 0;

@@ -9,7 +9,7 @@ namespace pleiad::engine {
 namespace {
 
 // The rooms agree on the page without including each other.
-static_assert(kernels::kPageTokens == sched::kPageTokens);
+static_assert(model::kPageTokens == sched::kPageTokens);
 static_assert(kv::kPageTokens == sched::kPageTokens);
 
 // Kernels see page ids as plain integers.

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "base/token.h"
-#include "kernels/latent_attention.h"
 #include "model/model.h"
 #include "sched/scheduler.h"
 
@@ -34,7 +33,7 @@ class StepBatch {
   std::size_t vocabulary_;
   std::vector<TokenId> tokens_;               // [rows]
   std::vector<std::int64_t> positions_;       // [rows]
-  std::vector<kernels::AttentionRow> rows_;   // [rows]
+  std::vector<model::AttentionRow> rows_;     // [rows]
   std::vector<std::int32_t> logit_rows_;      // rows whose logits are wanted
   std::vector<std::size_t> first_logit_row_;  // [chunks]
   std::vector<float> logits_;                 // [logit_rows_max, vocabulary]

@@ -54,16 +54,20 @@ float comparable(float score) {
 
 void softmax(const detail::IsaKernels& isa, std::int64_t count, const float* x, float* y) {
   float top = kNever;
-  for (std::int64_t i = 0; i < count; ++i)
+  for (std::int64_t i = 0; i < count; ++i) {
     top = std::max(top, comparable(x[i]));
-  for (std::int64_t i = 0; i < count; ++i)
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
     y[i] = comparable(x[i]) - top;
+  }
   isa.exp(y, count, y);
   float sum = 0.0F;
-  for (std::int64_t i = 0; i < count; ++i)
+  for (std::int64_t i = 0; i < count; ++i) {
     sum += y[i];
-  for (std::int64_t i = 0; i < count; ++i)
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
     y[i] /= sum;
+  }
 }
 
 float group_score(GroupScore kind, std::span<const float> choice) {
@@ -142,8 +146,9 @@ void select_row(
     sum += weights[k];
   }
   const float divisor = options.normalize ? sum + 1e-20F : 1.0F;
-  for (std::size_t k = 0; k < chosen.size(); ++k)
+  for (std::size_t k = 0; k < chosen.size(); ++k) {
     weights[k] = weights[k] / divisor * options.scale;
+  }
 }
 
 }  // namespace

@@ -94,8 +94,9 @@ void run_unit(
 void run_tasks(const Context& context, std::span<const GemmTask> tasks) {
   const IsaKernels& kernels = detail::kernels_of(context.isa);
   std::int64_t work = 0;
-  for (const GemmTask& task : tasks)
+  for (const GemmTask& task : tasks) {
     work += work_of(task);
+  }
   if (work == 0) return;
   const std::int64_t shares = kUnitsPerWorker * context.pool->workers();
   const bool alone = work < kInlineWork || context.pool->workers() == 1;
@@ -116,8 +117,9 @@ void run_tasks(const Context& context, std::span<const GemmTask> tasks) {
     run_unit(kernels, tasks[task], splits[task], unit - begins[task]);
   };
   if (alone) {
-    for (std::int64_t unit = 0; unit < units; ++unit)
+    for (std::int64_t unit = 0; unit < units; ++unit) {
       run(static_cast<std::size_t>(unit));
+    }
   } else {
     context.pool->parallel_for(static_cast<std::size_t>(units), run);
   }

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "base/check.h"
 #include "kernels/detail/attention_plan.h"
@@ -51,8 +51,9 @@ class Walk {
     context_.pool->parallel_for(slots, [&](std::size_t index) {
       const Slot slot = slot_at(index);
       // Last units first: rows at the end of a prompt see the most tokens.
-      for (std::int64_t i = next++; i < units; i = next++)
+      for (std::int64_t i = next++; i < units; i = next++) {
         run_unit(slot, plan_.unit(units - 1 - i));
+      }
     });
     if (!plan_.split()) return;
     const auto blocks = static_cast<std::size_t>(plan_.tiles() * shape_.groups);
@@ -123,8 +124,9 @@ class Walk {
         merge(slot, --depth, unit);
       }
     }
-    while (depth > 1)
+    while (depth > 1) {
       merge(slot, --depth, unit);
+    }
     const SoftmaxState state = stack_at(slot, 0);
     if (unit.whole) {
       finish(unit, state);
@@ -151,8 +153,9 @@ class Walk {
     std::fill_n(state.total, pairs, 0.0F);
     std::fill_n(state.sum, pairs * state.width, 0.0F);
     const std::int64_t end = std::min((range + 1) * kRangePages, unit.pages);
-    for (std::int64_t page = range * kRangePages; page < end; ++page)
+    for (std::int64_t page = range * kRangePages; page < end; ++page) {
       run_page(slot, unit, page, state);
+    }
   }
 
   void run_page(
@@ -174,16 +177,18 @@ class Walk {
         .values = slot.values,
     });
     std::int64_t first = 0;
-    while (visible(unit, first, page) == 0)
+    while (visible(unit, first, page) == 0) {
       ++first;
+    }
     score(slot, {first * unit.heads, pairs_of(unit)}, tokens);
     // Rows that see the whole page go together; those that end within it one by one, each over
     // exactly the tokens it sees.
     for (std::int64_t row = first; row < unit.rows;) {
       const std::int64_t seen = visible(unit, row, page);
       std::int64_t end = row + 1;
-      while (end < unit.rows && visible(unit, end, page) == seen)
+      while (end < unit.rows && visible(unit, end, page) == seen) {
         ++end;
+      }
       accumulate(slot, {row * unit.heads, end * unit.heads}, seen, state);
       row = end;
     }
@@ -276,8 +281,9 @@ class Walk {
 
 std::int64_t longest_context(std::span<const AttentionRow> rows) {
   std::int64_t longest = 1;
-  for (const AttentionRow& row : rows)
+  for (const AttentionRow& row : rows) {
     longest = std::max(longest, row.position + 1);
+  }
   return longest;
 }
 
@@ -290,6 +296,34 @@ cached(const LatentPages& pages, const AttentionRow& row, std::int64_t token, st
     return device::bf16_to_float(reinterpret_cast<const device::BF16*>(page)[at]);
   }
   return reinterpret_cast<const float*>(page)[at];
+}
+
+// The softmax of one row and head over the tokens it sees.
+std::vector<double>
+reference_weights(const LatentAttentionTask& task, std::size_t row, std::int64_t head) {
+  const AttentionRow& at = task.rows[row];
+  const auto line = static_cast<std::int64_t>(row);
+  const std::int64_t latent = task.pages.latent;
+  const float* q = task.q_latent + (line * task.heads + head) * latent;
+  const float* k = task.q_rope + line * task.q_rope_row_stride + head * task.q_rope_head_stride;
+  std::vector<double> weights(static_cast<std::size_t>(at.position + 1));
+  for (std::size_t t = 0; t < weights.size(); ++t) {
+    for (std::int64_t d = 0; d < latent + task.pages.rope; ++d) {
+      const double query = d < latent ? q[d] : k[d - latent];
+      weights[t] += query * cached(task.pages, at, static_cast<std::int64_t>(t), d);
+    }
+    weights[t] *= task.scale;
+  }
+  const double top = *std::max_element(weights.begin(), weights.end());
+  double total = 0;
+  for (double& weight : weights) {
+    weight = std::exp(weight - top);
+    total += weight;
+  }
+  for (double& weight : weights) {
+    weight /= total;
+  }
+  return weights;
 }
 
 }  // namespace
@@ -306,11 +340,13 @@ void store_latent(const Context& context, const StoreLatentTask& task) {
     const float* rope = task.rope + row * task.rope_stride;
     if (pages.dtype == device::DType::BF16) {
       auto* out = reinterpret_cast<device::BF16*>(page) + line;
-      for (std::int64_t i = 0; i < pages.latent; ++i)
+      for (std::int64_t i = 0; i < pages.latent; ++i) {
         out[i] = device::float_to_bf16(latent[i]);
+      }
       out += pages.latent;
-      for (std::int64_t i = 0; i < pages.rope; ++i)
+      for (std::int64_t i = 0; i < pages.rope; ++i) {
         out[i] = device::float_to_bf16(rope[i]);
+      }
     } else {
       auto* out = reinterpret_cast<float*>(page) + line;
       std::copy_n(latent, pages.latent, out);
@@ -344,34 +380,16 @@ void latent_attention(const Context& context, const LatentAttentionTask& task) {
 
 void latent_attention_reference(const LatentAttentionTask& task, Compute compute) {
   const std::int64_t latent = task.pages.latent;
-  for (std::size_t r = 0; r < task.rows.size(); ++r) {
-    const AttentionRow& row = task.rows[r];
-    const auto line = static_cast<std::int64_t>(r);
+  for (std::size_t row = 0; row < task.rows.size(); ++row) {
     for (std::int64_t head = 0; head < task.heads; ++head) {
-      const float* q = task.q_latent + (line * task.heads + head) * latent;
-      const float* k = task.q_rope + line * task.q_rope_row_stride + head * task.q_rope_head_stride;
-      std::vector<double> scores(static_cast<std::size_t>(row.position + 1));
-      for (std::size_t t = 0; t < scores.size(); ++t) {
-        const auto token = static_cast<std::int64_t>(t);
-        for (std::int64_t d = 0; d < latent + task.pages.rope; ++d) {
-          const double query = d < latent ? q[d] : k[d - latent];
-          scores[t] += query * cached(task.pages, row, token, d);
-        }
-        scores[t] *= task.scale;
-      }
-      const double top = *std::max_element(scores.begin(), scores.end());
-      double total = 0;
-      for (double& score : scores) {
-        score = std::exp(score - top);
-        total += score;
-      }
+      const std::vector<double> weights = reference_weights(task, row, head);
+      float* out = task.out + (static_cast<std::int64_t>(row) * task.heads + head) * latent;
       for (std::int64_t d = 0; d < latent; ++d) {
         double sum = 0;
-        for (std::size_t t = 0; t < scores.size(); ++t) {
-          sum += scores[t] * cached(task.pages, row, static_cast<std::int64_t>(t), d);
+        for (std::size_t t = 0; t < weights.size(); ++t) {
+          sum += weights[t] * cached(task.pages, task.rows[row], static_cast<std::int64_t>(t), d);
         }
-        task.out[(line * task.heads + head) * latent + d] =
-            round_activation(static_cast<float>(sum / total), compute);
+        out[d] = round_activation(static_cast<float>(sum), compute);
       }
     }
   }

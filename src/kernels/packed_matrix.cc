@@ -1,7 +1,9 @@
 #include "kernels/packed_matrix.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <type_traits>
 
 #include "base/check.h"
 
@@ -94,32 +96,83 @@ device::BF16 bf16_at(const std::byte* bytes, std::size_t index) {
   return device::float_to_bf16(float_at<kDType>(bytes, index));
 }
 
+// Inputs moved at a time: each output's share of a block is read in one go, because the outputs of
+// a panel often lie a multiple of 4096 bytes apart and would evict each other from the cache.
+constexpr std::size_t kBlockInputs = 32;
+
+template <typename T>
+using Staged = std::array<std::array<T, kBlockInputs>, kLanes>;  // [lane][input]
+
+template <DType kDType, typename T>
+T element_as(const std::byte* bytes, std::size_t index) {
+  if constexpr (std::is_same_v<T, float>) {
+    return float_at<kDType>(bytes, index);
+  } else {
+    return bf16_at<kDType>(bytes, index);
+  }
+}
+
+// Reads `count` inputs from `first` on of every lane, along the source's lines.
+template <DType kDType, typename T>
+void stage(const Lanes& lanes, std::size_t first, std::size_t count, Staged<T>& staged) {
+  constexpr bool kSameType = kDType == DType::BF16 && std::is_same_v<T, device::BF16>;
+  const Block& block = *lanes.block;
+  const std::size_t begin = lanes.output * block.output_step + first * block.input_step;
+  if (block.input_step != 1) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t at = begin + i * block.input_step;
+      for (std::size_t lane = 0; lane < lanes.count; ++lane) {
+        staged[lane][i] = element_as<kDType, T>(block.first, at + lane * block.output_step);
+      }
+    }
+    return;
+  }
+  for (std::size_t lane = 0; lane < lanes.count; ++lane) {
+    const std::size_t at = begin + lane * block.output_step;
+    if (kSameType && count == kBlockInputs) {
+      std::memcpy(staged[lane].data(), block.first + at * sizeof(T), kBlockInputs * sizeof(T));
+      continue;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      staged[lane][i] = element_as<kDType, T>(block.first, at + i);
+    }
+  }
+}
+
 template <DType kDType>
 void pack_floats(const Lanes& lanes, std::byte* panel) {
-  const Block& block = *lanes.block;
-  for (std::size_t i = 0; i < block.inputs; ++i) {
-    std::byte* out = panel + (i * kLanes + lanes.lane) * sizeof(float);
-    std::size_t at = lanes.output * block.output_step + i * block.input_step;
-    for (std::size_t lane = 0; lane < lanes.count; ++lane, at += block.output_step) {
-      const float value = float_at<kDType>(block.first, at);
-      std::memcpy(out + lane * sizeof(float), &value, sizeof(value));
+  Staged<float> staged;
+  const std::size_t inputs = lanes.block->inputs;
+  for (std::size_t first = 0; first < inputs; first += kBlockInputs) {
+    const std::size_t count = std::min(kBlockInputs, inputs - first);
+    stage<kDType>(lanes, first, count, staged);
+    for (std::size_t i = 0; i < count; ++i) {
+      std::byte* out = panel + ((first + i) * kLanes + lanes.lane) * sizeof(float);
+      for (std::size_t lane = 0; lane < lanes.count; ++lane) {
+        std::memcpy(out + lane * sizeof(float), &staged[lane][i], sizeof(float));
+      }
     }
   }
 }
 
 template <DType kDType>
 void pack_pairs(const Lanes& lanes, std::byte* panel) {
-  const Block& block = *lanes.block;
-  for (std::size_t i = 0; i < block.inputs; i += 2) {
-    std::byte* out = panel + (i / 2 * kLanes + lanes.lane) * 2 * sizeof(device::BF16);
-    std::size_t at = lanes.output * block.output_step + i * block.input_step;
-    const bool odd_tail = i + 1 == block.inputs;
-    for (std::size_t lane = 0; lane < lanes.count; ++lane, at += block.output_step) {
-      const device::BF16 even = bf16_at<kDType>(block.first, at);
-      const device::BF16 odd =
-          odd_tail ? device::BF16{0} : bf16_at<kDType>(block.first, at + block.input_step);
-      const std::uint32_t pair = even | (static_cast<std::uint32_t>(odd) << 16U);
-      std::memcpy(out + lane * sizeof(pair), &pair, sizeof(pair));
+  constexpr std::size_t kPairBytes = 2 * sizeof(device::BF16);
+  Staged<device::BF16> staged;
+  const std::size_t inputs = lanes.block->inputs;
+  for (std::size_t first = 0; first < inputs; first += kBlockInputs) {
+    const std::size_t count = std::min(kBlockInputs, inputs - first);
+    stage<kDType>(lanes, first, count, staged);
+    if (count % 2 != 0) {
+      for (auto& line : staged) {
+        line[count] = 0;
+      }
+    }
+    for (std::size_t i = 0; i < count; i += 2) {
+      std::byte* out = panel + ((first + i) / 2 * kLanes + lanes.lane) * kPairBytes;
+      for (std::size_t lane = 0; lane < lanes.count; ++lane) {
+        std::memcpy(out + lane * kPairBytes, &staged[lane][i], kPairBytes);
+      }
     }
   }
 }

@@ -51,8 +51,9 @@ void rms_norm_reference(Compute compute, const RmsNormTask& task) {
     const float* x = task.x + row * task.x_stride;
     float* y = task.y + row * task.y_stride;
     double sum = 0;
-    for (std::int64_t i = 0; i < task.width; ++i)
+    for (std::int64_t i = 0; i < task.width; ++i) {
       sum += static_cast<double>(x[i]) * x[i];
+    }
     const double root = std::sqrt(sum / static_cast<double>(task.width) + task.epsilon);
     for (std::int64_t i = 0; i < task.width; ++i) {
       y[i] = round_activation(static_cast<float>(x[i] / root * task.weight[i]), compute);

@@ -30,8 +30,8 @@ int level_between(std::int32_t a, std::int32_t b) {
 MergePlan plan_merges(std::span<const std::int32_t> ids) {
   MergePlan plan;
   const std::size_t gaps = ids.empty() ? 0 : ids.size() - 1;
-  std::array<std::uint8_t, kTopkMax> order;
-  std::array<int, kTopkMax> levels;
+  std::array<std::uint8_t, kTopkMax> order{};
+  std::array<int, kTopkMax> levels{};
   std::array<bool, kTopkMax> joined{};  // gap g, between leaves g and g + 1
   for (std::size_t gap = 0; gap < gaps; ++gap) {
     order[gap] = static_cast<std::uint8_t>(gap);
@@ -43,8 +43,9 @@ MergePlan plan_merges(std::span<const std::int32_t> ids) {
   for (std::size_t merge = 0; merge < gaps; ++merge) {
     const std::size_t gap = order[merge];
     std::size_t first = gap;
-    while (first > 0 && joined[first - 1])
+    while (first > 0 && joined[first - 1]) {
       --first;
+    }
     plan.into[merge] = static_cast<std::uint8_t>(first);
     plan.from[merge] = static_cast<std::uint8_t>(gap + 1);
     joined[gap] = true;
@@ -61,8 +62,9 @@ float reference_node(
 ) {
   if (ids.size() == 1) return leaves[0];
   std::size_t split = 0;
-  while (split < ids.size() && ((ids[split] >> (level - 1)) & 1) == 0)
+  while (split < ids.size() && ((ids[split] >> (level - 1)) & 1) == 0) {
     ++split;
+  }
   if (split == 0 || split == ids.size()) return reference_node(compute, ids, leaves, level - 1);
   const float low = reference_node(compute, ids.first(split), leaves.first(split), level - 1);
   const float high = reference_node(compute, ids.subspan(split), leaves.subspan(split), level - 1);
@@ -77,7 +79,7 @@ void tree_combine(const Context& context, const TreeCombineTask& task) {
   const auto topk = static_cast<std::size_t>(task.topk);
   detail::for_rows(context, task.rows, task.hidden * (task.topk + 2), [&](std::int64_t row) {
     const MergePlan plan = plan_merges({task.ids + row * task.topk, topk});
-    std::array<const float*, kTopkMax> leaves;
+    std::array<const float*, kTopkMax> leaves{};
     for (std::size_t k = 0; k < topk; ++k) {
       const std::int64_t line = task.row_of[static_cast<std::size_t>(row) * topk + k];
       leaves[k] = task.expert_rows + line * task.hidden;

@@ -17,6 +17,11 @@
 
 namespace pleiad::model {
 
+// Names of the kernels that a model's callers need.
+using kernels::AttentionRow;
+using kernels::Compute;
+using kernels::kPageTokens;
+
 // What the rest of the program needs to know of a model before and after its weights are loaded.
 struct ModelShape {
   std::int64_t vocabulary = 0;
@@ -28,11 +33,11 @@ struct ModelShape {
 
 // The rows of one step. All spans live until forward() returns.
 struct Batch {
-  std::span<const TokenId> tokens;              // [rows], each below the vocabulary
-  std::span<const std::int64_t> positions;      // [rows]
-  std::span<const kernels::AttentionRow> rows;  // [rows]; rows of one sequence together, ascending
-  std::span<const std::int32_t> logit_rows;     // rows whose logits are wanted
-  std::span<float> logits;                      // [logit_rows, vocabulary]
+  std::span<const TokenId> tokens;           // [rows], each below the vocabulary
+  std::span<const std::int64_t> positions;   // [rows]
+  std::span<const AttentionRow> rows;        // [rows]; rows of one sequence together, ascending
+  std::span<const std::int32_t> logit_rows;  // rows whose logits are wanted
+  std::span<float> logits;                   // [logit_rows, vocabulary]
 };
 
 struct ForwardLimits {
@@ -74,7 +79,7 @@ struct LoadOptions {
 struct Architecture {
   std::string_view name;  // as in config.json's "architectures"
   // What `config` describes; fails naming the key that this program does not compute.
-  Result<ModelShape> (*shape)(const Json& config, kernels::Compute compute);
+  Result<ModelShape> (*shape)(const Json& config, Compute compute);
   Result<std::unique_ptr<Model>> (*load
   )(const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options);
 };

@@ -46,19 +46,25 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::filesystem::path
         kIndexFile
     );
   }
+  PLEIAD_TRY(checkpoint->add_shards(folder));
+  return checkpoint;
+}
+
+Result<void> Checkpoint::add_shards(const std::filesystem::path& folder) {
   PLEIAD_TRY(text, read_text_file(folder / kIndexFile, kIndexBytesMax));
   auto index = parse_checkpoint_index(text);
   if (!index.ok()) return with_context(std::move(index).error(), (folder / kIndexFile).string());
-  for (const std::string& shard : index->shards)
-    PLEIAD_TRY(checkpoint->add_file(folder, shard));
-  PLEIAD_TRY(checkpoint->sort_tensors());
+  for (const std::string& shard : index->shards) {
+    PLEIAD_TRY(add_file(folder, shard));
+  }
+  PLEIAD_TRY(sort_tensors());
   for (const auto& [name, shard] : index->shard_of) {
-    const Tensor* tensor = checkpoint->find(name);
-    if (tensor == nullptr || checkpoint->file_names_[tensor->file] != shard) {
+    const Tensor* tensor = find(name);
+    if (tensor == nullptr || file_names_[tensor->file] != shard) {
       return not_found("{}: has no tensor {}, which the index puts there", shard, name);
     }
   }
-  return checkpoint;
+  return {};
 }
 
 Result<void> Checkpoint::add_file(const std::filesystem::path& folder, const std::string& name) {
@@ -135,15 +141,17 @@ Result<device::TensorView> Checkpoint::tensor(std::string_view name, const devic
 std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> names;
   names.reserve(tensors_.size());
-  for (const Tensor& tensor : tensors_)
+  for (const Tensor& tensor : tensors_) {
     names.push_back(tensor.name);
+  }
   return names;
 }
 
 std::uint64_t Checkpoint::total_bytes() const {
   std::uint64_t bytes = 0;
-  for (const Tensor& tensor : tensors_)
+  for (const Tensor& tensor : tensors_) {
     bytes += tensor.view.bytes.size();
+  }
   return bytes;
 }
 

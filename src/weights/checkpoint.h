@@ -54,6 +54,8 @@ class Checkpoint final {
     std::size_t file = 0;  // index into files_
   };
 
+  // Adds every shard that the folder's index names, and checks that they hold what it says.
+  Result<void> add_shards(const std::filesystem::path& folder);
   // Maps and validates one file and adds its tensors.
   Result<void> add_file(const std::filesystem::path& folder, const std::string& name);
   // Sorts tensors by name. Fails with Corrupt when two files hold one name.

@@ -153,8 +153,9 @@ Result<TensorEntry> entry_of(const Json& value, std::uint64_t data_bytes) {
 Result<void> check_names(std::span<const TensorEntry> tensors) {
   std::vector<std::string_view> names;
   names.reserve(tensors.size());
-  for (const TensorEntry& tensor : tensors)
+  for (const TensorEntry& tensor : tensors) {
     names.push_back(tensor.name);
+  }
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
   if (twice != names.end()) return corrupt("tensor {}: stands there twice", shown(*twice));
@@ -189,6 +190,27 @@ Result<void> check_cover(std::span<const TensorEntry> tensors, std::uint64_t dat
   return {};
 }
 
+// All entries, in order of their bytes.
+Result<std::vector<TensorEntry>> entries_of(const JsonObject& members, std::uint64_t data_bytes) {
+  std::vector<TensorEntry> tensors;
+  tensors.reserve(members.size());
+  for (const auto& [name, value] : members) {
+    if (name == "__metadata__") {
+      PLEIAD_TRY(check_metadata(value));
+      continue;
+    }
+    auto entry = entry_of(value, data_bytes);
+    if (!entry.ok()) return with_context(std::move(entry).error(), "tensor " + shown(name));
+    entry->name = name;
+    tensors.push_back(*std::move(entry));
+  }
+  std::sort(tensors.begin(), tensors.end(), [](const TensorEntry& a, const TensorEntry& b) {
+    if (a.begin != b.begin) return a.begin < b.begin;
+    return a.end != b.end ? a.end < b.end : a.name < b.name;
+  });
+  return tensors;
+}
+
 }  // namespace
 
 Result<SafetensorsHeader> parse_safetensors_header(
@@ -204,30 +226,12 @@ Result<SafetensorsHeader> parse_safetensors_header(
   if (members->size() > limits.tensors_max) {
     return corrupt("{} tensors, at most {} are read", members->size(), limits.tensors_max);
   }
-
   SafetensorsHeader header;
   header.data_offset = kLengthBytes + text.size();
   const std::uint64_t data_bytes = file_bytes - header.data_offset;
-  header.tensors.reserve(members->size());
-  for (const auto& [name, value] : *members) {
-    if (name == "__metadata__") {
-      PLEIAD_TRY(check_metadata(value));
-      continue;
-    }
-    auto entry = entry_of(value, data_bytes);
-    if (!entry.ok()) return with_context(std::move(entry).error(), "tensor " + shown(name));
-    entry->name = name;
-    header.tensors.push_back(*std::move(entry));
-  }
+  PLEIAD_TRY(tensors, entries_of(*members, data_bytes));
+  header.tensors = std::move(tensors);
   PLEIAD_TRY(check_names(header.tensors));
-  std::sort(
-      header.tensors.begin(),
-      header.tensors.end(),
-      [](const TensorEntry& a, const TensorEntry& b) {
-        if (a.begin != b.begin) return a.begin < b.begin;
-        return a.end != b.end ? a.end < b.end : a.name < b.name;
-      }
-  );
   PLEIAD_TRY(check_cover(header.tensors, data_bytes));
   return header;
 }

@@ -24,8 +24,9 @@ constexpr std::array kAll = {
     DType::F64};
 
 TEST(DType, GoesByTheNamesOfSafetensors) {
-  for (const DType dtype : kAll)
+  for (const DType dtype : kAll) {
     EXPECT_EQ(parse_dtype(to_string(dtype)), dtype);
+  }
   EXPECT_EQ(to_string(DType::F8E4M3), "F8_E4M3");
   EXPECT_EQ(parse_dtype("BF16"), DType::BF16);
   EXPECT_EQ(parse_dtype("bf16"), std::nullopt);

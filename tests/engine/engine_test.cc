@@ -1,3 +1,4 @@
+// Also tests: engine_metrics.cc
 #include "engine/engine.h"
 
 #include <atomic>

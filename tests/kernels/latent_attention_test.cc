@@ -33,8 +33,9 @@ class Scene {
     }
     std::vector<std::uint32_t> order(pages);
     std::iota(order.begin(), order.end(), 0U);
-    for (std::size_t i = pages; i > 1; --i)
+    for (std::size_t i = pages; i > 1; --i) {
       std::swap(order[i - 1], order[random.below(i)]);
+    }
     for (auto& table : tables_) {
       for (auto& page : table) {
         page = order.back();
@@ -46,8 +47,9 @@ class Scene {
     memory_ = device::Buffer::allocate(page_stride_ * pages).value();
     // Lines that nobody stored look like NaN.
     std::fill_n(memory_.data(), memory_.size(), std::byte{0xFF});
-    for (std::size_t s = 0; s < lengths.size(); ++s)
+    for (std::size_t s = 0; s < lengths.size(); ++s) {
       store(random, s, lengths[s]);
+    }
   }
 
   [[nodiscard]] LatentPages pages() {
@@ -79,8 +81,9 @@ class Scene {
     const auto count = static_cast<std::size_t>(length);
     const auto values = testing::random_floats(random, count * width(), Compute::Float32);
     std::vector<AttentionRow> rows;
-    for (std::int64_t t = 0; t < length; ++t)
+    for (std::int64_t t = 0; t < length; ++t) {
       rows.push_back(row(sequence, t));
+    }
     device::ThreadPool pool(1);
     store_latent(
         {&pool, device::detect_cpu_isa(), Compute::Float32},
@@ -148,8 +151,9 @@ std::vector<float> run(
   const Model& model = scene.model();
   LatentAttentionTask task = task_of(scene, queries, first, count);
   std::int64_t longest = 0;
-  for (const AttentionRow& row : task.rows)
+  for (const AttentionRow& row : task.rows) {
     longest = std::max(longest, row.position + 1);
+  }
   // Exactly what is asked for, and poisoned.
   auto scratch = poison(latent_attention_scratch(
       context.pool->workers(),
@@ -180,13 +184,16 @@ TEST_P(LatentAttentionOf, MatchesTheReferenceAndItselfOnEveryIsa) {
   Random random(1);
   Scene scene(random, GetParam(), {1, 64, 65, 200, 1300, 5});
   std::vector<AttentionRow> rows = {scene.row(0, 0), scene.row(1, 63), scene.row(2, 64)};
-  for (std::int64_t t = 50; t < 75; ++t)
+  for (std::int64_t t = 50; t < 75; ++t) {
     rows.push_back(scene.row(3, t));
-  for (std::int64_t t = 1015; t < 1030; ++t)
+  }
+  for (std::int64_t t = 1015; t < 1030; ++t) {
     rows.push_back(scene.row(4, t));
+  }
   rows.push_back(scene.row(4, 1299));
-  for (std::int64_t t = 0; t < 5; ++t)
+  for (std::int64_t t = 0; t < 5; ++t) {
     rows.push_back(scene.row(5, t));
+  }
   const Queries queries(random, GetParam(), rows);
   const Compute compute = GetParam().dtype == DType::BF16 ? Compute::BFloat16 : Compute::Float32;
 
@@ -207,12 +214,15 @@ TEST_P(LatentAttentionOf, GivesARowTheSameBitsAloneInAChunkAndOnAnyTeam) {
   Random random(2);
   Scene scene(random, GetParam(), {4200, 130});
   std::vector<AttentionRow> rows;
-  for (std::int64_t t = 1000; t < 1090; ++t)
+  for (std::int64_t t = 1000; t < 1090; ++t) {
     rows.push_back(scene.row(0, t));
-  for (const std::int64_t t : {2047, 2048, 3071, 4199})
+  }
+  for (const std::int64_t t : {2047, 2048, 3071, 4199}) {
     rows.push_back(scene.row(0, t));
-  for (std::int64_t t = 100; t < 130; ++t)
+  }
+  for (std::int64_t t = 100; t < 130; ++t) {
     rows.push_back(scene.row(1, t));
+  }
   const Queries queries(random, GetParam(), rows);
   const auto row_floats = static_cast<std::size_t>(GetParam().heads * GetParam().latent);
   const device::CpuIsa isa = device::detect_cpu_isa();
@@ -264,8 +274,9 @@ TEST(LatentAttention, HoldsUpAgainstScoresFarApart) {
   Random random(4);
   Scene scene(random, {2, 16, 4, DType::F32}, {200});
   Queries queries(random, scene.model(), {scene.row(0, 199)});
-  for (float& q : queries.q_latent)
+  for (float& q : queries.q_latent) {
     q *= 300;
+  }
   device::ThreadPool pool(1);
 
   const auto out = run({&pool, device::detect_cpu_isa(), Compute::Float32}, scene, queries, 0, 1);

@@ -27,10 +27,12 @@ TEST(RopeFrequencies, KeepFastPairsAndStretchSlowOnesAsDeepSeekDoes) {
   const auto scaled = rope_frequencies(64, 10000, kDeepSeek);
 
   // The correction range of these sizes is [10, 23].
-  for (std::size_t i = 0; i <= 10; ++i)
+  for (std::size_t i = 0; i <= 10; ++i) {
     EXPECT_DOUBLE_EQ(scaled[i], plain[i]) << i;
-  for (std::size_t i = 23; i < 32; ++i)
+  }
+  for (std::size_t i = 23; i < 32; ++i) {
     EXPECT_DOUBLE_EQ(scaled[i], plain[i] / 40) << i;
+  }
   for (std::size_t i = 11; i < 23; ++i) {
     const double ramp = (static_cast<double>(i) - 10) / 13;
     EXPECT_NEAR(scaled[i], plain[i] / 40 * ramp + plain[i] * (1 - ramp), 1e-15) << i;

@@ -134,8 +134,9 @@ double ulps(float value, double exact) {
 
 TEST(Exp, IsWithinTwoUlpsEverywhereAndTheSameOnEveryIsa) {
   std::vector<float> x;
-  for (float value = -87.33F; value < 88.72F; value += 0.000703F)
+  for (float value = -87.33F; value < 88.72F; value += 0.000703F) {
     x.push_back(value);
+  }
   std::vector<float> first;
   for (const CpuIsa isa : testing::runnable_isas()) {
     auto y = poison(x.size());
@@ -175,8 +176,9 @@ TEST(AddRows, AddsEveryElementOnce) {
     const auto x = random_floats(random, count, Compute::Float32);
     const auto before = random_floats(random, count, Compute::Float32);
     auto expected = before;
-    for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t i = 0; i < count; ++i) {
       expected[i] += x[i];
+    }
     for (const CpuIsa isa : testing::runnable_isas()) {
       device::ThreadPool pool(2);
       auto residual = before;

@@ -31,8 +31,9 @@ inline std::vector<device::CpuIsa> runnable_isas() {
 
 inline std::vector<float> random_floats(Random& random, std::size_t count, Compute compute) {
   std::vector<float> values(count);
-  for (float& value : values)
+  for (float& value : values) {
     value = round_activation(static_cast<float>(random.normal()), compute);
+  }
   return values;
 }
 

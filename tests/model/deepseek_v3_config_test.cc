@@ -1,3 +1,4 @@
+// Also tests: config_reader.cc, model.cc
 #include "model/deepseek_v3_config.h"
 
 #include <cmath>
@@ -57,7 +58,9 @@ TEST(DeepseekV3Config, RefusesByNameWhatItDoesNotCompute) {
   EXPECT_NE(refusal("rope_scaling", scaling).find("longrope"), std::string::npos);
   Json quantised;
   quantised.set("quant_method", "fp8");
-  EXPECT_NE(refusal("quantization_config", quantised).find("quantization_config"), std::string::npos);
+  EXPECT_NE(
+      refusal("quantization_config", quantised).find("quantization_config"), std::string::npos
+  );
 }
 
 TEST(DeepseekV3Config, RefusesSizesThatMakeNoSense) {
@@ -74,7 +77,9 @@ TEST(DeepseekV3Config, RefusesSizesThatMakeNoSense) {
 TEST(FindArchitecture, NamesWhatIsSupported) {
   Json config;
   config.set("architectures", JsonArray{"LlamaForCausalLM"});
-  EXPECT_NE(find_architecture(config).error().message.find("DeepseekV3ForCausalLM"), std::string::npos);
+  EXPECT_NE(
+      find_architecture(config).error().message.find("DeepseekV3ForCausalLM"), std::string::npos
+  );
   EXPECT_FALSE(find_architecture(Json(JsonObject{})).ok());
 }
 

@@ -1,3 +1,4 @@
+// Also tests: deepseek_v3.cc, mla_layer.cc, dense_mlp.cc, weight_loader.cc
 // Tiny random checkpoints of each supported family against Hugging Face's logits in float32.
 #include <string>
 #include <vector>
@@ -28,13 +29,17 @@ class GoldenFamily : public testing::TestWithParam<std::string> {
   }
 };
 
-TEST_P(GoldenFamily, LogitsAndGreedyTokensAreHuggingFaces) { expect_parity({}); }
+TEST_P(GoldenFamily, LogitsAndGreedyTokensAreHuggingFaces) {
+  expect_parity({});
+}
 
 TEST_P(GoldenFamily, TheNewerConfigSpellingMeansTheSame) {
   expect_parity({.config = "config.hf5.json"});
 }
 
-TEST_P(GoldenFamily, PortableKernelsAgree) { expect_parity({.isa = device::CpuIsa::Portable}); }
+TEST_P(GoldenFamily, PortableKernelsAgree) {
+  expect_parity({.isa = device::CpuIsa::Portable});
+}
 
 TEST_P(GoldenFamily, ChunksAndThreadsLeaveNoTrace) {
   const auto folder = golden_folder() / GetParam();
@@ -46,7 +51,8 @@ TEST_P(GoldenFamily, ChunksAndThreadsLeaveNoTrace) {
     for (const int threads : {1, 3}) {
       ModelHarness harness = ModelHarness::load(folder, {.compute = compute, .threads = threads});
       for (const std::size_t chunk : {1U, 7U, 16U, 64U}) {
-        EXPECT_EQ(harness.logits(prompt, chunk), whole) << threads << " threads, chunks of " << chunk;
+        EXPECT_EQ(harness.logits(prompt, chunk), whole)
+            << threads << " threads, chunks of " << chunk;
       }
     }
   }

@@ -29,29 +29,26 @@ std::vector<T> copy_as(std::string_view bytes) {
 
 }  // namespace
 
-ModelHarness ModelHarness::load(
-    const std::filesystem::path& folder, const HarnessOptions& options
-) {
+ModelHarness
+ModelHarness::load(const std::filesystem::path& folder, const HarnessOptions& options) {
   ModelHarness out;
   out.options_ = options;
   out.pool_ = std::make_unique<device::ThreadPool>(options.threads);
   const Json config = parse_json(read_all(folder / options.config)).value();
   const auto checkpoint = weights::Checkpoint::open(folder).value();
   const Architecture& architecture = *find_architecture(config).value();
-  out.model_ = architecture
-                   .load(
-                       config,
-                       *checkpoint,
-                       {.context =
-                            {.pool = out.pool_.get(),
-                             .isa = options.isa,
-                             .compute = options.compute},
-                        .limits =
-                            {.rows_max = options.rows_max,
-                             .logit_rows_max = options.rows_max,
-                             .context_max = options.context_max}}
-                   )
-                   .value();
+  out.model_ =
+      architecture
+          .load(
+              config,
+              *checkpoint,
+              {.context = {.pool = out.pool_.get(), .isa = options.isa, .compute = options.compute},
+               .limits =
+                   {.rows_max = options.rows_max,
+                    .logit_rows_max = options.rows_max,
+                    .context_max = options.context_max}}
+          )
+          .value();
   const std::int64_t pages = (options.context_max + kv::kPageTokens - 1) / kv::kPageTokens;
   out.cache_ = kv::PagedCache::allocate(out.model_->shape().cache, pages).value();
   out.page_table_.resize(static_cast<std::size_t>(pages));
@@ -109,10 +106,8 @@ std::vector<TokenId> ModelHarness::greedy(std::span<const TokenId> prompt, std::
 }
 
 GoldenTensors::GoldenTensors(const std::filesystem::path& file) : bytes_(read_all(file)) {
-  const auto header = weights::parse_safetensors_header(
-                          std::as_bytes(std::span(bytes_)), bytes_.size()
-  )
-                          .value();
+  const auto header =
+      weights::parse_safetensors_header(std::as_bytes(std::span(bytes_)), bytes_.size()).value();
   for (const auto& entry : header.tensors) {
     entries_[entry.name] = {header.data_offset + entry.begin, header.data_offset + entry.end};
   }
@@ -134,7 +129,8 @@ double error_over_range(std::span<const float> actual, std::span<const float> ex
   const auto [low, high] = std::ranges::minmax(expected);
   double worst = 0.0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double difference = std::abs(static_cast<double>(rows[i]) - static_cast<double>(expected[i]));
+    const double difference =
+        std::abs(static_cast<double>(rows[i]) - static_cast<double>(expected[i]));
     // A NaN must count as infinitely wrong.
     if (!(difference <= worst)) worst = std::isnan(difference) ? INFINITY : difference;
   }

@@ -31,8 +31,8 @@ class ModelHarness {
   // Ends the test program when the folder cannot be loaded.
   static ModelHarness load(const std::filesystem::path& folder, const HarnessOptions& options = {});
 
-  // Logits of every position of `tokens` [tokens, vocabulary], computed from an empty cache in chunks of
-  // `chunk` tokens.
+  // Logits of every position of `tokens` [tokens, vocabulary], computed from an empty cache in
+  // chunks of `chunk` tokens.
   std::vector<float> logits(std::span<const TokenId> tokens, std::size_t chunk = 512);
 
   // The `count` most likely tokens after `prompt`, one by one.

@@ -12,7 +12,7 @@
 
 #include "base/json.h"
 #include "base/random.h"
-#include "text/detail/byte_alphabet.h"
+#include "tests/text/small_tokenizer.h"
 
 namespace pleiad::text {
 namespace {
@@ -40,47 +40,6 @@ std::vector<TokenId> ids_of(const Json& array) {
   for (const Json& id : *array.as_array())
     ids.push_back(static_cast<TokenId>(*id.as_int()));
   return ids;
-}
-
-// A tokenizer.json with all 256 bytes (the id is the byte), "ab" (256), "abc" (257), " a" (258) and
-// these added members.
-std::string small_json(const std::string& members, const std::string& model_members = "") {
-  std::string vocab;
-  for (int byte = 0; byte < 256; ++byte) {
-    append_json_string(detail::alphabet_of_bytes(std::string(1, static_cast<char>(byte))), vocab);
-    vocab += ":" + std::to_string(byte) + ",";
-  }
-  vocab += R"("ab":256,"abc":257,"\u0120a":258)";
-  return R"({"decoder":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{)" + vocab +
-         R"(},"merges":["a b",["ab","c"],"\u0120 a"])" + model_members + "}" + members + "}";
-}
-
-Tokenizer small(const std::string& members, const std::string& config = "") {
-  return Tokenizer::parse(small_json(members), config).value();
-}
-
-std::string refusal(const std::string& members, const std::string& model_members = "") {
-  const auto tokenizer = Tokenizer::parse(small_json(members, model_members));
-  if (tokenizer.ok()) return "accepted";
-  return std::string(to_string(tokenizer.error().kind)) + ": " + tokenizer.error().message;
-}
-
-// The words that `pre_tokenizer` cuts "..." into, seen through an unmerged vocabulary.
-std::string split(const std::string& pre_tokenizer, std::string_view text) {
-  const Tokenizer tokenizer = small(R"(,"pre_tokenizer":)" + pre_tokenizer);
-  std::string shown;
-  const auto ids = *tokenizer.encode(text);
-  for (const TokenId id : ids) {
-    shown.append(tokenizer.token_bytes(id)) += '/';
-  }
-  return shown;
-}
-
-std::string
-split_step(const std::string& pattern, const std::string& behavior, bool invert = false) {
-  return R"({"type":"Sequence","pretokenizers":[{"type":"Split","pattern":)" + pattern +
-         R"(,"behavior":")" + behavior + R"(","invert":)" + (invert ? "true" : "false") +
-         R"(},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]})";
 }
 
 TEST(Tokenizer, GivesTheReferenceIdsForEveryCase) {
@@ -226,137 +185,6 @@ TEST(Tokenizer, EncodesFromManyThreadsAtOnce) {
   }
 
   EXPECT_THAT(wrong, ElementsAre(0, 0, 0, 0));
-}
-
-TEST(PreTokenizer, SplitsAsEachBehaviourSays) {
-  // In this vocabulary "ab" merges, so a slash inside it shows a cut.
-  const std::string letter = R"({"String":"-"})";
-
-  EXPECT_EQ(split(split_step(letter, "Isolated"), "ab-ab"), "ab/-/ab/");
-  EXPECT_EQ(split(split_step(letter, "Removed"), "ab-ab-"), "ab/ab/");
-  EXPECT_EQ(split(split_step(R"({"Regex":"[a]"})", "Isolated"), "abab"), "a/b/a/b/");
-  EXPECT_EQ(split(split_step(R"({"Regex":"[a]"})", "MergedWithNext"), "abab"), "ab/ab/");
-  EXPECT_EQ(split(split_step(R"({"Regex":"[b]"})", "MergedWithPrevious"), "abab"), "ab/ab/");
-  EXPECT_EQ(split(split_step(R"({"Regex":"[a]"})", "MergedWithPrevious"), "abab"), "a/b/a/b/");
-  EXPECT_EQ(split(split_step(R"({"Regex":"[ab]"})", "Contiguous"), "abab"), "ab/ab/");
-  EXPECT_EQ(split(split_step(R"({"Regex":"a"})", "Removed", true), "abab"), "a/a/");
-  EXPECT_EQ(split(split_step(R"x({"Regex":"(?=b)"})x", "Isolated"), "abab"), "a/b/a/b/");
-  EXPECT_EQ(split(split_step(R"({"String":"a.b"})", "Removed"), "aba.b"), "ab/");
-}
-
-TEST(PreTokenizer, ReadsPatternsAsOnigurumaDoes) {
-  EXPECT_EQ(split(split_step(R"({"Regex":"[ab&&[^b]]"})", "Isolated"), "abab"), "a/b/a/b/");
-  EXPECT_EQ(split(split_step(R"({"Regex":"[^[a][c]]"})", "Removed"), "abc"), "a/c/");
-  EXPECT_EQ(split(split_step(R"({"Regex":"\\h"})", "Removed"), "abx"), "x/");
-  EXPECT_EQ(split(split_step(R"({"Regex":"b$"})", "Removed"), "ab\nab"), "a/\n/a/")
-      << "$ is the end of any line";
-  EXPECT_EQ(
-      split(
-          split_step(R"({"Regex":"\\p{Han}+"})", "Removed"),
-          "a\xE4\xB8\x80"
-          "b"
-      ),
-      "a/b/"
-  );
-  EXPECT_EQ(split(split_step(R"({"Regex":"\\s+$"})", "Removed"), "ab  x  "), "ab/ / /x/");
-  EXPECT_EQ(split(split_step(R"({"Regex":"[\\u0061]"})", "Removed"), "ab"), "b/");
-}
-
-TEST(PreTokenizer, DigitsAloneOrTogether) {
-  const auto digits = [](const std::string& individual) {
-    return R"({"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":)" +
-           individual + R"(},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]})";
-  };
-
-  EXPECT_EQ(split(digits("true"), "ab12ab"), "ab/1/2/ab/");
-  EXPECT_EQ(split(digits("false"), "ab12ab"), "ab/1/2/ab/") << "no merges of digits here";
-}
-
-TEST(PreTokenizer, ByteLevelAddsASpaceAndUsesItsOwnPattern) {
-  EXPECT_EQ(
-      split(R"({"type":"ByteLevel","add_prefix_space":true,"use_regex":true})", "a a"), " a/ a/"
-  );
-  EXPECT_EQ(split(R"({"type":"ByteLevel","add_prefix_space":true,"use_regex":true})", " a"), " a/");
-  EXPECT_EQ(
-      split(R"({"type":"ByteLevel","add_prefix_space":false,"use_regex":true})", "ab  a"),
-      "ab/ / a/"
-  );
-}
-
-TEST(PreTokenizer, CutsAMegabyteOfBlanksInLinearTime) {
-  const Tokenizer tokenizer =
-      small(R"(,"pre_tokenizer":)" + split_step(R"({"Regex":"\\s+$"})", "Isolated"));
-  const std::string text = std::string(1 << 20, ' ') + "x";
-
-  EXPECT_EQ(tokenizer.encode(text)->size(), text.size());
-}
-
-TEST(AddedTokens, LongestLeftmostWins) {
-  const Tokenizer tokenizer = small(
-      R"(,"added_tokens":[{"id":300,"content":"<x>","special":true},{"id":301,"content":"<x>y","special":false},{"id":302,"content":"y<","special":false}])"
-  );
-
-  EXPECT_THAT(*tokenizer.encode("a<x>yb"), ElementsAre('a', 301, 'b'));
-  EXPECT_THAT(*tokenizer.encode("<x>z"), ElementsAre(300, 'z'));
-  EXPECT_THAT(*tokenizer.encode("y<x>"), ElementsAre(302, 'x', '>'));
-  EXPECT_EQ(tokenizer.vocab_size(), 303U);
-}
-
-TEST(AddedTokens, ShorterTokenStandsInWhenTheLongerReachesUntrustedText) {
-  const Tokenizer tokenizer = small(
-      R"(,"added_tokens":[{"id":300,"content":"<x>","special":true},{"id":301,"content":"<x>y","special":true},{"id":302,"content":"zz"}])"
-  );
-
-  EXPECT_THAT(*tokenizer.encode("<x>y", {.untrusted = {{3, 4}}}), ElementsAre(300, 'y'));
-  EXPECT_THAT(*tokenizer.encode("zz", {.untrusted = {{0, 2}}}), ElementsAre(302))
-      << "tokens that are not special carry no authority";
-}
-
-TEST(AddedTokens, StripBlanksAndRespectWordsAsDeclared) {
-  const Tokenizer tokenizer = small(
-      R"(,"added_tokens":[{"id":300,"content":"<l>","lstrip":true},{"id":301,"content":"<r>","rstrip":true},{"id":302,"content":"b","single_word":true}])"
-  );
-
-  EXPECT_THAT(*tokenizer.encode("x \t<l> x"), ElementsAre('x', 300, ' ', 'x'));
-  EXPECT_THAT(*tokenizer.encode("x <r> \nx"), ElementsAre('x', ' ', 301, 'x'));
-  EXPECT_THAT(*tokenizer.encode("xb b,_b"), ElementsAre('x', 'b', ' ', 302, ',', '_', 'b'));
-}
-
-TEST(Normalizer, ComposesBeforeMergingAndFindsNormalizedTokensAfterwards) {
-  const Tokenizer tokenizer = small(
-      R"(,"normalizer":{"type":"NFC"},"added_tokens":[{"id":300,"content":"e\u0301!","normalized":true,"special":true}])"
-  );
-
-  EXPECT_THAT(*tokenizer.encode("e\xCC\x81"), ElementsAre(0xC3, 0xA9));
-  EXPECT_THAT(*tokenizer.encode("e\xCC\x81!"), ElementsAre(300));
-  EXPECT_THAT(*tokenizer.encode("\xC3\xA9!"), ElementsAre(300));
-  EXPECT_THAT(
-      *tokenizer.encode("e\xCC\x81!", {.untrusted = {{1, 2}}}), ElementsAre(0xC3, 0xA9, '!')
-  );
-}
-
-TEST(PostProcessor, FramesTheTextOnlyWhenAsked) {
-  const Tokenizer tokenizer = small(
-      R"(,"added_tokens":[{"id":300,"content":"<s>","special":true}],"post_processor":{"type":"Sequence","processors":[{"type":"ByteLevel"},{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"<s>":{"id":"<s>","ids":[300]}}}]})"
-  );
-
-  EXPECT_THAT(*tokenizer.encode("x"), ElementsAre('x'));
-  EXPECT_THAT(*tokenizer.encode("x", {.add_special_tokens = true}), ElementsAre(300, 'x'));
-}
-
-TEST(PostProcessor, ExplicitFlagsOfTheConfigDecide) {
-  const std::string added =
-      R"(,"added_tokens":[{"id":300,"content":"<s>","special":true},{"id":301,"content":"</s>","special":true}])";
-  const Tokenizer both = small(
-      added,
-      R"({"bos_token":{"content":"<s>"},"eos_token":"</s>","add_bos_token":true,"add_eos_token":true})"
-  );
-  const Tokenizer neither =
-      small(added, R"({"bos_token":"<s>","eos_token":null,"add_bos_token":false})");
-
-  EXPECT_THAT(*both.encode("x", {.add_special_tokens = true}), ElementsAre(300, 'x', 301));
-  EXPECT_THAT(*neither.encode("x", {.add_special_tokens = true}), ElementsAre('x'));
-  EXPECT_EQ(neither.eos(), std::nullopt);
 }
 
 TEST(Tokenizer, RefusesByNameWhatItCannotDo) {

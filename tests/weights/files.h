@@ -20,8 +20,9 @@ inline std::string safetensors_bytes(std::string_view header, std::size_t data_b
     bytes += static_cast<char>((header.size() >> (8 * i)) & 0xFFU);
   }
   bytes += header;
-  for (std::size_t i = 0; i < data_bytes; ++i)
+  for (std::size_t i = 0; i < data_bytes; ++i) {
     bytes += static_cast<char>(i);
+  }
   return bytes;
 }
 

@@ -48,13 +48,15 @@ void dot_tile(const PanelProduct& product, const DotTile& at) {
   for (int p = 0; p < kPanels; ++p) {
     w[p] = panel_at<Avx512>(product, at.panel + p) + at.input * kLanes * 2;
   }
-  TileSums<Avx512, kRows, kPanels> sums;
+  TileSums<Avx512, kRows, kPanels>
+      sums;  // NOLINT(cppcoreguidelines-pro-type-member-init): load() fills it
   sums.load(product, tile);
   const std::int64_t pairs = (at.inputs + 1) / 2;
   for (std::int64_t k = 0; k < pairs; ++k) {
     __m512bh weight[kPanels];
-    for (int p = 0; p < kPanels; ++p)
+    for (int p = 0; p < kPanels; ++p) {
       __builtin_memcpy(&weight[p], w[p] + k * 64, 64);
+    }
     for (int r = 0; r < kRows; ++r) {
       const __m512i bits = _mm512_set1_epi32(static_cast<int>(at.x[r][k]));
       __m512bh value;
@@ -98,8 +100,9 @@ void run_dot_tile(
 std::int64_t dot_panels_for(std::int64_t rows) {
   const std::int64_t tile_rows = rows < kDotRows ? rows : kDotRows;
   std::int64_t panels = kPanelGroup;
-  while (tile_rows * panels > kDotRegs)
+  while (tile_rows * panels > kDotRegs) {
     panels /= 2;
+  }
   return panels;
 }
 
@@ -135,8 +138,9 @@ void dot_few_rows(const PanelProduct& product, PackedBlock* blocks) {
   const std::int64_t panels = (product.outputs + kLanes - 1) / kLanes;
   std::int64_t taken = dot_panels_for(product.rows);
   for (std::int64_t panel = 0; panel < panels; panel += taken) {
-    while (taken > panels - panel)
+    while (taken > panels - panel) {
       taken /= 2;
+    }
     for (std::int64_t input = 0; input < product.inputs; input += kInputs) {
       const std::int64_t left = product.inputs - input;
       const PackedBlock* x = blocks + input / kInputs * product.rows;
@@ -155,8 +159,9 @@ void dot_many_rows(const PanelProduct& product, PackedBlock* blocks) {
     pack_block(product, input, inputs, blocks);
     std::int64_t taken = dot_panels_for(product.rows);
     for (std::int64_t panel = 0; panel < panels; panel += taken) {
-      while (taken > panels - panel)
+      while (taken > panels - panel) {
         taken /= 2;
+      }
       run_dot_panels(product, {0, panel, input, inputs, blocks}, taken);
     }
   }

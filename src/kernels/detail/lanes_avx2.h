@@ -104,8 +104,9 @@ struct Avx2 {
     for (int r = 0; r < 16; r += 8) {
       for (int c = 0; c < 16; c += 8) {
         __m256 rows[8];
-        for (int i = 0; i < 8; ++i)
+        for (int i = 0; i < 8; ++i) {
           rows[i] = _mm256_loadu_ps(in + (r + i) * stride + c);
+        }
         transpose_8x8(rows, out + c * 16 + r);
       }
     }
@@ -114,8 +115,9 @@ struct Avx2 {
     for (int r = 0; r < 16; r += 8) {
       for (int c = 0; c < 16; c += 8) {
         __m256 rows[8];
-        for (int i = 0; i < 8; ++i)
+        for (int i = 0; i < 8; ++i) {
           rows[i] = load_bf16(in + ((r + i) * stride + c) * 2);
+        }
         transpose_8x8(rows, out + c * 16 + r);
       }
     }

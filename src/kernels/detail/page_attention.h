@@ -51,27 +51,29 @@ template <typename Isa, bool kBf16>
 void load_values(const PagePanels& panels, std::int64_t latent) {
   constexpr std::int64_t kElement = kBf16 ? 2 : 4;
   const std::int64_t width = panels.latent + panels.rope;
-  float* out = panels.values + latent * kTokens;
-  if (panels.latent - latent >= kLanes) {
-    for (std::int64_t t = 0; t < panels.tokens; ++t) {
-      const std::byte* line = panels.page + (t * width + latent) * kElement;
-      for (std::int64_t lane = 0; lane < kLanes; lane += Isa::kWidth) {
-        if constexpr (kBf16) {
-          Isa::store(out + t * kLanes + lane, Isa::load_bf16(line + lane * kElement));
-        } else {
-          Isa::store(
-              out + t * kLanes + lane, Isa::load(reinterpret_cast<const float*>(line) + lane)
-          );
-        }
+  for (std::int64_t t = 0; t < panels.tokens; ++t) {
+    const std::byte* line = panels.page + (t * width + latent) * kElement;
+    float* out = panels.values + latent * kTokens + t * kLanes;
+    for (std::int64_t lane = 0; lane < kLanes; lane += Isa::kWidth) {
+      if constexpr (kBf16) {
+        Isa::store(out + lane, Isa::load_bf16(line + lane * kElement));
+      } else {
+        Isa::store(out + lane, Isa::load(reinterpret_cast<const float*>(line) + lane));
       }
     }
-    return;
   }
+}
+
+// The same for fewer than 16 latents, padded with zeros.
+template <typename Isa, bool kBf16>
+void load_last_values(const PagePanels& panels, std::int64_t latent) {
+  const std::int64_t width = panels.latent + panels.rope;
   for (std::int64_t t = 0; t < panels.tokens; ++t) {
+    float* out = panels.values + latent * kTokens + t * kLanes;
     for (std::int64_t lane = 0; lane < kLanes; ++lane) {
       const std::int64_t l = latent + lane;
-      out[t * kLanes + lane] =
-          l < panels.latent ? page_element<Isa, kBf16>(panels.page, t * width + l) : 0.0F;
+      const bool real = l < panels.latent;
+      out[lane] = real ? page_element<Isa, kBf16>(panels.page, t * width + l) : 0.0F;
     }
   }
 }
@@ -81,9 +83,11 @@ void load_page_as(const PagePanels& panels) {
   for (std::int64_t group = 0; group * kLanes < panels.tokens; ++group) {
     load_keys<Isa, kBf16>(panels, group);
   }
-  for (std::int64_t latent = 0; latent < panels.latent; latent += kLanes) {
+  const std::int64_t whole = panels.latent / kLanes * kLanes;
+  for (std::int64_t latent = 0; latent < whole; latent += kLanes) {
     load_values<Isa, kBf16>(panels, latent);
   }
+  if (whole < panels.latent) load_last_values<Isa, kBf16>(panels, whole);
 }
 
 template <typename Isa>
@@ -117,8 +121,9 @@ float scale_scores(float* scores, std::int64_t visible, float scale) {
   const auto factor = Isa::broadcast(scale);
   const float none = -__builtin_inff();
   typename Isa::Reg top[Isa::kRegs];
-  for (auto& lanes : top)
+  for (auto& lanes : top) {
     lanes = Isa::broadcast(none);
+  }
   for (std::int64_t t = 0; t < visible; t += kLanes) {
     for (int j = 0; j < Isa::kRegs; ++j) {
       const std::int64_t at = t + j * Isa::kWidth;
@@ -142,8 +147,9 @@ void page_softmax(const PageScores& page, const SoftmaxState& state) {
     const float maximum = top > before ? top : before;
     const auto shift = Isa::broadcast(maximum);
     typename Isa::Reg sums[Isa::kRegs];
-    for (auto& lanes : sums)
+    for (auto& lanes : sums) {
       lanes = Isa::zero();
+    }
     for (std::int64_t t = 0; t < page.visible; t += kLanes) {
       for (int j = 0; j < Isa::kRegs; ++j) {
         const std::int64_t at = t + j * Isa::kWidth;

@@ -77,14 +77,16 @@ struct FloatTiles {
     using Reg = typename Isa::Reg;
     constexpr int kCount = kPanels * Isa::kRegs;
     const float* x[kRows];
-    for (int r = 0; r < kRows; ++r)
+    for (int r = 0; r < kRows; ++r) {
       x[r] = x_line<Isa>(product, tile.row + r) + tile.input;
+    }
     const float* w[kPanels];
     for (int p = 0; p < kPanels; ++p) {
       w[p] = reinterpret_cast<const float*>(panel_at<Isa>(product, tile.panel + p)) +
              tile.input * kLanes;
     }
-    TileSums<Isa, kRows, kPanels> sums;
+    TileSums<Isa, kRows, kPanels>
+        sums;  // NOLINT(cppcoreguidelines-pro-type-member-init): load() fills it
     sums.load(product, tile);
     for (std::int64_t i = 0; i < tile.inputs; ++i) {
       Reg weight[kCount];
@@ -93,8 +95,9 @@ struct FloatTiles {
       }
       for (int r = 0; r < kRows; ++r) {
         const Reg value = Isa::broadcast(x[r][i]);
-        for (int j = 0; j < kCount; ++j)
+        for (int j = 0; j < kCount; ++j) {
           sums.regs[r][j] = Isa::fma(value, weight[j], sums.regs[r][j]);
+        }
       }
     }
     sums.store(product, tile);
@@ -108,13 +111,15 @@ struct PairTiles {
   static void run(const PanelProduct& product, const Tile& tile) {
     constexpr int kCount = kPanels * Isa::kRegs;
     const float* x[kRows];
-    for (int r = 0; r < kRows; ++r)
+    for (int r = 0; r < kRows; ++r) {
       x[r] = x_line<Isa>(product, tile.row + r) + tile.input;
+    }
     const std::byte* w[kPanels];
     for (int p = 0; p < kPanels; ++p) {
       w[p] = panel_at<Isa>(product, tile.panel + p) + tile.input * kLanes * 2;
     }
-    TileSums<Isa, kRows, kPanels> sums;
+    TileSums<Isa, kRows, kPanels>
+        sums;  // NOLINT(cppcoreguidelines-pro-type-member-init): load() fills it
     sums.load(product, tile);
     const std::int64_t pairs = tile.inputs / 2;
     for (std::int64_t k = 0; k < pairs; ++k) {
@@ -146,19 +151,23 @@ struct PairTiles {
   ) {
     using Reg = typename Isa::Reg;
     Reg weight[kCount];
-    for (int j = 0; j < kCount; ++j)
+    for (int j = 0; j < kCount; ++j) {
       weight[j] = Isa::even(raw[j]);
+    }
     for (int r = 0; r < kRows; ++r) {
       const Reg value = Isa::broadcast(x[r][input]);
-      for (int j = 0; j < kCount; ++j)
+      for (int j = 0; j < kCount; ++j) {
         sums[r][j] = Isa::fma(value, weight[j], sums[r][j]);
+      }
     }
-    for (int j = 0; j < kCount; ++j)
+    for (int j = 0; j < kCount; ++j) {
       weight[j] = Isa::odd(raw[j]);
+    }
     for (int r = 0; r < kRows; ++r) {
       const Reg value = Isa::broadcast(x[r][input + 1]);
-      for (int j = 0; j < kCount; ++j)
+      for (int j = 0; j < kCount; ++j) {
         sums[r][j] = Isa::fma(value, weight[j], sums[r][j]);
+      }
     }
   }
 };
@@ -168,8 +177,9 @@ template <typename Isa>
 std::int64_t panels_for(std::int64_t rows) {
   const std::int64_t tile_rows = rows < Isa::kRowTile ? rows : Isa::kRowTile;
   std::int64_t panels = kPanelGroup;
-  while (panels > 1 && tile_rows * panels * Isa::kRegs > Isa::kTileRegs)
+  while (panels > 1 && tile_rows * panels * Isa::kRegs > Isa::kTileRegs) {
     panels /= 2;
+  }
   return panels;
 }
 
@@ -210,8 +220,9 @@ void run_input_block(const PanelProduct& product, std::int64_t input, std::int64
   const std::int64_t group = panels_for<Isa>(product.rows);
   std::int64_t taken = group;
   for (std::int64_t panel = 0; panel < panels; panel += taken) {
-    while (taken > panels - panel)
+    while (taken > panels - panel) {
       taken /= 2;
+    }
     for (std::int64_t row = 0; row < product.rows; row += Isa::kRowTile) {
       const std::int64_t left = product.rows - row;
       const Tile tile = {row, panel, input, inputs};

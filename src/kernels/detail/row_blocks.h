@@ -25,8 +25,9 @@ void for_rows(
   const std::int64_t blocks = (rows + block - 1) / block;
   context.pool->parallel_for(static_cast<std::size_t>(blocks), [&](std::size_t index) {
     const std::int64_t begin = static_cast<std::int64_t>(index) * block;
-    for (std::int64_t row = begin; row < std::min(begin + block, rows); ++row)
+    for (std::int64_t row = begin; row < std::min(begin + block, rows); ++row) {
       body(row);
+    }
   });
 }
 

@@ -35,8 +35,9 @@ template <typename Isa>
 template <typename Isa>
 float sum_of_squares(const float* x, std::int64_t count) {
   typename Isa::Reg sums[Isa::kRegs];
-  for (auto& sum : sums)
+  for (auto& sum : sums) {
     sum = Isa::zero();
+  }
   for (std::int64_t i = 0; i < count; i += kLanes) {
     for (int j = 0; j < Isa::kRegs; ++j) {
       const std::int64_t at = i + j * Isa::kWidth;

@@ -12,13 +12,9 @@ namespace pleiad::text::detail {
 Result<Value> Interpreter::evaluate(const Expression& expression, Frame& frame) {
   if (expression.kind == ExpressionKind::Constant) return expression.constant;
   PLEIAD_TRY(runtime_.spend(1));
-  if (++depth_ > limits_.depth_max) {
-    depth_ = 0;
-    return invalid_input("the chat template nests calls too deep");
-  }
-  auto value = evaluate_kind(expression, frame);
-  --depth_;
-  return value;
+  const Nesting nesting(depth_);
+  if (depth_ > limits_.depth_max) return too_deep();
+  return evaluate_kind(expression, frame);
 }
 
 Result<Value> Interpreter::evaluate_kind(const Expression& expression, Frame& frame) {

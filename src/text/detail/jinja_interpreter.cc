@@ -12,6 +12,10 @@ Result<TrackedText> Interpreter::run(const Frame& globals) {
   return capture(parsed_.body, *frame);
 }
 
+Error Interpreter::too_deep() const {
+  return invalid_input("the chat template nests calls deeper than {} levels", limits_.depth_max);
+}
+
 Result<void> Interpreter::check_output() const {
   if (out_->size() <= limits_.output_bytes_max) return {};
   return invalid_input("the chat template writes more than {} bytes", limits_.output_bytes_max);
@@ -38,6 +42,8 @@ Result<TrackedText> Interpreter::capture(const Block& block, Frame& frame) {
 }
 
 Result<Interpreter::Flow> Interpreter::execute_block(const Block& block, Frame& frame) {
+  const Nesting nesting(depth_);
+  if (depth_ > limits_.depth_max) return too_deep();
   for (const auto& statement : block) {
     PLEIAD_TRY(runtime_.spend(1));
     auto flow = execute(*statement, frame);

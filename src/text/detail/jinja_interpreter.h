@@ -34,6 +34,20 @@ class Interpreter {
  private:
   enum class Flow { Normal, Break, Continue };
 
+  // Counts nesting of blocks and expressions for as long as it lives: each takes stack.
+  class Nesting {
+   public:
+    explicit Nesting(int& depth) : depth_(depth) { ++depth_; }
+    ~Nesting() { --depth_; }
+    Nesting(const Nesting&) = delete;
+    Nesting& operator=(const Nesting&) = delete;
+
+   private:
+    int& depth_;
+  };
+
+  [[nodiscard]] Error too_deep() const;
+
   // Statements, in jinja_interpreter.cc.
   Result<Flow> execute_block(const Block& block, Frame& frame);
   Result<Flow> execute(const Statement& statement, Frame& frame);

@@ -1,0 +1,118 @@
+// The program as a user runs it. Also the place of the verbs' bad input.
+// Also tests: serve_command.cc, chat_command.cc
+#include <array>
+#include <cstdio>
+#include <string>
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+namespace pleiad::apps {
+namespace {
+
+struct Outcome {
+  int code = -1;
+  std::string output;  // stdout and stderr
+};
+
+Outcome pleiad(const std::string& arguments) {
+  const std::string command = std::string(PLEIAD_BINARY) + " " + arguments + " 2>&1";
+  Outcome out;
+  FILE* pipe = popen(command.c_str(), "r");
+  std::array<char, 4096> buffer{};
+  while (const std::size_t got = std::fread(buffer.data(), 1, buffer.size(), pipe)) {
+    out.output.append(buffer.data(), got);
+  }
+  const int status = pclose(pipe);
+  out.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return out;
+}
+
+std::string fable() {
+  return std::string(PLEIAD_SOURCE_DIR) + "/models/fable";
+}
+
+bool contains(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST(Commands, HelpNamesVerbsFlagsAndDefaults) {
+  EXPECT_TRUE(contains(pleiad("--help").output, "serve"));
+  const Outcome serve = pleiad("serve --help");
+  EXPECT_EQ(serve.code, 0);
+  for (const char* flag :
+       {"--port",
+        "8000",
+        "--max-num-seqs",
+        "128",
+        "--dtype",
+        "--api-key",
+        "--mem-fraction-static"}) {
+    EXPECT_TRUE(contains(serve.output, flag)) << flag;
+  }
+  EXPECT_TRUE(contains(pleiad("chat --help").output, "--max-tokens"));
+}
+
+TEST(Commands, VersionIsOneLine) {
+  EXPECT_TRUE(pleiad("version").output.starts_with("pleiad 0."));
+  EXPECT_EQ(pleiad("version").code, 0);
+}
+
+TEST(Commands, BadArgumentsFailAndSayWhy) {
+  EXPECT_NE(pleiad("").code, 0);
+  EXPECT_NE(pleiad("frobnicate").code, 0);
+  EXPECT_TRUE(contains(pleiad("serve x --dtype float64").output, "float64"));
+  EXPECT_TRUE(contains(pleiad("serve x --port banana").output, "banana"));
+  EXPECT_TRUE(contains(pleiad("serve x --no-such-flag").output, "--no-such-flag"));
+}
+
+TEST(Commands, ServeNamesTheFolderThatIsMissing) {
+  const Outcome out = pleiad("serve /no/such/model --port 0");
+
+  EXPECT_EQ(out.code, 1);
+  EXPECT_TRUE(contains(out.output, "/no/such/model"));
+}
+
+TEST(Commands, ServeRefusesToBeOpenByAccident) {
+  const Outcome out = pleiad("serve " + fable() + " --port 0 --host 0.0.0.0");
+
+  EXPECT_EQ(out.code, 1);
+  EXPECT_TRUE(contains(out.output, "--allow-unauthenticated"));
+}
+
+TEST(Commands, ServeRefusesMissingKeyFilesAndHugeContexts) {
+  EXPECT_TRUE(contains(pleiad("serve " + fable() + " --api-key-file /no/keys").output, "/no/keys"));
+  EXPECT_TRUE(
+      contains(pleiad("serve " + fable() + " --port 0 --max-model-len 100000").output, "4096")
+  );
+}
+
+TEST(Commands, ChatServesAFolderForOneQuestion) {
+  const Outcome out =
+      pleiad("chat " + fable() + " -m 'Tell me a story about a fox.' --max-tokens 12 --seed 1");
+
+  EXPECT_EQ(out.code, 0) << out.output;
+  EXPECT_TRUE(contains(out.output, "12 tokens"));
+  EXPECT_TRUE(contains(out.output, "tok/s"));
+}
+
+TEST(Commands, TheSameSeedTellsTheSameStory) {
+  const std::string arguments =
+      "chat " + fable() + " -m 'Tell me a story.' --max-tokens 20 --seed 3";
+  const auto story = [&] {
+    const std::string output = pleiad(arguments).output;
+    return output.substr(0, output.find('['));
+  };
+
+  EXPECT_EQ(story(), story());
+}
+
+TEST(Commands, ChatSaysWhenNobodyListens) {
+  const Outcome out = pleiad("chat http://127.0.0.1:1 -m hello");
+
+  EXPECT_EQ(out.code, 1);
+  EXPECT_TRUE(contains(out.output, "127.0.0.1"));
+}
+
+}  // namespace
+}  // namespace pleiad::apps

@@ -1,0 +1,117 @@
+// Also tests: model_text_loader.cc
+#include "apps/serve_instance.h"
+
+#include <filesystem>
+#include <future>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "net/http_client.h"
+
+namespace pleiad::apps {
+namespace {
+
+ServeSettings fable() {
+  ServeSettings settings{.port = 0};
+  settings.load.model = std::filesystem::path(PLEIAD_SOURCE_DIR) / "models/fable";
+  settings.load.kv_cache_bytes = std::size_t{16} << 20U;
+  return settings;
+}
+
+std::string refusal(ServeSettings settings) {
+  const auto started = ServeInstance::start(std::move(settings));
+  return started.ok() ? "" : started.error().message;
+}
+
+bool contains(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
+
+net::HttpResponse
+get(const ServeInstance& instance, const std::string& path, const std::string& key = "") {
+  net::HttpClientRequest request{.url = net::parse_url(instance.url() + path).value()};
+  if (!key.empty()) request.headers.add("Authorization", key);
+  return net::http_fetch(std::move(request)).value();
+}
+
+TEST(ServeInstance, AnswersAsSoonAsItHasStartedAndTellsItsPhases) {
+  const auto instance = ServeInstance::start(fable()).value();
+
+  EXPECT_EQ(instance->model_name(), "fable");
+  EXPECT_EQ(get(*instance, "/ready").status, 200);
+  EXPECT_TRUE(contains(get(*instance, "/v1/models").body, "\"fable\""));
+  EXPECT_GT(instance->report().ready_seconds, 0.0);
+  EXPECT_GE(instance->report().ready_seconds, instance->report().pack_seconds);
+}
+
+TEST(ServeInstance, APortInUseIsToldWithAddressAndPort) {
+  const auto first = ServeInstance::start(fable()).value();
+  ServeSettings second = fable();
+  second.port =
+      static_cast<std::uint16_t>(std::stoi(first->url().substr(first->url().rfind(':') + 1)));
+
+  const std::string message = refusal(std::move(second));
+
+  EXPECT_TRUE(contains(message, "127.0.0.1"));
+  EXPECT_TRUE(contains(message, first->url().substr(first->url().rfind(':') + 1)));
+}
+
+TEST(ServeInstance, BeyondLoopbackAKeyOrAnExplicitFlagIsNeeded) {
+  ServeSettings open = fable();
+  open.host = "0.0.0.0";
+  EXPECT_TRUE(contains(refusal(open), "--api-key"));
+  open.allow_unauthenticated = true;
+  EXPECT_EQ(refusal(open), "");
+  open.allow_unauthenticated = false;
+  open.api_keys = {"secret"};
+  EXPECT_EQ(refusal(open), "");
+  open.api_keys = {""};
+  EXPECT_TRUE(contains(refusal(open), "must not be empty"));
+}
+
+TEST(ServeInstance, KeysAreAskedForInBothForms) {
+  ServeSettings settings = fable();
+  settings.api_keys = {"one", "two"};
+  const auto instance = ServeInstance::start(std::move(settings)).value();
+
+  EXPECT_EQ(get(*instance, "/v1/models").status, 401);
+  EXPECT_EQ(get(*instance, "/v1/models", "Bearer three").status, 401);
+  EXPECT_EQ(get(*instance, "/v1/models", "Bearer one").status, 200);
+  EXPECT_EQ(get(*instance, "/v1/models", "two").status, 200);
+  EXPECT_EQ(get(*instance, "/health").status, 200);
+}
+
+TEST(ServeInstance, NamesWhatIsWrongWithAModelFolder) {
+  ServeSettings settings = fable();
+  settings.load.model = "/no/such/model";
+  EXPECT_TRUE(contains(refusal(settings), "/no/such/model"));
+  // A folder with weights but no tokenizer: the golden checkpoint.
+  settings.load.model = std::filesystem::path(PLEIAD_SOURCE_DIR) / "tests/golden/deepseek_v3";
+  EXPECT_TRUE(contains(refusal(settings), "--skip-tokenizer-init"));
+  settings.text.skip_tokenizer = true;
+  EXPECT_EQ(refusal(settings), "");
+  settings = fable();
+  settings.text.chat_template = "/no/such/template.jinja";
+  EXPECT_TRUE(contains(refusal(settings), "/no/such/template.jinja"));
+}
+
+TEST(ServeInstance, DrainEndsWhenNothingIsOpen) {
+  const auto instance = ServeInstance::start(fable()).value();
+  std::promise<void> drained;
+
+  instance->drain([&drained] { drained.set_value(); });
+
+  EXPECT_EQ(drained.get_future().wait_for(std::chrono::seconds{30}), std::future_status::ready);
+}
+
+TEST(LoadDefaultSampling, ComesFromTheCheckpoint) {
+  const auto sampling = load_default_sampling(fable().load.model).value();
+
+  EXPECT_FLOAT_EQ(sampling.temperature, 0.8F);
+  EXPECT_FLOAT_EQ(sampling.top_p, 0.95F);
+  EXPECT_FLOAT_EQ(load_default_sampling("/no/such/model").value().temperature, 1.0F);
+}
+
+}  // namespace
+}  // namespace pleiad::apps

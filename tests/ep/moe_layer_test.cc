@@ -1,0 +1,183 @@
+#include "ep/moe_layer.h"
+
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/random.h"
+#include "device/buffer.h"
+#include "device/thread_pool.h"
+
+namespace pleiad::ep {
+namespace {
+
+using Matrix = std::vector<float>;  // row-major
+
+Matrix random_matrix(Random& random, std::int64_t rows, std::int64_t columns) {
+  Matrix out(static_cast<std::size_t>(rows * columns));
+  for (float& x : out)
+    x = static_cast<float>(random.normal() / std::sqrt(static_cast<double>(columns)));
+  return out;
+}
+
+// One layer with its plain matrices, and the same packed.
+struct Layer {
+  MoeShape shape;
+  Matrix gate;
+  std::vector<Matrix> gate_up;
+  std::vector<Matrix> down;
+  Matrix shared_gate_up;
+  Matrix shared_down;
+  std::vector<device::Buffer> memory;
+  MoeWeights packed;
+
+  Layer(const MoeShape& layer_shape, Random& random) : shape(layer_shape) {
+    const std::int64_t hidden = shape.hidden;
+    gate = random_matrix(random, shape.gate.experts, hidden);
+    packed.gate = pack(gate, shape.gate.experts, hidden);
+    for (std::int64_t e = 0; e < shape.gate.experts; ++e) {
+      gate_up.push_back(random_matrix(random, 2 * shape.intermediate, hidden));
+      down.push_back(random_matrix(random, hidden, shape.intermediate));
+      packed.gate_up.push_back(pack(gate_up.back(), 2 * shape.intermediate, hidden));
+      packed.down.push_back(pack(down.back(), hidden, shape.intermediate));
+      packed.gate_bias.push_back(static_cast<float>(random.normal()) * 0.1F);
+    }
+    if (shape.shared_intermediate == 0) return;
+    shared_gate_up = random_matrix(random, 2 * shape.shared_intermediate, hidden);
+    shared_down = random_matrix(random, hidden, shape.shared_intermediate);
+    packed.shared_gate_up = pack(shared_gate_up, 2 * shape.shared_intermediate, hidden);
+    packed.shared_down = pack(shared_down, hidden, shape.shared_intermediate);
+  }
+
+  kernels::PackedMatrix pack(const Matrix& matrix, std::int64_t rows, std::int64_t columns) {
+    const auto compute = kernels::Compute::Float32;
+    memory.push_back(
+        device::Buffer::allocate(kernels::PackedMatrix::bytes(rows, columns, compute)).value()
+    );
+    const std::vector<kernels::MatrixSource> sources = {
+        {.tensor = {
+             .bytes = std::as_bytes(std::span(matrix)),
+             .dtype = device::DType::F32,
+             .shape = {.extents = {rows, columns}, .rank = 2},
+         }}};
+    return kernels::PackedMatrix::pack(
+               sources, compute, {memory.back().data(), memory.back().size()}
+    )
+        .value();
+  }
+};
+
+// down( silu(gate x) * up x ) in double.
+std::vector<double>
+swiglu(const Matrix& gate_up, const Matrix& down, std::span<const float> x, std::int64_t width) {
+  const std::size_t hidden = x.size();
+  const auto w = static_cast<std::size_t>(width);
+  const auto dot = [&](std::size_t row) {
+    double sum = 0.0;
+    for (std::size_t i = 0; i < hidden; ++i)
+      sum += static_cast<double>(gate_up[row * hidden + i]) * static_cast<double>(x[i]);
+    return sum;
+  };
+  std::vector<double> product(w);
+  for (std::size_t j = 0; j < w; ++j) {
+    const double g = dot(j);
+    product[j] = g / (1.0 + std::exp(-g)) * dot(w + j);
+  }
+  std::vector<double> out(hidden);
+  for (std::size_t o = 0; o < hidden; ++o) {
+    for (std::size_t j = 0; j < w; ++j)
+      out[o] += static_cast<double>(down[o * w + j]) * product[j];
+  }
+  return out;
+}
+
+// The layer by the formula of DeepSeek-V3's gate, for ungrouped experts.
+std::vector<double> reference_row(const Layer& layer, std::span<const float> x) {
+  const auto experts = static_cast<std::size_t>(layer.shape.gate.experts);
+  std::vector<double> score(experts);
+  for (std::size_t e = 0; e < experts; ++e) {
+    double logit = 0.0;
+    for (std::size_t i = 0; i < x.size(); ++i)
+      logit += static_cast<double>(layer.gate[e * x.size() + i]) * static_cast<double>(x[i]);
+    score[e] = 1.0 / (1.0 + std::exp(-logit));
+  }
+  std::vector<std::size_t> order(experts);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) {
+    return score[a] + static_cast<double>(layer.packed.gate_bias[a]) >
+           score[b] + static_cast<double>(layer.packed.gate_bias[b]);
+  });
+  order.resize(static_cast<std::size_t>(layer.shape.gate.topk));
+  double total = 0.0;
+  for (const std::size_t e : order)
+    total += score[e];
+  std::vector<double> out(x.size());
+  for (const std::size_t e : order) {
+    const auto expert = swiglu(layer.gate_up[e], layer.down[e], x, layer.shape.intermediate);
+    for (std::size_t i = 0; i < x.size(); ++i)
+      out[i] += score[e] / total * static_cast<double>(layer.shape.gate.scale) * expert[i];
+  }
+  if (layer.shape.shared_intermediate > 0) {
+    const auto shared =
+        swiglu(layer.shared_gate_up, layer.shared_down, x, layer.shape.shared_intermediate);
+    for (std::size_t i = 0; i < x.size(); ++i)
+      out[i] += shared[i];
+  }
+  return out;
+}
+
+class MoeLayer : public testing::TestWithParam<std::int64_t> {};  // width of the shared expert
+
+TEST_P(MoeLayer, EqualsTheFormulaRowByRowAndBitByBitInAnyBatch) {
+  Random random(31);
+  const MoeShape shape{
+      .hidden = 48,
+      .intermediate = 20,
+      .shared_intermediate = GetParam(),
+      .gate = {.experts = 11, .topk = 3, .scale = 2.5F},
+  };
+  Layer layer(shape, random);
+  constexpr std::int64_t kRows = 19;
+  const Matrix x = random_matrix(random, kRows * 48, 1);
+  device::ThreadPool pool(2);
+  const kernels::Context context{.pool = &pool, .isa = device::detect_cpu_isa()};
+  device::ArenaPlan plan;
+  MoeRunner runner(shape, kRows, plan, 0, 1);
+  auto scratch = device::Scratch::allocate(std::move(plan)).value();
+  std::vector<std::uint64_t> tokens(11);
+
+  Matrix together(kRows * 48, 0.0F);
+  runner.run(
+      context,
+      scratch,
+      {.weights = &layer.packed,
+       .x = x.data(),
+       .rows = kRows,
+       .residual = together.data(),
+       .expert_tokens = tokens}
+  );
+
+  EXPECT_EQ(std::accumulate(tokens.begin(), tokens.end(), std::uint64_t{0}), 3U * kRows);
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    const auto row = std::span(x).subspan(static_cast<std::size_t>(r) * 48, 48);
+    Matrix alone(48, 0.0F);
+    runner.run(
+        context,
+        scratch,
+        {.weights = &layer.packed, .x = row.data(), .rows = 1, .residual = alone.data()}
+    );
+    const auto expected = reference_row(layer, row);
+    for (std::size_t i = 0; i < 48; ++i) {
+      const float in_batch = together[static_cast<std::size_t>(r) * 48 + i];
+      ASSERT_EQ(alone[i], in_batch);
+      ASSERT_NEAR(in_batch, expected[i], 1e-4 * (1.0 + std::abs(expected[i])));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(SharedWidths, MoeLayer, testing::Values(0, 20, 33));
+
+}  // namespace
+}  // namespace pleiad::ep
