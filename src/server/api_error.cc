@@ -56,11 +56,14 @@ std::string error_json(const ApiError& error) {
   return out.dump();
 }
 
-net::HttpResponse error_response(const ApiError& error) {
+net::HttpResponse error_response(const ApiError& error, std::uint32_t spread) {
   net::HttpResponse response{.status = error.status, .body = error_json(error)};
   response.headers.add("Content-Type", "application/json");
   if (error.status == 429 || error.status == 503) {
+    constexpr std::uint32_t kRetryMs = 1000;
     response.headers.add("Retry-After", "1");
+    // Read before Retry-After by OpenAI's clients.
+    response.headers.add("retry-after-ms", std::to_string(kRetryMs + spread % kRetryMs));
   } else if (error.status == 500) {
     response.headers.add("x-should-retry", "false");
   } else if (error.status == 401) {

@@ -30,7 +30,8 @@ ApiError from_error(const Error& error);
 std::string error_json(const ApiError& error);
 
 // The whole answer, with Retry-After where trying again can help and x-should-retry: false where it
-// cannot.
-net::HttpResponse error_response(const ApiError& error);
+// cannot. `spread`: any number that differs between requests, so that clients refused together do
+// not come back together.
+net::HttpResponse error_response(const ApiError& error, std::uint32_t spread = 0);
 
 }  // namespace pleiad::server

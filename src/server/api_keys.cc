@@ -1,5 +1,7 @@
 #include "server/api_keys.h"
 
+#include <algorithm>
+
 #include "net/http_message.h"
 
 namespace pleiad::server {
@@ -23,6 +25,7 @@ bool ApiKeys::admits(std::string_view authorization) const {
   std::string_view given = authorization;
   if (net::equals_ignoring_case(given.substr(0, kScheme.size()), kScheme)) {
     given.remove_prefix(kScheme.size());
+    given.remove_prefix(std::min(given.find_first_not_of(' '), given.size()));
   }
   bool admitted = false;
   for (const std::string& key : keys_)

@@ -1,6 +1,7 @@
 #include "server/completion_request.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <limits>
 #include <utility>
@@ -15,14 +16,9 @@ namespace {
 
 constexpr std::int64_t kChoicesPerPromptMax = 128;
 constexpr std::size_t kStopStringsMax = 4;
+constexpr std::size_t kStopTokensMax = 256;
 constexpr std::size_t kLogitBiasMax = 1024;
 constexpr std::int64_t kIntMax = std::numeric_limits<std::int32_t>::max();
-
-std::optional<TokenId> token_id(const Json& value, std::int64_t vocabulary) {
-  const auto id = value.as_int();
-  if (!value.is_integer() || !id || *id < 0 || *id >= vocabulary) return std::nullopt;
-  return static_cast<TokenId>(*id);
-}
 
 std::vector<TokenId> token_ids(
     FieldReader& reader,
@@ -30,19 +26,20 @@ std::vector<TokenId> token_ids(
     const JsonArray& list,
     std::int64_t vocabulary
 ) {
-  std::vector<TokenId> out;
-  out.reserve(list.size());
-  for (const Json& item : list) {
-    const auto id = token_id(item, vocabulary);
-    if (!id) {
-      reader.fail(bad_parameter(
-          key, fmt::format("{} must hold token ids from 0 to {}", key, vocabulary - 1)
-      ));
-      return {};
-    }
-    out.push_back(*id);
-  }
-  return out;
+  auto ids = parse_token_ids(list, vocabulary);
+  if (ids.ok()) return *std::move(ids);
+  reader.fail(bad_parameter(key, fmt::format("{} must {}", key, ids.error().message)));
+  return {};
+}
+
+// A token id as a member's name: digits without a leading zero, so that no id has two names.
+std::optional<TokenId> written_id(std::string_view text, std::int64_t vocabulary) {
+  std::int64_t id = -1;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), id);
+  const bool whole = parsed.ec == std::errc{} && parsed.ptr == text.data() + text.size();
+  const bool plain = !text.starts_with('-') && (text.size() == 1 || !text.starts_with('0'));
+  if (!whole || !plain || id >= vocabulary) return std::nullopt;
+  return static_cast<TokenId>(id);
 }
 
 void read_logit_bias(FieldReader& reader, const RequestRules& rules, api::Sampling& sampling) {
@@ -57,12 +54,9 @@ void read_logit_bias(FieldReader& reader, const RequestRules& rules, api::Sampli
     return;
   }
   for (const auto& [key, value] : *entries) {
-    std::int64_t id = -1;
-    const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
-    const bool is_id = parsed.ec == std::errc{} && parsed.ptr == key.data() + key.size() &&
-                       id >= 0 && id < rules.vocabulary;
+    const auto id = written_id(key, rules.vocabulary);
     const auto amount = value.as_double();
-    if (!is_id || !amount || !(*amount >= -100.0 && *amount <= 100.0)) {
+    if (!id || !amount || !(*amount >= -100.0 && *amount <= 100.0)) {
       reader.fail(bad_parameter(
           "logit_bias",
           fmt::format(
@@ -72,7 +66,7 @@ void read_logit_bias(FieldReader& reader, const RequestRules& rules, api::Sampli
       ));
       return;
     }
-    sampling.logit_bias.emplace_back(static_cast<TokenId>(id), static_cast<float>(*amount));
+    sampling.logit_bias.emplace_back(*id, static_cast<float>(*amount));
   }
 }
 
@@ -115,8 +109,11 @@ void read_stops(FieldReader& reader, const RequestRules& rules, CompletionReques
   }
   if (const Json* ids = reader.find("stop_token_ids")) {
     const JsonArray* list = ids->as_array();
-    if (list == nullptr) {
-      reader.fail(bad_parameter("stop_token_ids", "stop_token_ids must be a list of token ids"));
+    if (list == nullptr || list->size() > kStopTokensMax) {
+      reader.fail(bad_parameter(
+          "stop_token_ids",
+          fmt::format("stop_token_ids must be a list of at most {} token ids", kStopTokensMax)
+      ));
     } else {
       out.stop_tokens = token_ids(reader, "stop_token_ids", *list, rules.vocabulary);
     }
@@ -143,10 +140,8 @@ void read_logprobs(FieldReader& reader, CompletionRequest& out) {
     out.top_logprobs = narrow(reader.integer_if("logprobs", 0, top_max));
   }
   out.prompt_logprobs = narrow(reader.integer_if("prompt_logprobs", 0, top_max));
-  if (out.echo && out.top_logprobs && !out.prompt_logprobs) out.prompt_logprobs = out.top_logprobs;
-  if (out.prompt_logprobs && out.stream && !out.echo) {
-    reader.fail(bad_parameter("prompt_logprobs", "prompt_logprobs cannot be streamed without echo")
-    );
+  if (out.prompt_logprobs && out.stream) {
+    reader.fail(bad_parameter("prompt_logprobs", "prompt_logprobs cannot be streamed"));
   }
   out.tokens_as_ids = reader.boolean("return_tokens_as_token_ids", false);
   out.return_token_ids = reader.boolean("return_token_ids", false);
@@ -213,29 +208,49 @@ void read_chat(FieldReader& reader, CompletionRequest& out) {
     }
   }
   out.add_generation_prompt = reader.boolean("add_generation_prompt", true);
-  reader.refuse("functions", "functions is deprecated and not supported; use tools");
 }
 
-// Members that would change the answer if they were obeyed, and are not.
+// A member that would change the answer if it were obeyed, and is not; `neutral` asks for nothing.
+struct Unsupported {
+  std::string_view key;
+  Json neutral;
+};
+
 void refuse_unsupported(FieldReader& reader, const CompletionRequest& out) {
-  for (const std::string_view key :
-       {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"}) {
+  const std::array<Unsupported, 19> unsupported = {{
+      {"guided_json", nullptr},
+      {"guided_regex", nullptr},
+      {"guided_choice", nullptr},
+      {"guided_grammar", nullptr},
+      {"structured_outputs", nullptr},
+      {"functions", JsonArray{}},
+      {"chat_template", nullptr},
+      {"documents", JsonArray{}},
+      {"continue_final_message", false},
+      {"modalities", JsonArray{"text"}},
+      {"audio", nullptr},
+      {"suffix", ""},
+      {"best_of", out.n},
+      {"use_beam_search", false},
+      {"min_tokens", 0},
+      {"allowed_token_ids", nullptr},
+      {"bad_words", JsonArray{}},
+      {"truncate_prompt_tokens", nullptr},
+      {"prompt_embeds", nullptr},
+  }};
+  for (const auto& [key, neutral] : unsupported) {
+    const Json* value = reader.find(key);
+    if (value == nullptr || *value == neutral) continue;
     reader.refuse(
-        key, fmt::format("{} is not supported: this server does not constrain output", key)
+        key,
+        neutral.is_null() ? fmt::format("{} is not supported", key)
+                          : fmt::format("{} supports {} only", key, neutral.dump())
     );
   }
   if (const Json* format = reader.find("response_format")) {
     const Json* type = format->find("type");
-    const bool text =
-        type != nullptr && type->as_string() != nullptr && *type->as_string() == "text";
+    const bool text = type != nullptr && *type == Json("text");
     if (!text) reader.refuse("response_format", "response_format supports {\"type\": \"text\"}");
-  }
-  reader.refuse("suffix", "suffix is not supported");
-  if (reader.integer("best_of", out.n, 0, kChoicesPerPromptMax) != out.n) {
-    reader.refuse("best_of", "best_of must equal n");
-  }
-  if (reader.boolean("use_beam_search", false)) {
-    reader.refuse("use_beam_search", "beam search is not supported");
   }
 }
 
@@ -251,20 +266,6 @@ void read_lengths(FieldReader& reader, const RequestRules& rules, CompletionRequ
   if (choices > rules.choices_max) {
     reader.fail(bad_parameter(
         "n", fmt::format("{} choices in all; at most {} are made", choices, rules.choices_max)
-    ));
-  }
-  // Beyond the context the length check of the prompt tells more.
-  const std::int64_t most =
-      std::min<std::int64_t>(out.max_tokens.value_or(0), rules.model_tokens_max);
-  if (choices * most > rules.output_tokens_max) {
-    reader.fail(bad_parameter(
-        key,
-        fmt::format(
-            "{} choices of {} tokens; at most {} tokens in all are made",
-            choices,
-            most,
-            rules.output_tokens_max
-        )
     ));
   }
 }
@@ -287,6 +288,19 @@ void read_stream(FieldReader& reader, CompletionRequest& out) {
 }
 
 }  // namespace
+
+Result<std::vector<TokenId>> parse_token_ids(const JsonArray& list, std::int64_t vocabulary) {
+  std::vector<TokenId> out;
+  out.reserve(list.size());
+  for (const Json& item : list) {
+    const auto id = item.as_int();
+    if (!item.is_integer() || !id || *id < 0 || *id >= vocabulary) {
+      return invalid_input("hold token ids from 0 to {}", vocabulary - 1);
+    }
+    out.push_back(static_cast<TokenId>(*id));
+  }
+  return out;
+}
 
 std::variant<CompletionRequest, ApiError>
 parse_completion_request(Endpoint endpoint, const Json& body, const RequestRules& rules) {

@@ -8,6 +8,7 @@
 
 #include "api/generation.h"
 #include "base/json.h"
+#include "base/result.h"
 #include "base/token.h"
 #include "server/api_error.h"
 
@@ -44,10 +45,10 @@ struct CompletionRequest {
   bool include_stop = false;
   bool ignore_eos = false;
   bool skip_special_tokens = true;
-  std::optional<std::int32_t> top_logprobs;  // per output token; none: no logprobs
-  std::optional<std::int32_t> prompt_logprobs;
-  bool tokens_as_ids = false;     // "token_id:7" instead of text in logprobs
-  bool return_token_ids = false;  // token_ids beside the text
+  std::optional<std::int32_t> top_logprobs;     // per output token; none: no logprobs
+  std::optional<std::int32_t> prompt_logprobs;  // per prompt token, in a list of their own
+  bool tokens_as_ids = false;                   // "token_id:7" instead of text in logprobs
+  bool return_token_ids = false;                // token_ids beside the text
   std::string cache_salt;
   std::int32_t priority = 0;
 
@@ -58,12 +59,14 @@ struct CompletionRequest {
 // What a request is judged against.
 struct RequestRules {
   std::int64_t vocabulary = 0;
-  std::int64_t model_tokens_max = 0;
-  std::int64_t choices_max = 256;            // prompts x n
-  std::int64_t output_tokens_max = 1 << 22;  // prompts x n x max_tokens
+  std::int64_t choices_max = 256;  // prompts x n
   std::size_t stop_bytes_max = 4096;
   api::Sampling default_sampling;  // from the checkpoint's generation_config.json
 };
+
+// The ids of `list`. Fails with "hold token ids from 0 to ..." unless all are integers below
+// `vocabulary`.
+Result<std::vector<TokenId>> parse_token_ids(const JsonArray& list, std::int64_t vocabulary);
 
 // Reads the body of POST /v1/chat/completions or /v1/completions. An answer other than a request is
 // what the client gets. Pure.

@@ -4,11 +4,12 @@
 #include <iterator>
 #include <utility>
 
-#include "base/check.h"
 #include "net/sse.h"
 
 namespace pleiad::server {
 namespace {
+
+constexpr int kClientGone = 499;  // as proxies log it; never sent
 
 // Choices of one request draw from streams of their own.
 std::uint64_t seed_of_choice(std::uint64_t seed, std::size_t choice) {
@@ -30,13 +31,12 @@ CompletionSession::CompletionSession(Parts parts)
 
 void CompletionSession::start() {
   parts_.responder->on_disconnect([this](net::DisconnectReason) {
-    answered_ = true;
+    status_ = kClientGone;
     cancel_all();
   });
-  if (answered_) return;
+  if (status_ != 0) return;
   const std::size_t per_prompt = static_cast<std::size_t>(parts_.request.n);
   const std::size_t count = parts_.prompts.size() * per_prompt;
-  open_ = count;
   for (std::size_t i = 0; i < count; ++i) {
     slots_.push_back(std::unique_ptr<Slot>(new Slot{
         .prompt = i / per_prompt,
@@ -47,7 +47,7 @@ void CompletionSession::start() {
     usage_.prompt_tokens += static_cast<std::int64_t>(prompt.tokens.size());
   }
   for (std::size_t i = 0; i < count; ++i) {
-    const auto submitted = submit(*slots_[i], i);
+    const auto submitted = submit(i);
     if (!submitted.ok()) {
       fail(from_error(submitted.error()));
       return;
@@ -55,11 +55,15 @@ void CompletionSession::start() {
   }
 }
 
-Result<void> CompletionSession::submit(Slot& slot, std::size_t index) {
+Result<void> CompletionSession::submit(std::size_t index) {
+  Slot& slot = *slots_[index];
   PLEIAD_TRY(choice, Choice::create(choice_options()));
   slot.choice.emplace(std::move(choice));
-  const std::size_t number = index % static_cast<std::size_t>(parts_.request.n);
-  PLEIAD_TRY(id, parts_.generator->submit(generation_request(slot.prompt, number), slot.sink));
+  api::GenerationRequest request = generation_request(index);
+  if (request.prompt_top_logprobs) {
+    slot.prompt_scores.emplace(parts_.prompts[slot.prompt], names_.tokenizer);
+  }
+  PLEIAD_TRY(id, parts_.generator->submit(std::move(request), slot.sink));
   slot.request = id;
   ++unfinished_;
   return {};
@@ -70,18 +74,18 @@ ChoiceOptions CompletionSession::choice_options() const {
   return {
       .tokenizer = names_.tokenizer,
       .stop = request.stop,
+      .stop_tokens = request.stop_tokens,
       .include_stop = request.include_stop,
       .skip_special = request.skip_special_tokens,
       .logprobs = request.top_logprobs.has_value(),
-      .token_ids = request.return_token_ids || names_.tokenizer == nullptr,
+      .token_ids = wants_token_ids(),
   };
 }
 
-api::GenerationRequest CompletionSession::generation_request(std::size_t prompt, std::size_t choice)
-    const {
+api::GenerationRequest CompletionSession::generation_request(std::size_t index) const {
   const CompletionRequest& request = parts_.request;
   api::GenerationRequest out{
-      .prompt = parts_.prompts[prompt].tokens,
+      .prompt = parts_.prompts[slots_[index]->prompt].tokens,
       .max_tokens = *request.max_tokens,
       .sampling = request.sampling,
       .stop_tokens = request.stop_tokens,
@@ -91,47 +95,51 @@ api::GenerationRequest CompletionSession::generation_request(std::size_t prompt,
       .cache_salt = request.cache_salt,
       .priority = request.priority,
   };
-  out.sampling.seed = seed_of_choice(request.sampling.seed, choice);
+  if (request.echo && request.top_logprobs) {
+    out.prompt_top_logprobs = std::max(request.prompt_logprobs.value_or(0), *request.top_logprobs);
+  }
+  out.sampling.seed = seed_of_choice(request.sampling.seed, number_of(index));
   return out;
+}
+
+// Which of its prompt's choices it is.
+std::size_t CompletionSession::number_of(std::size_t index) const {
+  return index % static_cast<std::size_t>(parts_.request.n);
+}
+
+bool CompletionSession::wants_token_ids() const {
+  return parts_.request.return_token_ids || names_.tokenizer == nullptr;
 }
 
 void CompletionSession::on_event(InboxEvent& event) {
   Slot& slot = *slots_[event.choice];
-  if (const auto* finish = std::get_if<api::FinishEvent>(&event.what)) {
+  const auto* finish = std::get_if<api::FinishEvent>(&event.what);
+  if (finish != nullptr) {
     --unfinished_;
     slot.generated = true;
-    if (answered_) return;
-    finish_choice(slot, *finish);
-  } else if (const auto* prompt = std::get_if<PromptTokenEvent>(&event.what)) {
-    if (!answered_) add_prompt_score(slot, prompt->event);
+  }
+  if (status_ != 0) return;
+  if (const auto* prompt = std::get_if<PromptTokenEvent>(&event.what)) {
+    if (slot.prompt_scores) slot.prompt_scores->add(prompt->event);
     return;
+  }
+  if (finish != nullptr) {
+    finish_choice(event.choice, *finish);
   } else {
-    if (answered_ || slot.closed) return;
     slot.choice->push(std::get<api::TokenEvent>(event.what));
   }
-  if (!answered_) advance(event.choice);
+  if (status_ == 0) advance(event.choice);
 }
 
-void CompletionSession::add_prompt_score(Slot& slot, const api::TokenEvent& event) const {
-  const auto& tokens = parts_.prompts[slot.prompt].tokens;
-  const auto offset_of = [this](const ScoredToken& token) {
-    const std::size_t bytes =
-        names_.tokenizer == nullptr ? 0 : names_.tokenizer->token_bytes(token.chosen.token).size();
-    return token.text_offset + bytes;
-  };
-  if (slot.prompt_scores.empty()) {
-    slot.prompt_scores.push_back({.chosen = {tokens[0], 0.0F}, .scored = false});
-  }
-  slot.prompt_scores.push_back(scored_token(event, offset_of(slot.prompt_scores.back())));
-}
-
-void CompletionSession::finish_choice(Slot& slot, const api::FinishEvent& event) {
-  usage_.cached_tokens += event.cached_tokens;
-  if (slot.closed) return;
+void CompletionSession::finish_choice(std::size_t index, const api::FinishEvent& event) {
+  // Choices of one prompt find each other's pages; the first tells what was there before.
+  if (number_of(index) == 0) usage_.cached_tokens += event.cached_tokens;
+  Choice& choice = *slots_[index]->choice;
+  if (choice.stopped()) return;
   switch (event.reason) {
     case api::FinishReason::Stop:
     case api::FinishReason::Length:
-      slot.choice->end(event);
+      choice.end(event);
       return;
     case api::FinishReason::Error:
       fail(from_error(internal_error("{}", event.message)));
@@ -142,20 +150,19 @@ void CompletionSession::finish_choice(Slot& slot, const api::FinishEvent& event)
   }
 }
 
-// Shows what became certain about a choice.
+// Shows what became certain about a choice. The answer ends when the generator is done with every
+// choice: only then are the totals known.
 void CompletionSession::advance(std::size_t index) {
   Slot& slot = *slots_[index];
-  if (slot.closed) return;
-  if (parts_.request.stream) {
-    advance_stream(index);
-  } else {
-    ChoiceDelta delta = slot.choice->take();
-    slot.gathered.text += delta.text;
-    append_moved(slot.gathered.scores, std::move(delta.scores));
-    append_moved(slot.gathered.token_ids, std::move(delta.token_ids));
+  if (!slot.closed) {
+    if (parts_.request.stream) {
+      stream(index);
+    } else {
+      gather(slot);
+    }
+    if (slot.choice->stopped()) close_choice(slot);
   }
-  if (slot.choice->stopped()) close_choice(slot);
-  if (open_ > 0 || answered_) return;
+  if (unfinished_ > 0) return;
   if (parts_.request.stream) {
     end_stream();
   } else {
@@ -163,91 +170,79 @@ void CompletionSession::advance(std::size_t index) {
   }
 }
 
-void CompletionSession::advance_stream(std::size_t index) {
-  Slot& slot = *slots_[index];
-  if (!streaming_) {
-    streaming_ = true;
-    net::HttpHeaders headers;
-    headers.add("Content-Type", "text/event-stream; charset=utf-8");
-    headers.add("Cache-Control", "no-cache");
-    headers.add("X-Accel-Buffering", "no");
-    headers.add("x-request-id", parts_.request_id);
-    parts_.responder->start_stream(200, std::move(headers));
-  }
-  // A chat's first delta names the role and carries no text.
-  if (parts_.identity.endpoint == Endpoint::Chat && !slot.role_sent) {
-    slot.role_sent = true;
-    buffer_ = prefix_;
-    append_choice(parts_.identity, names_, {.index = index, .role = true}, buffer_);
-    append_suffix(
-        parts_.request.include_usage ? UsageForm::Null : UsageForm::Absent, usage_, buffer_
-    );
-    std::string event;
-    net::append_sse_data(buffer_, event);
-    parts_.responder->write(event);
-  }
+void CompletionSession::gather(Slot& slot) {
   ChoiceDelta delta = slot.choice->take();
-  if (parts_.request.echo && !slot.echo_sent) {
-    slot.echo_sent = true;
-    prepend_echo(slot, delta);
-  }
-  const bool last = slot.choice->stopped();
-  if (last || !delta.empty()) send_chunk(index, delta, last);
+  slot.gathered.text += delta.text;
+  append_moved(slot.gathered.scores, std::move(delta.scores));
+  append_moved(slot.gathered.token_ids, std::move(delta.token_ids));
 }
 
-void CompletionSession::send_chunk(std::size_t index, const ChoiceDelta& delta, bool last) {
-  const Slot& slot = *slots_[index];
-  const bool token_ids = parts_.request.return_token_ids || names_.tokenizer == nullptr;
-  buffer_ = prefix_;
-  append_choice(
-      parts_.identity,
-      names_,
+void CompletionSession::start_stream() {
+  streaming_ = true;
+  parts_.responder->start_stream(
+      200,
       {
-          .index = index,
-          .text = delta.text,
-          .logprobs = !delta.scores.empty(),
-          .scores = delta.scores,
-          .token_ids = token_ids,
-          .ids = delta.token_ids,
-          .finish_reason = last ? &slot.choice->finish_reason() : nullptr,
-          .stop_reason_json = slot.choice->stop_reason_json(),
-      },
-      buffer_
+          {"Content-Type", "text/event-stream; charset=utf-8"},
+          {"Cache-Control", "no-cache"},
+          {"X-Accel-Buffering", "no"},
+          {"x-request-id", parts_.request_id},
+      }
   );
-  append_suffix(
-      parts_.request.include_usage ? UsageForm::Null : UsageForm::Absent, usage_, buffer_
-  );
-  std::string event;
-  net::append_sse_data(buffer_, event);
-  parts_.responder->write(event);
+}
+
+void CompletionSession::stream(std::size_t index) {
+  Slot& slot = *slots_[index];
+  if (!streaming_) start_stream();
+  const bool first = !std::exchange(slot.begun, true);
+  // A chat's first delta names the role and carries no text.
+  if (first && endpoint() == Endpoint::Chat) send_chunk({.index = index, .role = true});
+  ChoiceDelta delta = slot.choice->take();
+  if (first && parts_.request.echo) prepend_echo(slot, delta);
+  const bool last = slot.choice->stopped();
+  if (!last && delta.empty()) return;
+  send_chunk({
+      .index = index,
+      .text = delta.text,
+      .logprobs = !delta.scores.empty(),
+      .scores = delta.scores,
+      .token_ids = wants_token_ids(),
+      .ids = delta.token_ids,
+      .finish_reason = last ? &slot.choice->finish_reason() : nullptr,
+      .stop_reason_json = slot.choice->stop_reason_json(),
+  });
+}
+
+void CompletionSession::send_chunk(const ChoiceView& view) {
+  body_ = prefix_;
+  append_choice(parts_.identity, names_, view, body_);
+  append_suffix(parts_.request.include_usage ? UsageForm::Null : UsageForm::Absent, usage_, body_);
+  event_.clear();
+  net::append_sse_data(body_, event_);
+  parts_.responder->write(event_);
 }
 
 // Puts the prompt's text and scores before the first output.
-void CompletionSession::prepend_echo(Slot& slot, ChoiceDelta& delta) const {
+void CompletionSession::prepend_echo(const Slot& slot, ChoiceDelta& delta) const {
   const PreparedPrompt& prompt = parts_.prompts[slot.prompt];
   delta.text.insert(0, prompt.text);
+  if (!parts_.request.top_logprobs) return;
   for (ScoredToken& token : delta.scores)
-    token.text_offset += prompt.text.size();
-  if (parts_.request.top_logprobs) {
-    std::vector<ScoredToken> scores = slot.prompt_scores;
-    // A prompt of one token has no score to report, but a place in the lists.
-    if (scores.empty()) scores.push_back({.chosen = {prompt.tokens[0], 0.0F}, .scored = false});
-    append_moved(scores, std::move(delta.scores));
-    delta.scores = std::move(scores);
-  }
+    token.text_offset += characters_in(prompt.text);
+  auto scores =
+      slot.prompt_scores->with_top(static_cast<std::size_t>(*parts_.request.top_logprobs));
+  append_moved(scores, std::move(delta.scores));
+  delta.scores = std::move(scores);
 }
 
 void CompletionSession::close_choice(Slot& slot) {
   slot.closed = true;
-  --open_;
   usage_.completion_tokens += slot.choice->output_tokens();
   // A stop string ends the choice before the engine knows.
   if (!slot.generated) parts_.generator->cancel(*slot.request);
 }
 
 void CompletionSession::answer() {
-  answered_ = true;
-  const bool logprobs = parts_.request.top_logprobs.has_value();
+  status_ = 200;
   std::string body = prefix_;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     Slot& slot = *slots_[i];
@@ -259,50 +254,51 @@ void CompletionSession::answer() {
         {
             .index = i,
             .text = slot.gathered.text,
-            .logprobs = logprobs,
+            .logprobs = parts_.request.top_logprobs.has_value(),
             .scores = slot.gathered.scores,
-            .token_ids = parts_.request.return_token_ids || names_.tokenizer == nullptr,
+            .token_ids = wants_token_ids(),
             .ids = slot.gathered.token_ids,
             .finish_reason = &slot.choice->finish_reason(),
             .stop_reason_json = slot.choice->stop_reason_json(),
-            .prompt_scores = parts_.request.echo ? std::span<const ScoredToken>{}
-                                                 : std::span<const ScoredToken>(slot.prompt_scores),
+            .prompt_scores = parts_.request.prompt_logprobs ? slot.prompt_scores->tokens()
+                                                            : std::span<const ScoredToken>{},
         },
         body
     );
   }
   append_suffix(UsageForm::Totals, usage_, body);
-  net::HttpResponse response{.status = 200, .body = std::move(body)};
-  response.headers.add("Content-Type", "application/json");
-  response.headers.add("x-request-id", parts_.request_id);
-  parts_.responder->respond(std::move(response));
+  parts_.responder->respond({
+      .status = 200,
+      .headers = {{"Content-Type", "application/json"}, {"x-request-id", parts_.request_id}},
+      .body = std::move(body),
+  });
 }
 
 void CompletionSession::end_stream() {
-  answered_ = true;
-  std::string out;
+  status_ = 200;
+  event_.clear();
   if (parts_.request.include_usage) {
-    buffer_ = prefix_;
-    append_suffix(UsageForm::Totals, usage_, buffer_);
-    net::append_sse_data(buffer_, out);
+    body_ = prefix_;
+    append_suffix(UsageForm::Totals, usage_, body_);
+    net::append_sse_data(body_, event_);
   }
-  net::append_sse_data("[DONE]", out);
-  parts_.responder->write(out);
+  net::append_sse_data("[DONE]", event_);
+  parts_.responder->write(event_);
   parts_.responder->finish();
 }
 
 // A stream that fails must never end cleanly: an error event, then a cut connection.
 void CompletionSession::fail(const ApiError& error) {
-  answered_ = true;
+  status_ = error.status;
   if (streaming_) {
-    std::string out;
-    net::append_sse_data(error_json(error), out);
-    parts_.responder->write(out);
+    event_.clear();
+    net::append_sse_data(error_json(error), event_);
+    parts_.responder->write(event_);
     parts_.responder->abort();
   } else {
-    net::HttpResponse response = error_response(error);
+    net::HttpResponse response = error_response(error, parts_.retry_spread);
     response.headers.add("x-request-id", parts_.request_id);
-    parts_.responder->respond(std::move(response));
+    parts_.responder->respond(response);
   }
   cancel_all();
 }

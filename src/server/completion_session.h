@@ -13,6 +13,7 @@
 #include "server/completion_request.h"
 #include "server/event_inbox.h"
 #include "server/prompt.h"
+#include "server/prompt_scores.h"
 
 namespace pleiad::server {
 
@@ -26,10 +27,11 @@ class CompletionSession {
     EventInbox* inbox = nullptr;
     const ModelText* text = nullptr;
     AnswerIdentity identity;
-    CompletionRequest request;
+    CompletionRequest request;  // REQUIRES: max_tokens is set
     std::vector<PreparedPrompt> prompts;
     std::unique_ptr<net::Responder> responder;
-    std::string request_id;  // told as x-request-id
+    std::string request_id;          // told as x-request-id
+    std::uint32_t retry_spread = 0;  // see error_response
   };
 
   explicit CompletionSession(Parts parts);
@@ -41,6 +43,10 @@ class CompletionSession {
   void on_event(InboxEvent& event);
   // True when nothing will come from the generator any more: the session may go.
   [[nodiscard]] bool done() const { return unfinished_ == 0; }
+  [[nodiscard]] Endpoint endpoint() const { return parts_.identity.endpoint; }
+  // How it ended, as a status: 200, that of the error (in mid-stream too), or 499 when the client
+  // went away; 0 before.
+  [[nodiscard]] int status() const { return status_; }
 
  private:
   struct Slot {
@@ -48,24 +54,25 @@ class CompletionSession {
     InboxSink sink;
     std::optional<api::RequestId> request;
     std::optional<Choice> choice;
-    std::vector<ScoredToken> prompt_scores;  // the first entry is unscored
-    ChoiceDelta gathered;                    // of a whole answer
-    bool role_sent = false;
-    bool echo_sent = false;
-    bool generated = false;  // on_finish came
-    bool closed = false;     // its last chunk is sent, or its text is complete
+    std::optional<PromptScores> prompt_scores;  // when they are wanted
+    ChoiceDelta gathered;                       // of a whole answer
+    bool begun = false;                         // its first chunk is sent
+    bool generated = false;                     // on_finish came
+    bool closed = false;                        // its last chunk is sent, or its text is complete
   };
 
-  Result<void> submit(Slot& slot, std::size_t index);
+  Result<void> submit(std::size_t index);
   [[nodiscard]] ChoiceOptions choice_options() const;
-  [[nodiscard]] api::GenerationRequest generation_request(std::size_t prompt, std::size_t choice)
-      const;
-  void add_prompt_score(Slot& slot, const api::TokenEvent& event) const;
-  void finish_choice(Slot& slot, const api::FinishEvent& event);
+  [[nodiscard]] api::GenerationRequest generation_request(std::size_t index) const;
+  [[nodiscard]] std::size_t number_of(std::size_t index) const;
+  [[nodiscard]] bool wants_token_ids() const;
+  void finish_choice(std::size_t index, const api::FinishEvent& event);
   void advance(std::size_t index);
-  void advance_stream(std::size_t index);
-  void send_chunk(std::size_t index, const ChoiceDelta& delta, bool last);
-  void prepend_echo(Slot& slot, ChoiceDelta& delta) const;
+  void gather(Slot& slot);
+  void start_stream();
+  void stream(std::size_t index);
+  void send_chunk(const ChoiceView& view);
+  void prepend_echo(const Slot& slot, ChoiceDelta& delta) const;
   void close_choice(Slot& slot);
   void answer();
   void end_stream();
@@ -77,11 +84,11 @@ class CompletionSession {
   TokenNames names_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::size_t unfinished_ = 0;  // submitted choices without on_finish
-  std::size_t open_ = 0;        // choices that are not closed
   bool streaming_ = false;      // the head of the stream is sent
-  bool answered_ = false;
+  int status_ = 0;              // not 0: everything is said, or nobody listens
   Usage usage_;
-  std::string buffer_;  // of one chunk
+  std::string body_;   // of one chunk
+  std::string event_;  // the same as an event
 };
 
 }  // namespace pleiad::server

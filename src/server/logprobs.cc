@@ -1,5 +1,6 @@
 #include "server/logprobs.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include <fmt/core.h>
@@ -24,8 +25,10 @@ void append_list(const Items& items, std::string& out, Append append) {
   out += ']';
 }
 
-void append_number(float value, std::string& out) {
-  fmt::format_to(std::back_inserter(out), "{}", value);
+// JSON has no infinity; OpenAI writes -9999 for what is next to impossible.
+void append_logprob(float value, std::string& out) {
+  constexpr float kLowest = -9999.0F;
+  fmt::format_to(std::back_inserter(out), "{}", value > kLowest ? value : kLowest);
 }
 
 // {"token": ..., "logprob": ..., "bytes": ..., without the closing brace.
@@ -33,7 +36,7 @@ void append_chat_token(const TokenNames& names, const api::TokenLogprob& token, 
   out += R"({"token":)";
   append_json_string(names.name(token.token), out);
   out += R"(,"logprob":)";
-  append_number(token.logprob, out);
+  append_logprob(token.logprob, out);
   out += R"(,"bytes":)";
   if (names.tokenizer == nullptr) {
     out += "null";
@@ -44,22 +47,34 @@ void append_chat_token(const TokenNames& names, const api::TokenLogprob& token, 
   });
 }
 
-void append_top_object(
-    const TokenNames& names,
-    std::span<const api::TokenLogprob> top,
-    std::string& out
-) {
-  out += '{';
-  for (std::size_t i = 0; i < top.size(); ++i) {
-    if (i > 0) out += ',';
-    append_json_string(names.name(top[i].token), out);
+// {"name": logprob}, the chosen token included. Of two tokens written alike the likelier one
+// stands: an object cannot hold both.
+void append_top_object(const TokenNames& names, const ScoredToken& token, std::string& out) {
+  std::vector<std::string> written;
+  const auto append = [&](const api::TokenLogprob& entry) {
+    std::string name = names.name(entry.token);
+    if (std::ranges::find(written, name) != written.end()) return;
+    out += written.empty() ? "" : ",";
+    append_json_string(name, out);
     out += ':';
-    append_number(top[i].logprob, out);
-  }
+    append_logprob(entry.logprob, out);
+    written.push_back(std::move(name));
+  };
+  out += '{';
+  for (const api::TokenLogprob& entry : token.top)
+    append(entry);
+  append(token.chosen);
   out += '}';
 }
 
 }  // namespace
+
+std::size_t characters_in(std::string_view text) {
+  const auto begins_character = [](char byte) {
+    return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U;
+  };
+  return static_cast<std::size_t>(std::ranges::count_if(text, begins_character));
+}
 
 ScoredToken scored_token(const api::TokenEvent& event, std::size_t text_offset) {
   const auto top = std::span(event.top).first(static_cast<std::size_t>(event.top_count));
@@ -72,7 +87,12 @@ ScoredToken scored_token(const api::TokenEvent& event, std::size_t text_offset) 
 
 std::string TokenNames::name(TokenId token) const {
   if (as_ids || tokenizer == nullptr) return fmt::format("token_id:{}", token);
-  return replace_invalid_utf8(tokenizer->token_bytes(token));
+  const std::string_view bytes = tokenizer->token_bytes(token);
+  if (is_valid_utf8(bytes)) return std::string(bytes);
+  std::string out = "bytes:";
+  for (const char byte : bytes)
+    fmt::format_to(std::back_inserter(out), "\\x{:02x}", static_cast<unsigned char>(byte));
+  return out;
 }
 
 void append_chat_logprobs(
@@ -105,7 +125,7 @@ void append_completion_logprobs(
   out += R"(,"token_logprobs":)";
   append_list(tokens, out, [&](const ScoredToken& token) {
     if (token.scored) {
-      append_number(token.chosen.logprob, out);
+      append_logprob(token.chosen.logprob, out);
     } else {
       out += "null";
     }
@@ -113,7 +133,7 @@ void append_completion_logprobs(
   out += R"(,"top_logprobs":)";
   append_list(tokens, out, [&](const ScoredToken& token) {
     if (token.scored) {
-      append_top_object(names, token.top, out);
+      append_top_object(names, token, out);
     } else {
       out += "null";
     }
@@ -132,7 +152,7 @@ void append_prompt_logprobs(
 ) {
   const auto append_entry = [&](const api::TokenLogprob& entry) {
     out += fmt::format(R"("{}":{{"logprob":)", entry.token);
-    append_number(entry.logprob, out);
+    append_logprob(entry.logprob, out);
     out += R"(,"decoded_token":)";
     append_json_string(names.name(entry.token), out);
     out += '}';

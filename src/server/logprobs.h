@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/generation.h"
@@ -15,15 +16,18 @@ namespace pleiad::server {
 struct ScoredToken {
   api::TokenLogprob chosen;
   std::vector<api::TokenLogprob> top;
-  std::size_t text_offset = 0;  // where its text begins in the choice's text, in bytes
+  std::size_t text_offset = 0;  // where its text begins in the choice's text, in characters
   bool scored = true;           // false: the first prompt token, which nothing precedes
 };
+
+// Code points of well-formed text: what text_offset counts.
+std::size_t characters_in(std::string_view text);
 
 // The score an event carries.
 ScoredToken scored_token(const api::TokenEvent& event, std::size_t text_offset);
 
-// How tokens are written in logprobs: as text, or as "token_id:7" when asked for or without a
-// tokenizer.
+// How tokens are written in logprobs: as text, as "bytes:\xe2\x82" where they are part of a
+// character, or as "token_id:7" when asked for or without a tokenizer.
 struct TokenNames {
   const text::Tokenizer* tokenizer = nullptr;
   bool as_ids = false;
@@ -38,7 +42,8 @@ void append_chat_logprobs(
     std::string& out
 );
 
-// Appends the completions' form: {"tokens", "token_logprobs", "top_logprobs", "text_offset"}.
+// Appends the completions' form: {"tokens", "token_logprobs", "top_logprobs", "text_offset"}. The
+// alternatives include the chosen token, so there may be one more than was asked for.
 void append_completion_logprobs(
     const TokenNames& names,
     std::span<const ScoredToken> tokens,

@@ -1,6 +1,7 @@
 #include "server/openai_service.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include <fmt/core.h>
@@ -8,34 +9,29 @@
 #include "base/philox.h"
 #include "base/random.h"
 #include "net/url.h"
-#include "server/field_reader.h"
 
 namespace pleiad::server {
 namespace {
 
 constexpr std::string_view kModelPrefix = "/v1/models/";
+constexpr std::string_view kChatPath = "/v1/chat/completions";
+constexpr std::string_view kCompletionPath = "/v1/completions";
+constexpr std::string_view kNoRoute = "other";
 
-net::HttpResponse json_response(const Json& body, int status = 200) {
-  net::HttpResponse response{.status = status, .body = body.dump()};
-  response.headers.add("Content-Type", "application/json");
-  return response;
+// Four random words of one request.
+std::array<std::uint32_t, 4> draw(std::uint64_t number, std::uint64_t salt) {
+  return philox4x32(
+      {static_cast<std::uint32_t>(number), static_cast<std::uint32_t>(number >> 32U), 0, 0},
+      {static_cast<std::uint32_t>(salt), static_cast<std::uint32_t>(salt >> 32U)}
+  );
 }
 
-// The client's own request id when it can stand in a header, else ours.
-std::string request_id_of(const net::HttpRequest& request, std::string_view fallback) {
+// The client's own request id when it is of a sensible length, else ours.
+std::string request_id_of(const net::HttpRequest& request, std::uint64_t number) {
   constexpr std::size_t kIdBytesMax = 128;
   const auto given = request.headers.find("x-request-id");
   const bool usable = given && !given->empty() && given->size() <= kIdBytesMax;
-  return std::string(usable ? *given : fallback);
-}
-
-bool is_json(const net::HttpRequest& request) {
-  const auto type = request.headers.find("Content-Type");
-  if (!type || type->empty()) return true;  // curl -d and old clients leave it out or guess
-  const std::string_view media = type->substr(0, type->find(';'));
-  return net::equals_ignoring_case(
-      media.substr(0, media.find_last_not_of(' ') + 1), "application/json"
-  );
+  return usable ? std::string(*given) : fmt::format("req-{}", number);
 }
 
 }  // namespace
@@ -44,408 +40,270 @@ OpenaiService::OpenaiService(ServiceParts parts, ServiceOptions options)
     : parts_(parts),
       options_(std::move(options)),
       keys_(options_.api_keys),
+      info_(
+          *parts.generator,
+          *parts.metrics,
+          *parts.clock,
+          {
+              .model_names = options_.model_names,
+              .version = options_.version,
+              .stuck_seconds = options_.stuck_seconds,
+          }
+      ),
+      intake_(
+          *parts.generator,
+          *parts.text,
+          *parts.clock,
+          {
+              .model_names = options_.model_names,
+              .default_sampling = options_.default_sampling,
+          }
+      ),
       inbox_(*parts.loop, [this](InboxEvent& event) { on_event(event); }),
-      created_(parts.clock->unix_seconds()),
-      id_salt_(entropy_seed()) {
-  PLEIAD_CHECK(!options_.model_names.empty());
-}
+      salt_(entropy_seed()) {}
 
 const std::vector<OpenaiService::Route>& OpenaiService::routes() {
   using S = OpenaiService;
   static const std::vector<Route> table = {
-      {"/health", "GET", Access::Public, &S::health, nullptr},
-      {"/live", "GET", Access::Public, &S::live, nullptr},
-      {"/ready", "GET", Access::Public, &S::ready, nullptr},
-      {"/version", "GET", Access::Key, &S::version, nullptr},
-      {"/metrics", "GET", Access::Key, &S::metrics, nullptr},
-      {"/v1/models", "GET", Access::Key, &S::models, nullptr},
-      {kModelPrefix, "GET", Access::Key, &S::model, nullptr},
-      {"/v1/chat/completions", "POST", Access::Key, nullptr, &S::chat},
-      {"/v1/completions", "POST", Access::Key, nullptr, &S::completion},
-      {"/tokenize", "POST", Access::Key, nullptr, &S::tokenize},
-      {"/detokenize", "POST", Access::Key, nullptr, &S::detokenize},
+      {"/health", "GET", Access::Public, &S::take_health},
+      {"/live", "GET", Access::Public, &S::take_live},
+      {"/ready", "GET", Access::Public, &S::take_ready},
+      {"/version", "GET", Access::Key, &S::take_version},
+      {"/metrics", "GET", Access::Key, &S::take_metrics},
+      {"/v1/models", "GET", Access::Key, &S::take_models},
+      {kModelPrefix, "GET", Access::Key, &S::take_model},
+      {kChatPath, "POST", Access::Key, &S::take_chat},
+      {kCompletionPath, "POST", Access::Key, &S::take_completion},
+      {"/tokenize", "POST", Access::Key, &S::take_tokenize},
+      {"/detokenize", "POST", Access::Key, &S::take_detokenize},
   };
   return table;
 }
 
-const OpenaiService::Route*
-OpenaiService::find_route(const net::HttpRequest& request, ApiError& error) const {
-  const auto& table = routes();
-  const auto found = std::ranges::find_if(table, [&](const Route& route) {
-    return route.path == kModelPrefix ? request.path.starts_with(kModelPrefix)
-                                      : request.path == route.path;
-  });
+const OpenaiService::Route* OpenaiService::route_of(std::string_view path) {
+  // What stands behind the prefix is a model's name; nothing there is no route.
+  const bool names_model = path.starts_with(kModelPrefix) && path != kModelPrefix;
+  if (path == kModelPrefix) return nullptr;
+  const std::string_view wanted = names_model ? kModelPrefix : path;
+  const auto found = std::ranges::find(routes(), wanted, &Route::path);
+  return found == routes().end() ? nullptr : &*found;
+}
+
+std::variant<const OpenaiService::Route*, ApiError> OpenaiService::admit(
+    const net::HttpRequest& request
+) const {
+  const Route* route = route_of(request.path);
   // Who may not come in does not learn what there is.
-  const bool open = found != table.end() && found->access == Access::Public;
-  const auto authorization = request.headers.find("Authorization").value_or("");
-  if (!open && !keys_.admits(authorization)) {
-    error = {
+  const bool open = route != nullptr && route->access == Access::Public;
+  if (!open && !keys_.admits(request.headers.find("Authorization").value_or(""))) {
+    return ApiError{
         .status = 401,
         .message = "missing or wrong API key; send it as Authorization: Bearer KEY",
         .code = "invalid_api_key",
     };
-    return nullptr;
   }
-  if (found == table.end()) {
-    error = {.status = 404, .message = "there is no such route"};
-    return nullptr;
+  if (route == nullptr) return ApiError{.status = 404, .message = "there is no such route"};
+  const bool head = request.method == "HEAD" && route->method == "GET";
+  if (request.method != route->method && !head) {
+    return ApiError{
+        .status = 405, .message = fmt::format("this route takes {} only", route->method)};
   }
-  const bool head = request.method == "HEAD" && found->method == "GET";
-  if (request.method != found->method && !head) {
-    error = {.status = 405, .message = fmt::format("this route takes {} only", found->method)};
-    error.param = std::string(found->method);
-    return nullptr;
-  }
-  return &*found;
+  return route;
 }
 
 void OpenaiService::handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder) {
-  ApiError error;
-  const Route* route = find_route(request, error);
-  if (route == nullptr) {
-    count("other", error.status);
-    const std::string allow = error.status == 405 ? *std::exchange(error.param, std::nullopt) : "";
-    Answer answer = error_response(error);
-    if (!allow.empty()) answer.headers.add("Allow", allow);
-    responder->respond(std::move(answer));
+  Call call{
+      .request = std::move(request),
+      .responder = std::move(responder),
+      .route = kNoRoute,
+      .number = next_number_++,
+      .request_id = {},
+  };
+  call.request_id = request_id_of(call.request, call.number);
+  const auto admitted = admit(call.request);
+  if (const auto* error = std::get_if<ApiError>(&admitted)) {
+    refuse(call, *error);
     return;
   }
-  if (route->begin != nullptr) {
-    count(route->path, 0);
-    (this->*route->begin)(std::move(request), std::move(responder));
-    return;
+  const Route& route = *std::get<const Route*>(admitted);
+  call.route = route.path;
+  (this->*route.take)(std::move(call));
+}
+
+void OpenaiService::take_models(Call call) {
+  answer(call, info_.models());
+}
+
+void OpenaiService::take_model(Call call) {
+  const auto name =
+      net::decode_percent(std::string_view(call.request.path).substr(kModelPrefix.size()));
+  if (!name.ok()) {
+    refuse(call, {.message = name.error().message});
+  } else if (const auto error = intake_.check_model(*name)) {
+    refuse(call, *error);
+  } else {
+    answer(call, info_.model(*name));
   }
-  Answer answer = (this->*route->answer)(request);
-  count(route->path, answer.status);
-  responder->respond(std::move(answer));
 }
 
-void OpenaiService::count(std::string_view route, int status) {
-  const std::string code = status == 0 ? "accepted" : std::to_string(status);
-  parts_.metrics
-      ->counter(
-          "pleiad_http_requests_total",
-          "HTTP requests by route, with the status of those answered at once",
-          {{"route", std::string(route)}, {"code", code}}
-      )
-      .add();
+void OpenaiService::take_live(Call call) {
+  answer(call, info_.live());
 }
 
-Json OpenaiService::model_json(const std::string& name) const {
-  Json out;
-  out.set("id", name);
-  out.set("object", "model");
-  out.set("created", created_);
-  out.set("owned_by", "pleiad");
-  out.set("root", options_.model_names.front());
-  out.set("max_model_len", parts_.generator->limits().model_tokens_max);
-  return out;
+void OpenaiService::take_health(Call call) {
+  answer(call, info_.health());
 }
 
-OpenaiService::Answer OpenaiService::models(const net::HttpRequest& /*request*/) {
-  JsonArray list;
-  for (const std::string& name : options_.model_names)
-    list.push_back(model_json(name));
-  Json body;
-  body.set("object", "list");
-  body.set("data", std::move(list));
-  return json_response(body);
+void OpenaiService::take_ready(Call call) {
+  answer(call, info_.ready(draining_));
 }
 
-OpenaiService::Answer OpenaiService::model(const net::HttpRequest& request) {
-  const auto name = net::decode_percent(std::string_view(request.path).substr(kModelPrefix.size()));
-  if (!name.ok()) return error_response({.message = name.error().message});
-  if (auto error = check_model(*name)) return error_response(*error);
-  return json_response(model_json(*name));
+void OpenaiService::take_version(Call call) {
+  answer(call, info_.version());
 }
 
-OpenaiService::Answer OpenaiService::live(const net::HttpRequest& /*request*/) {
-  Json body;
-  body.set("status", "live");
-  return json_response(body);
+void OpenaiService::take_metrics(Call call) {
+  answer(call, info_.metrics());
 }
 
-OpenaiService::Answer OpenaiService::health(const net::HttpRequest& /*request*/) {
-  const double idle_seconds = parts_.generator->status().seconds_since_progress;
-  Json body;
-  const bool healthy = idle_seconds < options_.stuck_seconds;
-  body.set("status", healthy ? "healthy" : "stuck");
-  if (!healthy) body.set("seconds_since_progress", idle_seconds);
-  return json_response(body, healthy ? 200 : 503);
+void OpenaiService::take_chat(Call call) {
+  begin_completion(Endpoint::Chat, std::move(call));
 }
 
-OpenaiService::Answer OpenaiService::ready(const net::HttpRequest& /*request*/) {
-  const api::GeneratorStatus status = parts_.generator->status();
-  std::string state = "ready";
-  if (draining_ || !status.accepting) state = "draining";
-  if (status.seconds_since_progress >= options_.stuck_seconds) state = "stuck";
-  Json body;
-  body.set("status", state);
-  body.set("running", status.running);
-  body.set("waiting", status.waiting);
-  return json_response(body, state == "ready" ? 200 : 503);
+void OpenaiService::take_completion(Call call) {
+  begin_completion(Endpoint::Completion, std::move(call));
 }
 
-OpenaiService::Answer OpenaiService::version(const net::HttpRequest& /*request*/) {
-  Json body;
-  body.set("version", options_.version);
-  return json_response(body);
+void OpenaiService::take_tokenize(Call call) {
+  begin_text_work(std::move(call), &RequestIntake::tokenize);
 }
 
-OpenaiService::Answer OpenaiService::metrics(const net::HttpRequest& /*request*/) {
-  net::HttpResponse response{.status = 200, .body = parts_.metrics->render()};
-  response.headers.add("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
-  return response;
+void OpenaiService::take_detokenize(Call call) {
+  begin_text_work(std::move(call), &RequestIntake::detokenize);
 }
 
-void OpenaiService::chat(net::HttpRequest request, std::unique_ptr<net::Responder> responder) {
-  begin_completion(Endpoint::Chat, std::move(request), std::move(responder));
+void OpenaiService::answer(const Call& call, net::HttpResponse response) {
+  count(call.route, response.status);
+  response.headers.add("x-request-id", call.request_id);
+  call.responder->respond(response);
 }
 
-void OpenaiService::completion(
-    net::HttpRequest request,
-    std::unique_ptr<net::Responder> responder
-) {
-  begin_completion(Endpoint::Completion, std::move(request), std::move(responder));
+void OpenaiService::refuse(const Call& call, const ApiError& error) {
+  net::HttpResponse response = error_response(error, draw(call.number, salt_)[3]);
+  if (error.status == 405) {
+    const bool get = route_of(call.request.path)->method == "GET";
+    response.headers.add("Allow", get ? "GET, HEAD" : "POST");
+  }
+  answer(call, std::move(response));
 }
 
-void OpenaiService::tokenize(net::HttpRequest request, std::unique_ptr<net::Responder> responder) {
-  begin_text_work(std::move(request), std::move(responder), &OpenaiService::tokenize_body);
-}
-
-void OpenaiService::detokenize(
-    net::HttpRequest request,
-    std::unique_ptr<net::Responder> responder
-) {
-  begin_text_work(std::move(request), std::move(responder), &OpenaiService::detokenize_body);
-}
-
-bool OpenaiService::enter_text_loop(net::Responder& responder) {
-  std::optional<Error> refusal;
+void OpenaiService::prepare(Call call, net::UniqueFunction<void(Call call)> work) {
+  const auto bytes = static_cast<std::int64_t>(call.request.body.size());
   if (draining_) {
-    refusal = unavailable("the server is draining");
-  } else if (preparing_.load() >= options_.preparing_max) {
-    refusal = exhausted("{} requests are being read already", options_.preparing_max);
+    refuse(call, from_error(unavailable("the server is draining")));
+    return;
   }
-  if (refusal) {
-    responder.respond(error_response(from_error(*refusal)));
-    return false;
+  if (preparing_.load() >= options_.preparing_max ||
+      preparing_bytes_.load() + bytes > options_.preparing_bytes_max) {
+    refuse(call, from_error(exhausted("{} requests are being read already", preparing_.load())));
+    return;
   }
   preparing_.fetch_add(1);
-  return true;
+  preparing_bytes_.fetch_add(bytes);
+  parts_.text_loop->post([this, bytes, call = std::move(call), work = std::move(work)]() mutable {
+    work(std::move(call));
+    preparing_bytes_.fetch_sub(bytes);
+  });
 }
 
 void OpenaiService::begin_text_work(
-    net::HttpRequest request,
-    std::unique_ptr<net::Responder> responder,
-    std::variant<Answer, ApiError> (OpenaiService::*work)(const net::HttpRequest&) const
+    Call call,
+    std::variant<Json, ApiError> (RequestIntake::*work)(const net::HttpRequest&) const
 ) {
-  if (!enter_text_loop(*responder)) return;
-  parts_.text_loop->post(
-      [this, work, request = std::move(request), responder = std::move(responder)]() mutable {
-        auto answer = (this->*work)(request);
-        auto* error = std::get_if<ApiError>(&answer);
-        responder->respond(
-            error != nullptr ? error_response(*error) : std::get<Answer>(std::move(answer))
-        );
-        preparing_.fetch_sub(1);
-      }
-  );
+  prepare(std::move(call), [this, work](Call taken) {
+    const auto result = (intake_.*work)(taken.request);
+    if (const auto* error = std::get_if<ApiError>(&result)) {
+      refuse(taken, *error);
+    } else {
+      answer(taken, json_response(std::get<Json>(result)));
+    }
+    preparing_.fetch_sub(1);
+  });
 }
 
-void OpenaiService::begin_completion(
-    Endpoint endpoint,
-    net::HttpRequest request,
-    std::unique_ptr<net::Responder> responder
-) {
-  if (!enter_text_loop(*responder)) return;
-  parts_.text_loop->post(
-      [this, endpoint, request = std::move(request), responder = std::move(responder)]() mutable {
-        auto prepared = prepare(endpoint, request);
-        if (const auto* error = std::get_if<ApiError>(&prepared)) {
-          responder->respond(error_response(*error));
-          preparing_.fetch_sub(1);
-          return;
-        }
-        auto& parts = std::get<CompletionSession::Parts>(prepared);
-        parts.responder = std::move(responder);
-        parts_.loop->post([this, parts = std::move(parts)]() mutable {
-          open_session(std::move(parts));
-          preparing_.fetch_sub(1);
-        });
-      }
-  );
+void OpenaiService::begin_completion(Endpoint endpoint, Call call) {
+  prepare(std::move(call), [this, endpoint](Call taken) {
+    auto accepted = intake_.completion(endpoint, taken.request);
+    if (const auto* error = std::get_if<ApiError>(&accepted)) {
+      refuse(taken, *error);
+      preparing_.fetch_sub(1);
+      return;
+    }
+    auto parts = session_parts(
+        endpoint, std::get<AcceptedCompletion>(std::move(accepted)), std::move(taken)
+    );
+    parts_.loop->post([this, parts = std::move(parts)]() mutable {
+      open_session(std::move(parts));
+      preparing_.fetch_sub(1);
+    });
+  });
+}
+
+CompletionSession::Parts
+OpenaiService::session_parts(Endpoint endpoint, AcceptedCompletion accepted, Call call) {
+  const auto words = draw(call.number, salt_);
+  if (!accepted.request.seeded) {
+    accepted.request.sampling.seed = std::uint64_t{words[1]} << 32U | words[2];
+  }
+  const std::string_view kind = endpoint == Endpoint::Chat ? "chatcmpl" : "cmpl";
+  const std::string& name = accepted.request.model;
+  AnswerIdentity identity{
+      .endpoint = endpoint,
+      .id = fmt::format("{}-{:08x}{:016x}", kind, words[0], call.number),
+      .model = name.empty() ? options_.model_names.front() : name,
+      .created = parts_.clock->unix_seconds(),
+      .stream = accepted.request.stream,
+  };
+  return {
+      .generator = parts_.generator,
+      .inbox = &inbox_,
+      .text = parts_.text,
+      .identity = std::move(identity),
+      .request = std::move(accepted.request),
+      .prompts = std::move(accepted.prompts),
+      .responder = std::move(call.responder),
+      .request_id = std::move(call.request_id),
+      .retry_spread = words[3],
+  };
 }
 
 void OpenaiService::open_session(CompletionSession::Parts parts) {
   auto session = std::make_unique<CompletionSession>(std::move(parts));
-  CompletionSession* key = session.get();
-  sessions_.emplace(key, std::move(session));
-  key->start();
-  if (key->done()) sessions_.erase(key);
+  CompletionSession& opened = *session;
+  sessions_.emplace(&opened, std::move(session));
+  opened.start();
+  close_if_done(opened);
 }
 
 void OpenaiService::on_event(InboxEvent& event) {
   event.session->on_event(event);
-  if (event.session->done()) sessions_.erase(event.session);
+  close_if_done(*event.session);
 }
 
-std::variant<Json, ApiError> OpenaiService::parse_body(const net::HttpRequest& request) const {
-  if (!is_json(request)) {
-    return ApiError{.status = 415, .message = "Content-Type must be application/json"};
-  }
-  auto body = parse_json(request.body);
-  if (!body.ok()) return ApiError{.message = body.error().message};
-  if (!body->is_object()) return ApiError{.message = "the request body must be a JSON object"};
-  return *std::move(body);
+void OpenaiService::close_if_done(CompletionSession& session) {
+  if (!session.done()) return;
+  count(session.endpoint() == Endpoint::Chat ? kChatPath : kCompletionPath, session.status());
+  sessions_.erase(&session);
 }
 
-std::variant<CompletionSession::Parts, ApiError>
-OpenaiService::prepare(Endpoint endpoint, const net::HttpRequest& request) {
-  auto body = parse_body(request);
-  if (auto* error = std::get_if<ApiError>(&body)) return std::move(*error);
-  auto parsed = parse_completion_request(endpoint, std::get<Json>(body), rules());
-  if (auto* error = std::get_if<ApiError>(&parsed)) return std::move(*error);
-  CompletionSession::Parts parts;
-  parts.request = std::get<CompletionRequest>(std::move(parsed));
-  if (auto error = check_model(parts.request.model)) return *std::move(error);
-  auto prompts = prepare_prompts(parts.request, *parts_.text);
-  if (auto* error = std::get_if<ApiError>(&prompts)) return std::move(*error);
-  parts.prompts = std::get<std::vector<PreparedPrompt>>(std::move(prompts));
-  if (auto error = check_lengths(parts.request, parts.prompts)) return *std::move(error);
-
-  const std::uint64_t number = next_id_.fetch_add(1);
-  const auto words = philox4x32(
-      {static_cast<std::uint32_t>(number), static_cast<std::uint32_t>(number >> 32U), 0, 0},
-      {static_cast<std::uint32_t>(id_salt_), static_cast<std::uint32_t>(id_salt_ >> 32U)}
-  );
-  if (!parts.request.seeded) {
-    parts.request.sampling.seed = std::uint64_t{words[2]} << 32U | words[3];
-  }
-  const std::string unique = fmt::format("{:08x}{:08x}{:08x}", words[0], words[1], words[2]);
-  parts.generator = parts_.generator;
-  parts.inbox = &inbox_;
-  parts.text = parts_.text;
-  parts.identity = {
-      .endpoint = endpoint,
-      .id = (endpoint == Endpoint::Chat ? "chatcmpl-" : "cmpl-") + unique,
-      .model = parts.request.model.empty() ? options_.model_names.front() : parts.request.model,
-      .created = parts_.clock->unix_seconds(),
-      .stream = parts.request.stream,
-  };
-  parts.request_id = request_id_of(request, parts.identity.id);
-  return parts;
-}
-
-RequestRules OpenaiService::rules() const {
-  const api::GeneratorLimits limits = parts_.generator->limits();
-  return {
-      .vocabulary = limits.vocabulary,
-      .model_tokens_max = limits.model_tokens_max,
-      .default_sampling = options_.default_sampling,
-  };
-}
-
-std::optional<ApiError> OpenaiService::check_model(const std::string& name) const {
-  if (name.empty() || std::ranges::find(options_.model_names, name) != options_.model_names.end()) {
-    return std::nullopt;
-  }
-  return ApiError{
-      .status = 404,
-      .message = fmt::format(
-          "there is no such model here; this server has {}", options_.model_names.front()
-      ),
-      .param = "model",
-      .code = "model_not_found",
-  };
-}
-
-// Gives max_tokens its default, and refuses what the context cannot hold.
-std::optional<ApiError> OpenaiService::check_lengths(
-    CompletionRequest& request,
-    const std::vector<PreparedPrompt>& prompts
-) const {
-  const std::int64_t context = parts_.generator->limits().model_tokens_max;
-  const std::string_view param = request.endpoint == Endpoint::Chat ? "messages" : "prompt";
-  std::int64_t longest = 0;
-  for (const PreparedPrompt& prompt : prompts) {
-    if (prompt.tokens.empty()) return bad_parameter(param, "the prompt has no tokens");
-    longest = std::max(longest, static_cast<std::int64_t>(prompt.tokens.size()));
-  }
-  constexpr std::int64_t kCompletionDefault = 16;
-  const std::int64_t fallback = request.endpoint == Endpoint::Chat
-                                    ? std::max<std::int64_t>(context - longest, 1)
-                                    : kCompletionDefault;
-  const std::int64_t wanted = request.max_tokens ? *request.max_tokens : fallback;
-  if (longest + wanted > context) {
-    ApiError error = bad_parameter(
-        param,
-        fmt::format(
-            "this model's context is {} tokens; the prompt has {} and {} were to be generated",
-            context,
-            longest,
-            wanted
-        )
-    );
-    error.code = "context_length_exceeded";
-    return error;
-  }
-  request.max_tokens = static_cast<std::int32_t>(wanted);
-  return std::nullopt;
-}
-
-std::variant<OpenaiService::Answer, ApiError> OpenaiService::tokenize_body(
-    const net::HttpRequest& request
-) const {
-  auto body = parse_body(request);
-  if (auto* error = std::get_if<ApiError>(&body)) return std::move(*error);
-  const bool chat = std::get<Json>(body).find("messages") != nullptr;
-  auto parsed = parse_completion_request(
-      chat ? Endpoint::Chat : Endpoint::Completion, std::get<Json>(body), rules()
-  );
-  if (auto* error = std::get_if<ApiError>(&parsed)) return std::move(*error);
-  const auto& wanted = std::get<CompletionRequest>(parsed);
-  if (auto error = check_model(wanted.model)) return *std::move(error);
-  auto prompts = prepare_prompts(wanted, *parts_.text);
-  if (auto* error = std::get_if<ApiError>(&prompts)) return std::move(*error);
-  const auto& tokens = std::get<std::vector<PreparedPrompt>>(prompts).front().tokens;
-  JsonArray ids;
-  ids.reserve(tokens.size());
-  for (const TokenId token : tokens)
-    ids.emplace_back(static_cast<std::int64_t>(token));
-  Json out;
-  out.set("count", static_cast<std::int64_t>(tokens.size()));
-  out.set("max_model_len", parts_.generator->limits().model_tokens_max);
-  out.set("tokens", std::move(ids));
-  return json_response(out);
-}
-
-std::variant<OpenaiService::Answer, ApiError> OpenaiService::detokenize_body(
-    const net::HttpRequest& request
-) const {
-  auto body = parse_body(request);
-  if (auto* error = std::get_if<ApiError>(&body)) return std::move(*error);
-  if (!parts_.text->tokenizer) return ApiError{.message = "this server has no tokenizer"};
-  const Json* tokens = std::get<Json>(body).find("tokens");
-  const JsonArray* list = tokens == nullptr ? nullptr : tokens->as_array();
-  if (list == nullptr) return bad_parameter("tokens", "tokens must be a list of token ids");
-  std::vector<TokenId> ids;
-  ids.reserve(list->size());
-  const std::int64_t vocabulary = parts_.generator->limits().vocabulary;
-  for (const Json& item : *list) {
-    const auto id = item.as_int();
-    if (!id || *id < 0 || *id >= vocabulary) {
-      return bad_parameter(
-          "tokens", fmt::format("tokens must hold token ids from 0 to {}", vocabulary - 1)
-      );
-    }
-    ids.push_back(static_cast<TokenId>(*id));
-  }
-  auto text = parts_.text->tokenizer->decode(ids);
-  if (!text.ok()) return bad_parameter("tokens", text.error().message);
-  Json out;
-  out.set("prompt", *std::move(text));
-  return json_response(out);
+void OpenaiService::count(std::string_view route, int status) {
+  parts_.metrics
+      ->counter(
+          "pleiad_http_requests_total",
+          "HTTP requests by route and by the status they ended with; 499: the client went away",
+          {{"route", std::string(route)}, {"code", std::to_string(status)}}
+      )
+      .add();
 }
 
 }  // namespace pleiad::server

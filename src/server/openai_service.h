@@ -17,10 +17,11 @@
 #include "net/responder.h"
 #include "server/api_error.h"
 #include "server/api_keys.h"
-#include "server/completion_request.h"
 #include "server/completion_session.h"
 #include "server/event_inbox.h"
 #include "server/prompt.h"
+#include "server/request_intake.h"
+#include "server/server_info.h"
 
 namespace pleiad::server {
 
@@ -29,8 +30,10 @@ struct ServiceOptions {
   std::string version;
   std::vector<std::string> api_keys;  // none: no key is asked for
   api::Sampling default_sampling;
-  std::int64_t preparing_max = 1024;  // requests parsed or tokenised at once; beyond: 429
-  double stuck_seconds = 30.0;        // without a step while work waits: unhealthy
+  // Requests parsed or tokenised at once, and the bytes of their bodies; beyond: 429.
+  std::int64_t preparing_max = 1024;
+  std::int64_t preparing_bytes_max = std::int64_t{256} << 20U;
+  double stuck_seconds = 30.0;  // without a step while work waits: unhealthy
 };
 
 // What the service works with. All must outlive it.
@@ -43,9 +46,9 @@ struct ServiceParts {
   const Clock* clock = nullptr;
 };
 
-// The OpenAI API of one model, and vLLM's endpoints beside it. handle() and everything it leads to
-// runs on the loop thread; only parsing and tokenising run on the text loop. Routes other than the
-// health probes need a key when there are keys.
+// The OpenAI API of one model, and vLLM's endpoints beside it: routes, keys, and the sessions under
+// way. handle() and everything it leads to runs on the loop thread; only parsing and tokenising run
+// on the text loop. Routes other than the health probes need a key when there are keys.
 class OpenaiService {
  public:
   OpenaiService(ServiceParts parts, ServiceOptions options);
@@ -56,76 +59,73 @@ class OpenaiService {
 
   void handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
 
-  // Answers /ready with 503 and refuses new work from now on; open requests go on.
+  // Answers /ready with 503 and refuses new work from now on; open requests go on. Any thread.
   void begin_drain() { draining_ = true; }
-  // Requests being prepared or answered, or whose choices have not all finished.
+  // Requests being prepared or answered, or whose choices have not all finished. Loop thread.
   [[nodiscard]] std::size_t open_sessions() const {
     return sessions_.size() + static_cast<std::size_t>(preparing_.load());
   }
 
  private:
-  using Answer = net::HttpResponse;
   enum class Access { Public, Key };
+
+  // A request on its way to its answer.
+  struct Call {
+    net::HttpRequest request;
+    std::unique_ptr<net::Responder> responder;
+    std::string_view route;
+    std::uint64_t number = 0;  // of the request, in this process
+    std::string request_id;    // told as x-request-id
+  };
 
   struct Route {
     std::string_view path;
     std::string_view method;
     Access access;
-    // Exactly one of the two: answered at once, or on the text loop.
-    Answer (OpenaiService::*answer)(const net::HttpRequest&);
-    void (OpenaiService::*begin)(net::HttpRequest, std::unique_ptr<net::Responder>);
+    void (OpenaiService::*take)(Call call);
   };
   static const std::vector<Route>& routes();
+  static const Route* route_of(std::string_view path);
 
-  [[nodiscard]] const Route* find_route(const net::HttpRequest& request, ApiError& error) const;
-  Answer models(const net::HttpRequest& request);
-  Answer model(const net::HttpRequest& request);
-  Answer health(const net::HttpRequest& request);
-  Answer live(const net::HttpRequest& request);
-  Answer ready(const net::HttpRequest& request);
-  Answer version(const net::HttpRequest& request);
-  Answer metrics(const net::HttpRequest& request);
-  void chat(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
-  void completion(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
-  void tokenize(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
-  void detokenize(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
+  [[nodiscard]] std::variant<const Route*, ApiError> admit(const net::HttpRequest& request) const;
+  void take_models(Call call);
+  void take_model(Call call);
+  void take_live(Call call);
+  void take_health(Call call);
+  void take_ready(Call call);
+  void take_version(Call call);
+  void take_metrics(Call call);
+  void take_chat(Call call);
+  void take_completion(Call call);
+  void take_tokenize(Call call);
+  void take_detokenize(Call call);
 
-  void begin_completion(
-      Endpoint endpoint,
-      net::HttpRequest request,
-      std::unique_ptr<net::Responder> responder
-  );
-  // On the text loop: body to session parts, ready but for the responder.
-  [[nodiscard]] std::variant<CompletionSession::Parts, ApiError>
-  prepare(Endpoint endpoint, const net::HttpRequest& request);
-  [[nodiscard]] std::variant<Json, ApiError> parse_body(const net::HttpRequest& request) const;
-  [[nodiscard]] std::optional<ApiError>
-  check_lengths(CompletionRequest& request, const std::vector<PreparedPrompt>& prompts) const;
-  [[nodiscard]] std::optional<ApiError> check_model(const std::string& name) const;
-  [[nodiscard]] std::variant<Answer, ApiError> tokenize_body(const net::HttpRequest& request) const;
-  [[nodiscard]] std::variant<Answer, ApiError> detokenize_body(const net::HttpRequest& request
-  ) const;
+  void answer(const Call& call, net::HttpResponse response);
+  void refuse(const Call& call, const ApiError& error);
+  // Runs `work` on the text loop, or refuses: too much is being prepared, or the service drains.
+  void prepare(Call call, net::UniqueFunction<void(Call call)> work);
+  void begin_completion(Endpoint endpoint, Call call);
   void begin_text_work(
-      net::HttpRequest request,
-      std::unique_ptr<net::Responder> responder,
-      std::variant<Answer, ApiError> (OpenaiService::*work)(const net::HttpRequest&) const
+      Call call,
+      std::variant<Json, ApiError> (RequestIntake::*work)(const net::HttpRequest&) const
   );
-  // False, with the refusal sent: too much is being prepared, or the service drains.
-  bool enter_text_loop(net::Responder& responder);
+  [[nodiscard]] CompletionSession::Parts
+  session_parts(Endpoint endpoint, AcceptedCompletion accepted, Call call);
   void open_session(CompletionSession::Parts parts);
   void on_event(InboxEvent& event);
-  [[nodiscard]] Json model_json(const std::string& name) const;
-  [[nodiscard]] RequestRules rules() const;
+  void close_if_done(CompletionSession& session);
   void count(std::string_view route, int status);
 
   ServiceParts parts_;
   ServiceOptions options_;
   ApiKeys keys_;
+  ServerInfo info_;
+  RequestIntake intake_;
   EventInbox inbox_;
-  std::int64_t created_;   // unix seconds
-  std::uint64_t id_salt_;  // makes ids of two runs differ
-  std::atomic<std::uint64_t> next_id_{0};
+  std::uint64_t salt_;  // makes ids and seeds of two runs differ
+  std::uint64_t next_number_ = 0;
   std::atomic<std::int64_t> preparing_{0};
+  std::atomic<std::int64_t> preparing_bytes_{0};
   std::atomic<bool> draining_{false};
   std::unordered_map<CompletionSession*, std::unique_ptr<CompletionSession>> sessions_;
 };

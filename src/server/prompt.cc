@@ -31,10 +31,15 @@ std::variant<PreparedPrompt, ApiError> prepare_ids(
   return out;
 }
 
-}  // namespace
+std::optional<std::string> if_any(const std::string& token) {
+  return token.empty() ? std::nullopt : std::optional(token);
+}
 
-std::variant<PreparedPrompt, ApiError>
-prepare_chat(const CompletionRequest& request, const ModelText& text) {
+std::variant<PreparedPrompt, ApiError> prepare_chat(
+    const CompletionRequest& request,
+    const ModelText& text,
+    std::chrono::sys_seconds date
+) {
   if (!text.tokenizer || !text.chat_template) {
     return ApiError{.message = "the served model has no chat template; use /v1/completions"};
   }
@@ -43,8 +48,9 @@ prepare_chat(const CompletionRequest& request, const ModelText& text) {
       .tools = request.tools,
       .add_generation_prompt = request.add_generation_prompt,
       .extra = request.template_arguments,
-      .bos_token = text.bos_token,
-      .eos_token = text.eos_token,
+      .bos_token = if_any(text.bos_token),
+      .eos_token = if_any(text.eos_token),
+      .date = date,
   });
   if (!rendered.ok()) return bad_parameter("messages", rendered.error().message);
   auto tokens = text.tokenizer->encode(
@@ -54,11 +60,16 @@ prepare_chat(const CompletionRequest& request, const ModelText& text) {
   return PreparedPrompt{.tokens = *std::move(tokens), .text = std::move(rendered->text)};
 }
 
-std::variant<std::vector<PreparedPrompt>, ApiError>
-prepare_prompts(const CompletionRequest& request, const ModelText& text) {
+}  // namespace
+
+std::variant<std::vector<PreparedPrompt>, ApiError> prepare_prompts(
+    const CompletionRequest& request,
+    const ModelText& text,
+    std::chrono::sys_seconds date
+) {
   std::vector<PreparedPrompt> out;
   if (request.endpoint == Endpoint::Chat) {
-    auto chat = prepare_chat(request, text);
+    auto chat = prepare_chat(request, text, date);
     if (auto* error = std::get_if<ApiError>(&chat)) return std::move(*error);
     out.push_back(std::get<PreparedPrompt>(std::move(chat)));
     return out;

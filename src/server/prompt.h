@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <variant>
@@ -17,7 +18,7 @@ namespace pleiad::server {
 struct ModelText {
   std::optional<text::Tokenizer> tokenizer;         // none: ids in, ids out
   std::optional<text::ChatTemplate> chat_template;  // none: no chat endpoint
-  std::string bos_token;
+  std::string bos_token;                            // empty: none
   std::string eos_token;
 };
 
@@ -27,13 +28,13 @@ struct PreparedPrompt {
   std::string text;
 };
 
-// Renders the chat or encodes each prompt. Time grows with the prompt: not for the event loop.
-std::variant<std::vector<PreparedPrompt>, ApiError>
-prepare_prompts(const CompletionRequest& request, const ModelText& text);
-
-// The tokens of a chat: the rendered template, encoded so that control tokens typed inside a
-// message stay text.
-std::variant<PreparedPrompt, ApiError>
-prepare_chat(const CompletionRequest& request, const ModelText& text);
+// Renders the chat, encoding it so that control tokens typed inside a message stay text, or encodes
+// each prompt. `date` is what templates tell the model. Time grows with the prompt: not for the
+// event loop.
+std::variant<std::vector<PreparedPrompt>, ApiError> prepare_prompts(
+    const CompletionRequest& request,
+    const ModelText& text,
+    std::chrono::sys_seconds date
+);
 
 }  // namespace pleiad::server

@@ -1,0 +1,48 @@
+// The servers under test, and what is known of them without a client library.
+
+export const url = required("PLEIAD_URL");
+export const guardedUrl = required("PLEIAD_GUARDED_URL");
+export const key = "sk-clients-test";
+export const model = "fable";
+
+function required(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: start the suite with tests/clients/run`);
+  return value;
+}
+
+export const messages = [{ role: "user", content: "Tell me a story about a fox." }];
+
+// POSTs a JSON body and gives fetch's response.
+export function post(path, body, headers = {}) {
+  return fetch(url + path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...headers },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+}
+
+// The value of an unlabelled or single-series metric.
+async function metric(name) {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const line = text.split("\n").find((one) => one.startsWith(`${name}{`) || one.startsWith(`${name} `));
+  if (line === undefined) throw new Error(`no metric ${name}`);
+  return Number(line.slice(line.lastIndexOf(" ") + 1));
+}
+
+// Asks again and again until no request holds a KV page; fails after ten seconds.
+export async function pagesAreReleased() {
+  const deadline = performance.now() + 10_000;
+  for (;;) {
+    const held = await metric("pleiad_kv_pages_held");
+    if (held === 0) return;
+    if (performance.now() > deadline) throw new Error(`${held} KV pages are still held`);
+  }
+}
+
+// Collects an async iterable.
+export async function collect(iterable) {
+  const out = [];
+  for await (const item of iterable) out.push(item);
+  return out;
+}
