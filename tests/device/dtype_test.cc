@@ -31,6 +31,9 @@ TEST(DType, GoesByTheNamesOfSafetensors) {
   EXPECT_EQ(parse_dtype("BF16"), DType::BF16);
   EXPECT_EQ(parse_dtype("bf16"), std::nullopt);
   EXPECT_EQ(parse_dtype(""), std::nullopt);
+}
+
+TEST(DType, KnowsItsBytes) {
   EXPECT_EQ(size_of(DType::F8E4M3), 1U);
   EXPECT_EQ(size_of(DType::BF16), 2U);
   EXPECT_EQ(size_of(DType::I64), 8U);
