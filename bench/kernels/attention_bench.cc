@@ -18,80 +18,125 @@ using kernels::AttentionRow;
 using kernels::Compute;
 using kernels::kPageTokens;
 
-// Arguments: rows, heads, latent, rope, context, bf16. The rows are the last of the context.
-void attention(benchmark::State& state) {
-  const std::int64_t rows = state.range(0);
-  const std::int64_t heads = state.range(1);
-  const std::int64_t latent = state.range(2);
-  const std::int64_t rope = state.range(3);
-  const std::int64_t context_tokens = state.range(4);
-  const bool bf16 = state.range(5) != 0;
-  device::ThreadPool& pool = shared_pool();
+struct Shape {
+  std::int64_t rows;
+  std::int64_t heads;
+  std::int64_t latent;
+  std::int64_t rope;
+  std::int64_t context;
+  bool bf16;
+};
 
-  const std::int64_t page_count = (context_tokens + kPageTokens - 1) / kPageTokens;
-  std::vector<std::uint32_t> table(static_cast<std::size_t>(page_count));
-  std::iota(table.begin(), table.end(), 0U);
-  const std::size_t page_bytes =
-      static_cast<std::size_t>(kPageTokens * (latent + rope)) * (bf16 ? 2 : 4);
-  device::Buffer memory = device::Buffer::allocate(page_bytes * table.size()).value();
-  const kernels::LatentPages pages = {
-      memory.data(), page_bytes, bf16 ? device::DType::BF16 : device::DType::F32, latent, rope};
-
+std::vector<float> random_floats(std::int64_t count) {
   Random random(1);
-  const auto floats = [&](std::int64_t count) {
-    std::vector<float> values(static_cast<std::size_t>(count));
-    for (float& value : values) {
-      value = static_cast<float>(random.uniform() - 0.5);
-    }
-    return values;
-  };
-  std::vector<AttentionRow> all;
-  for (std::int64_t t = 0; t < context_tokens; ++t) {
-    all.push_back({table.data(), t});
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& value : values) {
+    value = static_cast<float>(random.uniform() - 0.5);
   }
-  const kernels::Context context = {
-      &pool, device::detect_cpu_isa(), bf16 ? Compute::BFloat16 : Compute::Float32};
-  const auto lines = floats(context_tokens * (latent + rope));
-  kernels::store_latent(
-      context,
-      {.latent = lines.data(),
-       .latent_stride = latent + rope,
-       .rope = lines.data() + latent,
-       .rope_stride = latent + rope,
-       .rows = all,
-       .pages = pages}
-  );
+  return values;
+}
 
-  const auto q_latent = floats(rows * heads * latent);
-  const auto q_rope = floats(rows * heads * rope);
-  std::vector<float> out(q_latent.size());
-  std::vector<float> scratch(
-      kernels::latent_attention_scratch(pool.workers(), rows, heads, latent, rope, context_tokens)
+// One sequence's cache and the queries of its last rows.
+class Scene {
+ public:
+  explicit Scene(const Shape& shape)
+      : shape_(shape),
+        context_{
+            &shared_pool(),
+            device::detect_cpu_isa(),
+            shape.bf16 ? Compute::BFloat16 : Compute::Float32},
+        table_(static_cast<std::size_t>((shape.context + kPageTokens - 1) / kPageTokens)),
+        q_latent_(random_floats(shape.rows * shape.heads * shape.latent)),
+        q_rope_(random_floats(shape.rows * shape.heads * shape.rope)),
+        out_(q_latent_.size()),
+        scratch_(kernels::latent_attention_scratch(
+            shared_pool().workers(),
+            shape.rows,
+            shape.heads,
+            shape.latent,
+            shape.rope,
+            shape.context
+        )) {
+    std::iota(table_.begin(), table_.end(), 0U);
+    memory_ = device::Buffer::allocate(page_bytes() * table_.size()).value();
+    rows_.reserve(static_cast<std::size_t>(shape.context));
+    for (std::int64_t t = 0; t < shape.context; ++t) {
+      rows_.push_back({table_.data(), t});
+    }
+    const std::int64_t line = shape.latent + shape.rope;
+    const auto lines = random_floats(shape.context * line);
+    kernels::store_latent(
+        context_,
+        {.latent = lines.data(),
+         .latent_stride = line,
+         .rope = lines.data() + shape.latent,
+         .rope_stride = line,
+         .rows = rows_,
+         .pages = pages()}
+    );
+  }
+
+  void attend() {
+    kernels::latent_attention(
+        context_,
+        {.q_latent = q_latent_.data(),
+         .q_rope = q_rope_.data(),
+         .q_rope_row_stride = shape_.heads * shape_.rope,
+         .q_rope_head_stride = shape_.rope,
+         .rows = std::span(rows_).last(static_cast<std::size_t>(shape_.rows)),
+         .heads = shape_.heads,
+         .scale = 0.1F,
+         .pages = pages(),
+         .out = out_.data(),
+         .scratch = scratch_}
+    );
+  }
+
+  // Of one attend().
+  [[nodiscard]] double operations() const {
+    const auto rows = static_cast<double>(shape_.rows);
+    const double seen = rows * static_cast<double>(shape_.context) - rows * (rows - 1) / 2;
+    return 2.0 * seen * static_cast<double>(shape_.heads * (2 * shape_.latent + shape_.rope));
+  }
+
+ private:
+  [[nodiscard]] std::size_t page_bytes() const {
+    const std::size_t line = static_cast<std::size_t>(shape_.latent + shape_.rope);
+    return static_cast<std::size_t>(kPageTokens) * line * (shape_.bf16 ? 2 : 4);
+  }
+  kernels::LatentPages pages() {
+    const auto dtype = shape_.bf16 ? device::DType::BF16 : device::DType::F32;
+    return {memory_.data(), page_bytes(), dtype, shape_.latent, shape_.rope};
+  }
+
+  Shape shape_;
+  kernels::Context context_;
+  std::vector<std::uint32_t> table_;
+  device::Buffer memory_;
+  std::vector<AttentionRow> rows_;
+  std::vector<float> q_latent_;
+  std::vector<float> q_rope_;
+  std::vector<float> out_;
+  std::vector<float> scratch_;
+};
+
+// Arguments: the members of Shape.
+void attention(benchmark::State& state) {
+  Scene scene(
+      {state.range(0),
+       state.range(1),
+       state.range(2),
+       state.range(3),
+       state.range(4),
+       state.range(5) != 0}
   );
-  const kernels::LatentAttentionTask task = {
-      .q_latent = q_latent.data(),
-      .q_rope = q_rope.data(),
-      .q_rope_row_stride = heads * rope,
-      .q_rope_head_stride = rope,
-      .rows = std::span(all).last(static_cast<std::size_t>(rows)),
-      .heads = heads,
-      .scale = 0.1F,
-      .pages = pages,
-      .out = out.data(),
-      .scratch = scratch,
-  };
-  const double peak = fma_peak(pool);
+  const double peak = fma_peak(shared_pool());
 
   for (auto _ : state) {
-    kernels::latent_attention(context, task);
+    scene.attend();
   }
 
-  double seen = 0;
-  for (const AttentionRow& row : task.rows) {
-    seen += static_cast<double>(row.position + 1);
-  }
-  const double operations = 2.0 * seen * static_cast<double>(heads * (2 * latent + rope));
-  const double total = operations * static_cast<double>(state.iterations());
+  const double total = scene.operations() * static_cast<double>(state.iterations());
   using benchmark::Counter;
   state.counters["GFLOP/s"] = Counter(total * 1e-9, Counter::kIsRate);
   if (peak > 0) state.counters["of_peak"] = Counter(total / peak, Counter::kIsRate);

@@ -43,8 +43,8 @@ class Best {
 
   std::int64_t wanted_;
   std::int64_t count_ = 0;
-  std::array<float, kTopkMax> scores_;
-  std::array<std::int64_t, kTopkMax> ids_;
+  std::array<float, kTopkMax> scores_{};
+  std::array<std::int64_t, kTopkMax> ids_{};
 };
 
 // A score that compares: NaN is the worst of all.
@@ -116,8 +116,9 @@ void select_row(
     const GateTask& task,
     std::int64_t row
 ) {
-  std::array<float, kExpertsMax> scores;
-  std::array<float, kExpertsMax> choice;
+  // Filled below as far as they are read; clearing them would cost more than choosing.
+  std::array<float, kExpertsMax> scores;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  std::array<float, kExpertsMax> choice;  // NOLINT(cppcoreguidelines-pro-type-member-init)
   const std::int64_t experts = options.experts;
   const float* logits = task.logits + row * experts;
   switch (options.score) {

@@ -16,7 +16,7 @@ using detail::kRowBlock;
 using detail::PanelProduct;
 
 // Tasks planned at a time, on the stack.
-constexpr std::size_t kTasksMax = 256;
+constexpr std::size_t kTasksMax = 64;
 // Fewer multiply-adds than this are not worth waking another thread.
 constexpr std::int64_t kInlineWork = 32'768;
 // Units per worker: enough that a worker which comes late or is slow does not hold up the others.
@@ -103,7 +103,7 @@ void run_tasks(const Context& context, std::span<const GemmTask> tasks) {
   const std::int64_t unit_work = alone ? work : std::max(divide_up(work, shares), kInlineWork / 2);
 
   std::array<Split, kTasksMax> splits;
-  std::array<std::int64_t, kTasksMax + 1> begins;  // first unit of each task
+  std::array<std::int64_t, kTasksMax> begins{};  // first unit of each task
   std::int64_t units = 0;
   for (std::size_t i = 0; i < tasks.size(); ++i) {
     splits[i] = split_of(tasks[i], unit_work);

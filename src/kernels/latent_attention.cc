@@ -326,6 +326,20 @@ reference_weights(const LatentAttentionTask& task, std::size_t row, std::int64_t
   return weights;
 }
 
+// Element `index` of the weighted sum of a row's tokens.
+double weighted_sum(
+    const LatentPages& pages,
+    const AttentionRow& row,
+    std::span<const double> weights,
+    std::int64_t index
+) {
+  double sum = 0;
+  for (std::size_t t = 0; t < weights.size(); ++t) {
+    sum += weights[t] * cached(pages, row, static_cast<std::int64_t>(t), index);
+  }
+  return sum;
+}
+
 }  // namespace
 
 void store_latent(const Context& context, const StoreLatentTask& task) {
@@ -385,10 +399,7 @@ void latent_attention_reference(const LatentAttentionTask& task, Compute compute
       const std::vector<double> weights = reference_weights(task, row, head);
       float* out = task.out + (static_cast<std::int64_t>(row) * task.heads + head) * latent;
       for (std::int64_t d = 0; d < latent; ++d) {
-        double sum = 0;
-        for (std::size_t t = 0; t < weights.size(); ++t) {
-          sum += weights[t] * cached(task.pages, task.rows[row], static_cast<std::int64_t>(t), d);
-        }
+        const double sum = weighted_sum(task.pages, task.rows[row], weights, d);
         out[d] = round_activation(static_cast<float>(sum), compute);
       }
     }

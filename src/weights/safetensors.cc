@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::size_t kDepthMax = 8;
+constexpr std::string_view kMetadata = "__metadata__";  // the one member that is no tensor
 // Longer names are cut in error texts.
 constexpr std::size_t kShownBytes = 120;
 
@@ -50,8 +51,9 @@ Result<std::string_view> header_text(
 
 Result<void> check_metadata(const Json& metadata) {
   const JsonObject* members = metadata.as_object();
-  if (members == nullptr)
+  if (members == nullptr) {
     return corrupt("__metadata__ is a {}, not an object", metadata.type_name());
+  }
   for (const auto& [key, value] : *members) {
     if (!value.is_string()) {
       return corrupt("__metadata__ {} is a {}, not a string", shown(key), value.type_name());
@@ -190,15 +192,12 @@ Result<void> check_cover(std::span<const TensorEntry> tensors, std::uint64_t dat
   return {};
 }
 
-// All entries, in order of their bytes.
+// All tensors' entries, in order of their bytes.
 Result<std::vector<TensorEntry>> entries_of(const JsonObject& members, std::uint64_t data_bytes) {
   std::vector<TensorEntry> tensors;
   tensors.reserve(members.size());
   for (const auto& [name, value] : members) {
-    if (name == "__metadata__") {
-      PLEIAD_TRY(check_metadata(value));
-      continue;
-    }
+    if (name == kMetadata) continue;
     auto entry = entry_of(value, data_bytes);
     if (!entry.ok()) return with_context(std::move(entry).error(), "tensor " + shown(name));
     entry->name = name;
@@ -225,6 +224,10 @@ Result<SafetensorsHeader> parse_safetensors_header(
   if (members == nullptr) return corrupt("header is a {}, not an object", parsed->type_name());
   if (members->size() > limits.tensors_max) {
     return corrupt("{} tensors, at most {} are read", members->size(), limits.tensors_max);
+  }
+  const Json* metadata = parsed->find(kMetadata);
+  if (metadata != nullptr) {
+    PLEIAD_TRY(check_metadata(*metadata));
   }
   SafetensorsHeader header;
   header.data_offset = kLengthBytes + text.size();

@@ -102,7 +102,7 @@ void expect_matches(const Product& product, std::span<const float> y, CpuIsa isa
       ASSERT_TRUE(std::isnan(y[i])) << "written beyond its rows, at " << i;
       continue;
     }
-    const double tolerance = product.task.round_output ? 0.01 * size : 1e-4 * size;
+    const double tolerance = product.task.round_output ? 0.05 * size : 1e-4 * size;
     ASSERT_NEAR(y[i], expected[i], tolerance) << "at " << i;
   }
 }
@@ -146,9 +146,9 @@ TEST_P(GemmOn, ReadsTheRowsItIsTold) {
   device::ThreadPool pool(2);
   Random random(5);
   auto product = random_product(random, {100, 40, 50}, compute());
-  std::vector<std::int32_t> lines;
-  for (int i = 0; i < 70; ++i) {
-    lines.push_back(static_cast<std::int32_t>(random.below(100)));
+  std::vector<std::int32_t> lines(70);
+  for (std::int32_t& line : lines) {
+    line = static_cast<std::int32_t>(random.below(100));
   }
   product->task.x_rows = lines.data();
   product->task.rows = 70;

@@ -115,7 +115,7 @@ struct IsaKernels {
   void (*combine_row)(const CombineRow& row);
 };
 
-// Rows of x that one unit of work should take: no more than dot_product.h packs.
+// Rows of x that one unit of work should take: no more than isa_avx512_bf16.cc packs.
 inline constexpr std::int64_t kRowBlock = 48;
 // Consecutive panels that a single row is multiplied with at a time, on the widest set.
 inline constexpr std::int64_t kPanelGroup = 8;

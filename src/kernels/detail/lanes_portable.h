@@ -26,7 +26,7 @@ struct Portable {
   };
 
   static Reg broadcast(float value) {
-    Reg out;
+    Reg out{};
     for (float& lane : out.v) {
       lane = value;
     }
@@ -34,7 +34,7 @@ struct Portable {
   }
   static Reg zero() { return broadcast(0.0F); }
   static Reg load(const float* p) {
-    Reg out;
+    Reg out{};
     std::memcpy(out.v, p, sizeof(out.v));
     return out;
   }
@@ -53,19 +53,19 @@ struct Portable {
     }
   }
   static Pairs load_pairs(const std::byte* p) {
-    Pairs out;
+    Pairs out{};
     std::memcpy(out.v, p, sizeof(out.v));
     return out;
   }
   static Reg even(Pairs a) {
-    Reg out;
+    Reg out{};
     for (int i = 0; i < kWidth; ++i) {
       out.v[i] = std::bit_cast<float>(a.v[i] << 16U);
     }
     return out;
   }
   static Reg odd(Pairs a) {
-    Reg out;
+    Reg out{};
     for (int i = 0; i < kWidth; ++i) {
       out.v[i] = std::bit_cast<float>(a.v[i] & 0xFFFF0000U);
     }
@@ -75,7 +75,7 @@ struct Portable {
   static Reg load_bf16(const std::byte* p) {
     device::BF16 bits[kWidth];
     std::memcpy(bits, p, sizeof(bits));
-    Reg out;
+    Reg out{};
     for (int i = 0; i < kWidth; ++i) {
       out.v[i] = device::bf16_to_float(bits[i]);
     }

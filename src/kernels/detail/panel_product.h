@@ -85,8 +85,8 @@ struct FloatTiles {
       w[p] = reinterpret_cast<const float*>(panel_at<Isa>(product, tile.panel + p)) +
              tile.input * kLanes;
     }
-    TileSums<Isa, kRows, kPanels>
-        sums;  // NOLINT(cppcoreguidelines-pro-type-member-init): load() fills it
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): load() fills it.
+    TileSums<Isa, kRows, kPanels> sums;
     sums.load(product, tile);
     for (std::int64_t i = 0; i < tile.inputs; ++i) {
       Reg weight[kCount];
@@ -118,8 +118,8 @@ struct PairTiles {
     for (int p = 0; p < kPanels; ++p) {
       w[p] = panel_at<Isa>(product, tile.panel + p) + tile.input * kLanes * 2;
     }
-    TileSums<Isa, kRows, kPanels>
-        sums;  // NOLINT(cppcoreguidelines-pro-type-member-init): load() fills it
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): load() fills it.
+    TileSums<Isa, kRows, kPanels> sums;
     sums.load(product, tile);
     const std::int64_t pairs = tile.inputs / 2;
     for (std::int64_t k = 0; k < pairs; ++k) {
