@@ -12,8 +12,9 @@ std::vector<std::size_t> fallback_table(std::string_view text) {
   std::vector<std::size_t> fallback(text.size() + 1, 0);
   std::size_t length = 0;
   for (std::size_t i = 1; i < text.size(); ++i) {
-    while (length > 0 && text[i] != text[length])
+    while (length > 0 && text[i] != text[length]) {
       length = fallback[length];
+    }
     if (text[i] == text[length]) ++length;
     fallback[i + 1] = length;
   }
@@ -68,8 +69,9 @@ std::string StopMatcher::push(std::string_view piece) {
     return std::exchange(held_, {});
   }
   std::size_t keep = 0;
-  for (const Stop& stop : stops_)
+  for (const Stop& stop : stops_) {
     keep = std::max(keep, stop.progress);
+  }
   std::string shown = held_.substr(0, held_.size() - keep);
   held_.erase(0, held_.size() - keep);
   return shown;

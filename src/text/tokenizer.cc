@@ -50,8 +50,9 @@ Result<void> check_decoder(const Json& config, int depth) {
   if (*name != "Sequence" || list == nullptr || list->empty() || depth > 8) {
     return unsupported("decoder {}: only ByteLevel is supported", *name);
   }
-  for (const Json& member : *list)
+  for (const Json& member : *list) {
     PLEIAD_TRY(check_decoder(member, depth + 1));
+  }
   return {};
 }
 
@@ -101,6 +102,8 @@ struct Tokenizer::Parts {
   void add_tokens(const std::vector<detail::AddedToken>& tokens);
   Result<void> configure(const Json& config);
   [[nodiscard]] std::optional<TokenId> find(const std::string& content) const;
+  Result<void> encode_words(const std::vector<std::string_view>& words, std::vector<TokenId>& out)
+      const;
   Result<void> encode_plain(
       std::string_view text,
       detail::RegexScratch& scratch,
@@ -131,8 +134,9 @@ Result<std::unique_ptr<Tokenizer::Parts>> Tokenizer::Parts::build(const Json& co
     (token.normalized ? normalized : raw).push_back(token);
   }
   if (!normalizer.changes_nothing()) {
-    for (detail::AddedToken& token : normalized)
+    for (detail::AddedToken& token : normalized) {
       token.content = detail::to_nfc(token.content);
+    }
   }
   auto parts = std::make_unique<Parts>(Parts{
       .bpe = std::move(bpe),
@@ -202,6 +206,16 @@ Result<void> Tokenizer::Parts::configure(const Json& config) {
   return {};
 }
 
+Result<void> Tokenizer::Parts::encode_words(
+    const std::vector<std::string_view>& words,
+    std::vector<TokenId>& out
+) const {
+  for (const std::string_view word : words) {
+    PLEIAD_TRY(bpe.encode(word, out));
+  }
+  return {};
+}
+
 Result<void> Tokenizer::Parts::encode_plain(
     std::string_view text,
     detail::RegexScratch& scratch,
@@ -209,19 +223,14 @@ Result<void> Tokenizer::Parts::encode_plain(
 ) const {
   std::vector<std::string_view> words;
   PLEIAD_TRY(pre_tokenizer.split(text, scratch, words));
-  if (!pre_tokenizer.adds_prefix_space()) {
-    for (const std::string_view word : words)
-      PLEIAD_TRY(bpe.encode(word, out));
-    return {};
-  }
+  if (!pre_tokenizer.adds_prefix_space()) return encode_words(words, out);
   std::string prefixed;
   std::vector<std::string_view> pieces;
   for (const std::string_view word : words) {
     prefixed.assign(word.front() == ' ' ? "" : " ").append(word);
     pieces.clear();
     PLEIAD_TRY(pre_tokenizer.split_prefixed(prefixed, scratch, pieces));
-    for (const std::string_view piece : pieces)
-      PLEIAD_TRY(bpe.encode(piece, out));
+    PLEIAD_TRY(encode_words(pieces, out));
   }
   return {};
 }

@@ -30,8 +30,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   if (!pleiad::is_valid_utf8(prompt->text)) std::abort();
   std::size_t done = 0;
   for (const auto& range : prompt->untrusted) {
-    if (range.begin < done || range.end <= range.begin || range.end > prompt->text.size())
+    if (range.begin < done || range.end <= range.begin || range.end > prompt->text.size()) {
       std::abort();
+    }
     done = range.end;
   }
   return 0;

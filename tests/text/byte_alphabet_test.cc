@@ -10,8 +10,9 @@ namespace {
 
 TEST(ByteAlphabet, EveryByteHasOneLetterAndComesBack) {
   std::string all;
-  for (int byte = 0; byte < 256; ++byte)
+  for (int byte = 0; byte < 256; ++byte) {
     all += static_cast<char>(byte);
+  }
 
   EXPECT_EQ(bytes_of_alphabet(alphabet_of_bytes(all)), all);
 }

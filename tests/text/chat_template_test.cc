@@ -177,11 +177,13 @@ TEST(ChatTemplate, EndsEndlessWorkQuickly) {
 TEST(ChatTemplate, TakesAnyDepthOfTemplateText) {
   const auto nested = [](std::string_view open, std::string_view middle, std::string_view close) {
     std::string text = "{{ ";
-    for (int i = 0; i < 100'000; ++i)
+    for (int i = 0; i < 100'000; ++i) {
       text += open;
+    }
     text += middle;
-    for (int i = 0; i < 100'000; ++i)
+    for (int i = 0; i < 100'000; ++i) {
       text += close;
+    }
     return text + " }}";
   };
   EXPECT_THAT(render(nested("(", "1", ")")), HasSubstr("nested"));
@@ -193,8 +195,9 @@ TEST(ChatTemplate, TakesAnyDepthOfTemplateText) {
   EXPECT_THAT(render(nested("", "a", "|e")), HasSubstr("too long"));
   EXPECT_THAT(render(nested("", "1", " if 1 else 1")), HasSubstr("nested"));
   std::string blocks;
-  for (int i = 0; i < 100'000; ++i)
+  for (int i = 0; i < 100'000; ++i) {
     blocks += "{% if 1 %}";
+  }
   EXPECT_THAT(render(blocks), HasSubstr("nested"));
 }
 
@@ -215,8 +218,9 @@ TEST(ChatTemplate, RendersFromManyThreadsAtOnce) {
     std::vector<std::jthread> threads;
     for (int& count : wrong) {
       threads.emplace_back([&] {
-        for (int i = 0; i < 200; ++i)
+        for (int i = 0; i < 200; ++i) {
           count += chat->render(input)->text == "[a][b]" ? 0 : 1;
+        }
       });
     }
   }

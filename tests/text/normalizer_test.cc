@@ -44,8 +44,9 @@ TEST(Normalizer, GrowsUntrustedRangesToWhereNothingComposes) {
 
 TEST(Normalizer, TakesAMegabyteOfShuffledMarks) {
   std::string text = "a";
-  for (int i = 0; i < 200'000; ++i)
+  for (int i = 0; i < 200'000; ++i) {
     text += i % 2 == 0 ? "\xCC\xA3" : "\xCC\x81";
+  }
 
   EXPECT_EQ(detail::to_nfc(text).size(), text.size() - 1 - 2 + 3) << "the first dot composes";
 }

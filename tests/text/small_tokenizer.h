@@ -44,7 +44,7 @@ inline std::string split(const std::string& pre_tokenizer, std::string_view text
   return shown;
 }
 
-std::string
+inline std::string
 split_step(const std::string& pattern, const std::string& behavior, bool invert = false) {
   return R"({"type":"Sequence","pretokenizers":[{"type":"Split","pattern":)" + pattern +
          R"(,"behavior":")" + behavior + R"(","invert":)" + (invert ? "true" : "false") +

@@ -63,8 +63,9 @@ TEST(StopMatcher, AgreesWithASearchOfTheWholeTextHoweverItIsCut) {
   Random random(kSeed);
   const auto letters = [&random](std::uint64_t count) {
     std::string text;
-    for (; count > 0; --count)
+    for (; count > 0; --count) {
       text += "ab"[random.below(2)];
+    }
     return text;
   };
   for (int round = 0; round < 2000; ++round) {

@@ -20,8 +20,9 @@ TEST(StreamDecoder, NeverShowsHalfACharacter) {
   const Tokenizer tokenizer = fable();
   StreamDecoder decoder(tokenizer);
   std::vector<TokenId> bytes;
-  for (const char* byte : {"\xF0", "\x9F", "\x90", "\xB2"})
+  for (const char* byte : {"\xF0", "\x9F", "\x90", "\xB2"}) {
     bytes.push_back(*tokenizer.id_of(byte));
+  }
 
   EXPECT_EQ(decoder.push(bytes[0]), "");
   EXPECT_EQ(decoder.push(bytes[1]), "");
@@ -59,8 +60,9 @@ TEST(StreamDecoder, PiecesJoinedEqualTheWholeForAnyTokens) {
       const DecodeOptions options{.skip_special = skip_special};
       StreamDecoder decoder(tokenizer, options);
       std::string joined;
-      for (const TokenId id : ids)
+      for (const TokenId id : ids) {
         joined += decoder.push(id);
+      }
       joined += decoder.finish();
 
       EXPECT_EQ(joined, *tokenizer.decode(ids, options)) << "seed " << kSeed;

@@ -37,8 +37,9 @@ Json reference() {
 
 std::vector<TokenId> ids_of(const Json& array) {
   std::vector<TokenId> ids;
-  for (const Json& id : *array.as_array())
+  for (const Json& id : *array.as_array()) {
     ids.push_back(static_cast<TokenId>(*id.as_int()));
+  }
   return ids;
 }
 
@@ -141,8 +142,9 @@ TEST(Tokenizer, LongWordsGiveTheSameTokensAsTheirShortParts) {
     std::vector<TokenId> expected;
     for (int part = 0; part < 40; ++part) {
       std::string word;
-      for (std::uint64_t i = random.below(8); i > 0; --i)
+      for (std::uint64_t i = random.below(8); i > 0; --i) {
         word += "abc "[random.below(4)];
+      }
       word += 'x';
       const auto ids = *tokenizer.encode(word);
       expected.insert(expected.end(), ids.begin(), ids.end());
@@ -178,8 +180,9 @@ TEST(Tokenizer, EncodesFromManyThreadsAtOnce) {
     std::vector<std::jthread> threads;
     for (int& count : wrong) {
       threads.emplace_back([&] {
-        for (int i = 0; i < 200; ++i)
+        for (int i = 0; i < 200; ++i) {
           count += *tokenizer.encode(text) == expected ? 0 : 1;
+        }
       });
     }
   }

@@ -45,8 +45,9 @@ Result<AddedToken> parse_added_token(const Json& config) {
 std::optional<char32_t> character_before(std::string_view text, std::size_t end) {
   if (end == 0) return std::nullopt;
   std::size_t begin = end - 1;
-  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0U) == 0x80)
+  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0U) == 0x80) {
     --begin;
+  }
   const auto point = decode_utf8(text.substr(begin, end - begin));
   return point ? std::optional(point->value) : std::nullopt;
 }
@@ -149,8 +150,9 @@ const AddedToken* AddedTokenSearch::match_at(
     if (begin->content.size() == length) {
       const bool trusted = !begin->special || !touches(untrusted, {at, at + length});
       if (trusted) best = &*begin;
-      while (begin != end && begin->content.size() == length)
+      while (begin != end && begin->content.size() == length) {
         ++begin;
+      }
     }
     if (at + length >= text.size()) break;
     const auto byte = static_cast<unsigned char>(text[at + length]);

@@ -151,8 +151,9 @@ Result<void> Bpe::add_merges(const JsonObject& vocabulary, const JsonArray& merg
     return std::string_view(vocabulary[entry].first);
   };
   TextIndex entries(vocabulary.size());
-  for (std::uint32_t entry = 0; entry < vocabulary.size(); ++entry)
+  for (std::uint32_t entry = 0; entry < vocabulary.size(); ++entry) {
     entries.add(entry, written_of);
+  }
   const auto id_of = [&](std::string_view written) -> std::optional<TokenId> {
     const auto entry = entries.find(written, written_of);
     if (!entry) return std::nullopt;
@@ -234,8 +235,9 @@ void Bpe::merge_short(std::string_view word, std::vector<TokenId>& out) const {
   for (std::size_t i = 0; i < count; ++i) {
     ids[i] = byte_tokens_[static_cast<unsigned char>(word[i])];
   }
-  for (std::size_t i = 0; i + 1 < count; ++i)
+  for (std::size_t i = 0; i + 1 < count; ++i) {
     merges[i] = find_merge(ids[i], ids[i + 1]);
+  }
   while (count > 1) {
     std::size_t best = 0;
     std::uint32_t best_rank = kNoRank;
@@ -286,8 +288,9 @@ void Bpe::merge_long(std::string_view word, std::vector<TokenId>& out) const {
     symbols[i].previous = i == 0 ? kEnd : i - 1;
     symbols[i].next = i + 1 == count ? kEnd : i + 1;
   }
-  for (std::uint32_t i = 0; i < count; ++i)
+  for (std::uint32_t i = 0; i < count; ++i) {
     propose(i);
+  }
   while (!candidates.empty()) {
     const Candidate top = candidates.top();
     candidates.pop();

@@ -60,8 +60,9 @@ std::optional<std::string> bytes_of_alphabet(std::string_view written) {
 
 std::string alphabet_of_bytes(std::string_view bytes) {
   std::string written;
-  for (const char byte : bytes)
+  for (const char byte : bytes) {
     append_utf8(kLetters[static_cast<unsigned char>(byte)], written);
+  }
   return written;
 }
 

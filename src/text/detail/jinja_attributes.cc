@@ -114,8 +114,9 @@ Result<Value> member_of(Runtime& runtime, const Value& value, std::string_view n
     }
     return Value();
   }
-  if (const auto* loop = value.get<const LoopState*>())
+  if (const auto* loop = value.get<const LoopState*>()) {
     return loop_attribute(runtime, **loop, name);
+  }
   return Value();
 }
 

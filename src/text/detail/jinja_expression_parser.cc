@@ -74,6 +74,8 @@ Result<ExpressionPtr> ExpressionParser::tuple(bool with_conditional) {
 }
 
 Result<ExpressionPtr> ExpressionParser::conditional() {
+  const Nesting nesting(depth_);
+  if (depth_ > kNestingMax) return tokens_.fail("expression too deeply nested");
   PLEIAD_TRY(result, disjunction());
   while (tokens_.is_name("if")) {
     Node node = make(ExpressionKind::Conditional);
@@ -81,17 +83,17 @@ Result<ExpressionPtr> ExpressionParser::conditional() {
     PLEIAD_TRY(condition, disjunction());
     PLEIAD_TRY(adopt(*node, std::move(condition)));
     PLEIAD_TRY(adopt(*node, std::move(result)));
-    ExpressionPtr otherwise;
-    if (tokens_.skip_name("else")) {
-      const Nesting nesting(depth_);
-      if (depth_ > kNestingMax) return tokens_.fail("expression too deeply nested");
-      PLEIAD_TRY(parsed, conditional());
-      otherwise = std::move(parsed);
-    }
+    PLEIAD_TRY(otherwise, alternative());
     PLEIAD_TRY(adopt(*node, std::move(otherwise)));
     result = std::move(node);
   }
   return std::move(result);
+}
+
+// What stands behind else, or null.
+Result<ExpressionPtr> ExpressionParser::alternative() {
+  if (!tokens_.skip_name("else")) return ExpressionPtr();
+  return conditional();
 }
 
 Result<ExpressionPtr> ExpressionParser::disjunction() {
@@ -131,27 +133,29 @@ Result<ExpressionPtr> ExpressionParser::negation() {
   return finish(std::move(node));
 }
 
+// The comparison at the current token, which is then the last of its tokens.
+std::optional<Comparison> ExpressionParser::comparison_here() {
+  const Token& ahead = tokens_.ahead();
+  if (tokens_.is_name("not") && ahead.kind == TokenKind::Name && ahead.text == "in") {
+    tokens_.next();
+    return Comparison::NotIn;
+  }
+  return comparison_of(tokens_.current());
+}
+
 Result<ExpressionPtr> ExpressionParser::comparison() {
   PLEIAD_TRY(first, sum());
-  Node node;
-  while (true) {
-    std::optional<Comparison> operation = comparison_of(tokens_.current());
-    const Token& ahead = tokens_.ahead();
-    if (tokens_.is_name("not") && ahead.kind == TokenKind::Name && ahead.text == "in") {
-      operation = Comparison::NotIn;
-      tokens_.next();
-    }
-    if (!operation) break;
-    if (!node) {
-      node = make(ExpressionKind::Compare);
-      PLEIAD_TRY(adopt(*node, std::move(first)));
-    }
+  auto operation = comparison_here();
+  if (!operation) return std::move(first);
+  Node node = make(ExpressionKind::Compare);
+  PLEIAD_TRY(adopt(*node, std::move(first)));
+  while (operation) {
     tokens_.next();
     PLEIAD_TRY(operand, sum());
     node->comparisons.push_back(*operation);
     PLEIAD_TRY(adopt(*node, std::move(operand)));
+    operation = comparison_here();
   }
-  if (!node) return std::move(first);
   return finish(std::move(node));
 }
 
@@ -333,33 +337,25 @@ Result<ExpressionPtr> ExpressionParser::parenthesis() {
 Result<ExpressionPtr> ExpressionParser::list() {
   Node node = make(ExpressionKind::List);
   tokens_.next();
-  while (!tokens_.is_operator("]")) {
-    if (!node->children.empty()) {
-      PLEIAD_TRY(tokens_.expect_operator(","));
-      if (tokens_.is_operator("]")) break;
-    }
+  while (!tokens_.skip_operator("]")) {
     PLEIAD_TRY(item, expression());
     PLEIAD_TRY(adopt(*node, std::move(item)));
+    PLEIAD_TRY(tokens_.comma_or_end("]"));
   }
-  tokens_.next();
   return finish(std::move(node));
 }
 
 Result<ExpressionPtr> ExpressionParser::dict() {
   Node node = make(ExpressionKind::Dict);
   tokens_.next();
-  while (!tokens_.is_operator("}")) {
-    if (!node->children.empty()) {
-      PLEIAD_TRY(tokens_.expect_operator(","));
-      if (tokens_.is_operator("}")) break;
-    }
+  while (!tokens_.skip_operator("}")) {
     PLEIAD_TRY(key, expression());
     PLEIAD_TRY(tokens_.expect_operator(":"));
     PLEIAD_TRY(value, expression());
     PLEIAD_TRY(adopt(*node, std::move(key)));
     PLEIAD_TRY(adopt(*node, std::move(value)));
+    PLEIAD_TRY(tokens_.comma_or_end("}"));
   }
-  tokens_.next();
   return finish(std::move(node));
 }
 
@@ -429,35 +425,34 @@ Result<ExpressionPtr> ExpressionParser::call(ExpressionPtr callee) {
 
 Result<void> ExpressionParser::arguments(Expression& call) {
   PLEIAD_TRY(tokens_.expect_operator("("));
-  bool needs_comma = false;
-  while (!tokens_.is_operator(")")) {
-    if (needs_comma) {
-      PLEIAD_TRY(tokens_.expect_operator(","));
-      if (tokens_.is_operator(")")) break;
-    }
-    needs_comma = true;
-    ArgumentNode argument;
-    const Token& ahead = tokens_.ahead();
-    if (tokens_.skip_operator("**")) {
-      argument.kind = ArgumentKind::SpreadKeywords;
-    } else if (tokens_.skip_operator("*")) {
-      argument.kind = ArgumentKind::Spread;
-    } else if (tokens_.is(TokenKind::Name) && ahead.kind == TokenKind::Operator && ahead.text == "=") {
-      argument.kind = ArgumentKind::Keyword;
-      argument.keyword = tokens_.current().text;
-      tokens_.next();
-      tokens_.next();
-    }
-    const bool late = argument.kind == ArgumentKind::Positional && !call.arguments.empty() &&
+  while (!tokens_.skip_operator(")")) {
+    PLEIAD_TRY(parsed, argument());
+    const bool late = parsed.kind == ArgumentKind::Positional && !call.arguments.empty() &&
                       call.arguments.back().kind != ArgumentKind::Positional;
     if (late) return tokens_.fail("positional argument behind keywords");
-    PLEIAD_TRY(value, expression());
-    call.depth = std::max(call.depth, value->depth + 1);
-    argument.value = std::move(value);
-    call.arguments.push_back(std::move(argument));
+    call.depth = std::max(call.depth, parsed.value->depth + 1);
+    call.arguments.push_back(std::move(parsed));
+    PLEIAD_TRY(tokens_.comma_or_end(")"));
   }
-  tokens_.next();
   return {};
+}
+
+Result<ArgumentNode> ExpressionParser::argument() {
+  ArgumentNode node;
+  const Token& ahead = tokens_.ahead();
+  if (tokens_.skip_operator("**")) {
+    node.kind = ArgumentKind::SpreadKeywords;
+  } else if (tokens_.skip_operator("*")) {
+    node.kind = ArgumentKind::Spread;
+  } else if (tokens_.is(TokenKind::Name) && ahead.kind == TokenKind::Operator && ahead.text == "=") {
+    node.kind = ArgumentKind::Keyword;
+    node.keyword = tokens_.current().text;
+    tokens_.next();
+    tokens_.next();
+  }
+  PLEIAD_TRY(value, expression());
+  node.value = std::move(value);
+  return node;
 }
 
 Result<ExpressionPtr> ExpressionParser::filters_and_tests(ExpressionPtr node) {

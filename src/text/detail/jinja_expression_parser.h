@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,10 +48,12 @@ class ExpressionParser {
   Result<ExpressionPtr> binary(BinaryOperation operation, ExpressionPtr left, ExpressionPtr right);
 
   Result<ExpressionPtr> conditional();
+  Result<ExpressionPtr> alternative();
   Result<ExpressionPtr> disjunction();
   Result<ExpressionPtr> conjunction();
   Result<ExpressionPtr> negation();
   Result<ExpressionPtr> comparison();
+  std::optional<Comparison> comparison_here();
   Result<ExpressionPtr> sum();
   Result<ExpressionPtr> concatenation();
   Result<ExpressionPtr> product();
@@ -71,6 +74,7 @@ class ExpressionParser {
   Result<ExpressionPtr> filter(ExpressionPtr value);
   Result<ExpressionPtr> test(ExpressionPtr value);
   Result<void> arguments(Expression& call);
+  Result<ArgumentNode> argument();
   Result<std::string> dotted_name();
   [[nodiscard]] bool at_tuple_end() const;
 

@@ -82,6 +82,18 @@ append_items(Runtime& runtime, const std::vector<Value>& items, int depth, std::
   return {};
 }
 
+Result<void> append_dict(Runtime& runtime, const Dict& dict, int depth, std::string& out) {
+  out += '{';
+  for (std::size_t i = 0; i < dict.members.size(); ++i) {
+    if (i > 0) out += ", ";
+    PLEIAD_TRY(append_repr(runtime, dict.members[i].first, depth + 1, out));
+    out += ": ";
+    PLEIAD_TRY(append_repr(runtime, dict.members[i].second, depth + 1, out));
+  }
+  out += '}';
+  return {};
+}
+
 Result<void>
 append_sequence(Runtime& runtime, const Sequence& sequence, int depth, std::string& out) {
   const auto& items = sequence.items;
@@ -126,15 +138,7 @@ Result<void> append_repr(Runtime& runtime, const Value& value, int depth, std::s
   }
   const Dict* dict = value.dict();
   if (dict == nullptr) return invalid_input("a {} cannot be printed", type_name(value));
-  out += '{';
-  for (std::size_t i = 0; i < dict->members.size(); ++i) {
-    if (i > 0) out += ", ";
-    PLEIAD_TRY(append_repr(runtime, dict->members[i].first, depth + 1, out));
-    out += ": ";
-    PLEIAD_TRY(append_repr(runtime, dict->members[i].second, depth + 1, out));
-  }
-  out += '}';
-  return {};
+  return append_dict(runtime, *dict, depth, out);
 }
 
 // One conversion of a % format: flags, width, precision and kind.

@@ -60,34 +60,23 @@ Result<Interpreter::Flow> Interpreter::execute_block(const Block& block, Frame& 
 
 Result<Interpreter::Flow> Interpreter::execute(const Statement& statement, Frame& frame) {
   switch (statement.kind) {
-    case StatementKind::Data: {
-      out_->append(statement.text, false);
-      PLEIAD_TRY(runtime_.spend_bytes(statement.text.size()));
-      PLEIAD_TRY(check_output());
-      return Flow::Normal;
-    }
-    case StatementKind::Output: {
-      PLEIAD_TRY(value, evaluate(*statement.value, frame));
-      PLEIAD_TRY(emit(value));
-      return Flow::Normal;
-    }
+    case StatementKind::Data:
+      return go_on(execute_data(statement));
+    case StatementKind::Output:
+      return go_on(execute_output(statement, frame));
     case StatementKind::If:
       return execute_if(statement, frame);
     case StatementKind::For:
       return execute_for(statement, frame);
     case StatementKind::Set:
     case StatementKind::SetBlock:
-      PLEIAD_TRY(execute_set(statement, frame));
-      return Flow::Normal;
+      return go_on(execute_set(statement, frame));
     case StatementKind::Macro:
-      PLEIAD_TRY(execute_macro(statement, frame));
-      return Flow::Normal;
+      return go_on(execute_macro(statement, frame));
     case StatementKind::CallBlock:
-      PLEIAD_TRY(execute_call_block(statement, frame));
-      return Flow::Normal;
+      return go_on(execute_call_block(statement, frame));
     case StatementKind::FilterBlock:
-      PLEIAD_TRY(execute_filter_block(statement, frame));
-      return Flow::Normal;
+      return go_on(execute_filter_block(statement, frame));
     case StatementKind::With:
     case StatementKind::Scope:
       return execute_scope(statement, frame);
@@ -97,6 +86,23 @@ Result<Interpreter::Flow> Interpreter::execute(const Statement& statement, Frame
       return Flow::Continue;
   }
   return Flow::Normal;
+}
+
+// Statements that do not leave a loop: the flow goes on unless they failed.
+Result<Interpreter::Flow> Interpreter::go_on(Result<void> done) {
+  if (!done) return std::move(done).error();
+  return Flow::Normal;
+}
+
+Result<void> Interpreter::execute_data(const Statement& statement) {
+  out_->append(statement.text, false);
+  PLEIAD_TRY(runtime_.spend_bytes(statement.text.size()));
+  return check_output();
+}
+
+Result<void> Interpreter::execute_output(const Statement& statement, Frame& frame) {
+  PLEIAD_TRY(value, evaluate(*statement.value, frame));
+  return emit(value);
 }
 
 Result<Interpreter::Flow> Interpreter::execute_if(const Statement& statement, Frame& frame) {

@@ -51,6 +51,9 @@ class Interpreter {
   // Statements, in jinja_interpreter.cc.
   Result<Flow> execute_block(const Block& block, Frame& frame);
   Result<Flow> execute(const Statement& statement, Frame& frame);
+  static Result<Flow> go_on(Result<void> done);
+  Result<void> execute_data(const Statement& statement);
+  Result<void> execute_output(const Statement& statement, Frame& frame);
   Result<Flow> execute_if(const Statement& statement, Frame& frame);
   Result<Flow> execute_for(const Statement& statement, Frame& frame);
   Result<Flow> execute_scope(const Statement& statement, Frame& frame);

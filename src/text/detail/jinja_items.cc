@@ -57,8 +57,9 @@ Result<Value> slice_text(Runtime& runtime, const TrackedText& text, const SliceB
   }
   PLEIAD_TRY(runtime.spend(indices.size()));
   TrackedText out;
-  for (const std::size_t i : indices)
+  for (const std::size_t i : indices) {
     out.append(text, {starts[i], starts[i + 1]});
+  }
   return runtime.heap().text(std::move(out));
 }
 
@@ -71,8 +72,9 @@ Result<std::vector<Value>> iterate(Runtime& runtime, const Value& value) {
   if (const Dict* dict = value.dict()) {
     PLEIAD_TRY(runtime.spend(dict->members.size() / kKeysPerStep));
     items.reserve(dict->members.size());
-    for (const auto& member : dict->members)
+    for (const auto& member : dict->members) {
       items.push_back(member.first);
+    }
     return items;
   }
   Sequence* sequence = value.sequence();
@@ -156,11 +158,13 @@ Result<Value> slice(Runtime& runtime, const Value& value, const SliceBounds& bou
   const bool sliceable = sequence != nullptr && sequence->kind != SequenceKind::Generator &&
                          sequence->kind != SequenceKind::View;
   if (!sliceable) return Value();
-  std::vector<Value> items;
   const auto indices = indices_of(bounds, static_cast<std::int64_t>(sequence->items.size()));
+  std::vector<Value> items;
+  items.reserve(indices.size());
   PLEIAD_TRY(runtime.spend(indices.size() / kKeysPerStep));
-  for (const std::size_t i : indices)
+  for (const std::size_t i : indices) {
     items.push_back(sequence->items[i]);
+  }
   return runtime.heap().sequence(sequence->kind, std::move(items));
 }
 

@@ -47,8 +47,9 @@ class JsonWriter {
   void new_line(int level) {
     if (!style_.indent) return;
     out_ += '\n';
-    for (int i = 0; i < level; ++i)
+    for (int i = 0; i < level; ++i) {
       out_ += *style_.indent;
+    }
   }
 
   Result<void> write_list(const std::vector<Value>& items, int level) {
@@ -126,10 +127,8 @@ class JsonWriter {
         out_ += kLetters[special];
       } else if (c < 0x20) {
         append_unit(static_cast<unsigned>(c));
-      } else if (c < 0x7F || !style_.ascii_only) {
+      } else if (c < 0x80 || !style_.ascii_only) {
         out_.append(text.substr(0, point->bytes));
-      } else if (c == 0x7F) {
-        out_ += '\x7F';
       } else if (c < 0x10000) {
         append_unit(static_cast<unsigned>(c));
       } else {

@@ -57,8 +57,9 @@ class Lexer {
   explicit Lexer(std::string source) : source_(std::move(source)) {}
 
   Result<std::vector<Token>> run() {
-    while (at_ < source_.size())
+    while (at_ < source_.size()) {
       PLEIAD_TRY(take_data());
+    }
     push(TokenKind::End, {});
     return std::move(tokens_);
   }
@@ -216,8 +217,9 @@ class Lexer {
     if (is_digit(c)) return take_number();
     if (is_name_start(c)) {
       std::size_t end = at_;
-      while (end < source_.size() && is_name_part(source_[end]))
+      while (end < source_.size() && is_name_part(source_[end])) {
         ++end;
+      }
       push(TokenKind::Name, source_.substr(at_, end - at_));
       advance(end - at_);
       return {};

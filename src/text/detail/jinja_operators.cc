@@ -152,8 +152,9 @@ Result<Value> repeat(Runtime& runtime, const Value& value, std::int64_t count) {
     }
     PLEIAD_TRY(runtime.spend(static_cast<std::size_t>(bytes == 0 ? 0 : count)));
     TrackedText out;
-    for (std::int64_t i = 0; bytes > 0 && i < count; ++i)
+    for (std::int64_t i = 0; bytes > 0 && i < count; ++i) {
       out.append(*text);
+    }
     return runtime.heap().text(std::move(out));
   }
   const Sequence& sequence = *value.sequence();
@@ -174,48 +175,54 @@ bool is_plain(const Sequence* sequence) {
          (sequence->kind == SequenceKind::List || sequence->kind == SequenceKind::Tuple);
 }
 
-// + on text and lists, * on either with a count, % on text; nothing where those do not apply.
-Result<std::optional<Value>> container_operation(
+Result<Value> join_texts(Runtime& runtime, const TrackedText& left, const TrackedText& right) {
+  PLEIAD_TRY(runtime.spend_bytes(left.size() + right.size()));
+  TrackedText joined = left;
+  joined.append(right);
+  return runtime.heap().text(std::move(joined));
+}
+
+Result<Value> join_sequences(Runtime& runtime, const Sequence& left, const Sequence& right) {
+  std::vector<Value> items = left.items;
+  items.insert(items.end(), right.items.begin(), right.items.end());
+  PLEIAD_TRY(runtime.spend(items.size() / 8));
+  return runtime.heap().sequence(left.kind, std::move(items));
+}
+
+bool is_repeatable(const Value& value) {
+  return value.text() != nullptr || is_plain(value.sequence());
+}
+
+// + on text and lists, * on either with a count, % on text; an error where none of those applies.
+Result<Value> container_operation(
     Runtime& runtime,
     BinaryOperation operation,
     const Value& left,
     const Value& right
 ) {
-  const bool repeats_left = left.text() != nullptr || is_plain(left.sequence());
-  const bool repeats_right = right.text() != nullptr || is_plain(right.sequence());
-  if (operation == BinaryOperation::Add && left.text() != nullptr && right.text() != nullptr) {
-    PLEIAD_TRY(runtime.spend_bytes(left.text()->size() + right.text()->size()));
-    TrackedText joined = *left.text();
-    joined.append(*right.text());
-    PLEIAD_TRY(made, runtime.heap().text(std::move(joined)));
-    return std::optional(made);
-  }
-  if (operation == BinaryOperation::Add && is_plain(left.sequence()) &&
-      is_plain(right.sequence()) && left.sequence()->kind == right.sequence()->kind) {
-    std::vector<Value> items = left.sequence()->items;
-    const auto& more = right.sequence()->items;
-    items.insert(items.end(), more.begin(), more.end());
-    PLEIAD_TRY(runtime.spend(items.size() / 8));
-    PLEIAD_TRY(made, runtime.heap().sequence(left.sequence()->kind, std::move(items)));
-    return std::optional(made);
-  }
-  const auto* right_count = right.get<std::int64_t>();
+  const Sequence* a = left.sequence();
+  const Sequence* b = right.sequence();
   const auto* left_count = left.get<std::int64_t>();
-  if (operation == BinaryOperation::Multiply && repeats_left && right_count != nullptr) {
-    PLEIAD_TRY(made, repeat(runtime, left, *right_count));
-    return std::optional(made);
+  const auto* right_count = right.get<std::int64_t>();
+  const bool adds = operation == BinaryOperation::Add;
+  const bool multiplies = operation == BinaryOperation::Multiply;
+  if (adds && left.text() != nullptr && right.text() != nullptr) {
+    return join_texts(runtime, *left.text(), *right.text());
   }
-  if (operation == BinaryOperation::Multiply && repeats_right && left_count != nullptr) {
-    PLEIAD_TRY(made, repeat(runtime, right, *left_count));
-    return std::optional(made);
+  if (adds && is_plain(a) && is_plain(b) && a->kind == b->kind) {
+    return join_sequences(runtime, *a, *b);
+  }
+  if (multiplies && is_repeatable(left) && right_count != nullptr) {
+    return repeat(runtime, left, *right_count);
+  }
+  if (multiplies && is_repeatable(right) && left_count != nullptr) {
+    return repeat(runtime, right, *left_count);
   }
   if (operation == BinaryOperation::Modulo && left.text() != nullptr) {
-    const bool many = right.sequence() != nullptr && right.sequence()->kind == SequenceKind::Tuple;
-    const auto values = many ? right.sequence()->items : std::vector<Value>{right};
-    PLEIAD_TRY(made, format_percent(runtime, *left.text(), values));
-    return std::optional(made);
+    const bool many = b != nullptr && b->kind == SequenceKind::Tuple;
+    return format_percent(runtime, *left.text(), many ? b->items : std::vector<Value>{right});
   }
-  return std::optional<Value>();
+  return unsupported_operands(symbol_of(operation), left, right);
 }
 
 Result<bool> equal_sequences(Runtime& runtime, const Sequence& left, const Sequence& right) {
@@ -239,6 +246,18 @@ Result<bool> equal_dicts(Runtime& runtime, const Dict& left, const Dict& right) 
     if (!same) return false;
   }
   return true;
+}
+
+// Equality of what is only equal to itself.
+bool same_object(const Value& left, const Value& right) {
+  if (left.content.index() != right.content.index()) return false;
+  if (left.is_undefined() || left.is_none()) return true;
+  if (const auto* space = left.get<Namespace*>()) return *space == *right.get<Namespace*>();
+  if (const auto* loop = left.get<const LoopState*>()) {
+    return *loop == *right.get<const LoopState*>();
+  }
+  const auto* function = left.get<const Function*>();
+  return function != nullptr && *function == *right.get<const Function*>();
 }
 
 }  // namespace
@@ -285,7 +304,9 @@ Result<bool> equals(Runtime& runtime, const Value& left, const Value& right) {
   }
   if (left.text() != nullptr && right.text() != nullptr) {
     const bool same_size = left.text()->size() == right.text()->size();
-    if (same_size) PLEIAD_TRY(runtime.spend_bytes(left.text()->size()));
+    if (same_size) {
+      PLEIAD_TRY(runtime.spend_bytes(left.text()->size()));
+    }
     return same_size && left.text()->bytes() == right.text()->bytes();
   }
   if (left.sequence() != nullptr && right.sequence() != nullptr) {
@@ -294,14 +315,7 @@ Result<bool> equals(Runtime& runtime, const Value& left, const Value& right) {
   if (left.dict() != nullptr && right.dict() != nullptr) {
     return equal_dicts(runtime, *left.dict(), *right.dict());
   }
-  if (left.content.index() != right.content.index()) return false;
-  if (left.is_undefined() || left.is_none()) return true;
-  if (const auto* space = left.get<Namespace*>()) return *space == *right.get<Namespace*>();
-  if (const auto* loop = left.get<const LoopState*>()) {
-    return *loop == *right.get<const LoopState*>();
-  }
-  const auto* function = left.get<const Function*>();
-  return function != nullptr && *function == *right.get<const Function*>();
+  return same_object(left, right);
 }
 
 Result<bool> less(Runtime& runtime, const Value& left, const Value& right) {
@@ -393,9 +407,7 @@ binary(Runtime& runtime, BinaryOperation operation, const Value& left, const Val
   if (left_number && right_number) {
     return arithmetic(operation, *left_number, *right_number, both_untrusted(left, right));
   }
-  PLEIAD_TRY(made, container_operation(runtime, operation, left, right));
-  if (made) return *made;
-  return unsupported_operands(symbol_of(operation), left, right);
+  return container_operation(runtime, operation, left, right);
 }
 
 Result<Value> negate(const Value& value) {

@@ -1,5 +1,6 @@
 #include "text/detail/jinja_parser.h"
 
+#include <algorithm>
 #include <array>
 #include <initializer_list>
 #include <utility>
@@ -46,29 +47,16 @@ class TemplateParser {
   // Statements up to a tag named in `ends`, whose name is then the current token; with no ends, up
   // to the end of the template.
   Result<Block> block(std::initializer_list<std::string_view> ends) {
-    if (++depth_ > kBlockNestingMax) return tokens_.fail("blocks too deeply nested");
+    if (depth_ >= kBlockNestingMax) return tokens_.fail("blocks too deeply nested");
+    ++depth_;
     Block statements;
     while (!tokens_.is(TokenKind::End)) {
-      if (tokens_.is(TokenKind::Data)) {
-        Node node = make(StatementKind::Data);
-        node->text = tokens_.current().text;
+      if (tokens_.is(TokenKind::BlockBegin) && is_one_of(tokens_.ahead(), ends)) {
         tokens_.next();
-        statements.push_back(std::move(node));
-        continue;
-      }
-      if (tokens_.is(TokenKind::VariableBegin)) {
-        PLEIAD_TRY(node, output());
-        statements.push_back(std::move(node));
-        continue;
-      }
-      PLEIAD_TRY(tokens_.expect(TokenKind::BlockBegin, "a tag"));
-      for (const std::string_view end : ends) {
-        if (!tokens_.is_name(end)) continue;
         --depth_;
         return statements;
       }
-      PLEIAD_TRY(node, statement());
-      PLEIAD_TRY(end_of_block());
+      PLEIAD_TRY(node, piece());
       statements.push_back(std::move(node));
     }
     if (ends.size() > 0) {
@@ -76,6 +64,26 @@ class TemplateParser {
     }
     --depth_;
     return statements;
+  }
+
+  static bool is_one_of(const Token& token, std::initializer_list<std::string_view> names) {
+    return token.kind == TokenKind::Name &&
+           std::find(names.begin(), names.end(), token.text) != names.end();
+  }
+
+  // Text, an output or a tag with all that belongs to it.
+  Result<Node> piece() {
+    if (tokens_.is(TokenKind::VariableBegin)) return output();
+    if (tokens_.is(TokenKind::Data)) {
+      Node node = make(StatementKind::Data);
+      node->text = tokens_.current().text;
+      tokens_.next();
+      return node;
+    }
+    PLEIAD_TRY(tokens_.expect(TokenKind::BlockBegin, "a tag"));
+    PLEIAD_TRY(node, statement());
+    PLEIAD_TRY(end_of_block());
+    return std::move(node);
   }
 
   // The body of a block up to and including the name of its end tag.
@@ -197,25 +205,27 @@ class TemplateParser {
 
   Result<std::unique_ptr<MacroNode>> signature(std::unique_ptr<MacroNode> macro) {
     PLEIAD_TRY(tokens_.expect_operator("("));
-    while (!tokens_.is_operator(")")) {
-      if (!macro->parameters.empty()) {
-        PLEIAD_TRY(tokens_.expect_operator(","));
-        if (tokens_.is_operator(")")) break;
-      }
-      Parameter parameter;
-      PLEIAD_TRY(name, tokens_.expect_name());
-      parameter.name = tokens_.intern(name);
-      parameter.text = name;
-      if (tokens_.skip_operator("=")) {
-        PLEIAD_TRY(fallback, expressions_.expression());
-        parameter.fallback = std::move(fallback);
-      } else if (!macro->parameters.empty() && macro->parameters.back().fallback) {
-        return tokens_.fail("parameter without a default behind one with a default");
-      }
-      macro->parameters.push_back(std::move(parameter));
+    while (!tokens_.skip_operator(")")) {
+      PLEIAD_TRY(parsed, parameter());
+      const bool late =
+          !parsed.fallback && !macro->parameters.empty() && macro->parameters.back().fallback;
+      if (late) return tokens_.fail("parameter without a default behind one with a default");
+      macro->parameters.push_back(std::move(parsed));
+      PLEIAD_TRY(tokens_.comma_or_end(")"));
     }
-    tokens_.next();
     return macro;
+  }
+
+  Result<Parameter> parameter() {
+    Parameter parsed;
+    PLEIAD_TRY(name, tokens_.expect_name());
+    parsed.name = tokens_.intern(name);
+    parsed.text = name;
+    if (tokens_.skip_operator("=")) {
+      PLEIAD_TRY(fallback, expressions_.expression());
+      parsed.fallback = std::move(fallback);
+    }
+    return parsed;
   }
 
   // The body of `macro` up to its end tag. Loops around it do not count: break cannot leave a
@@ -278,7 +288,9 @@ class TemplateParser {
     Node node = make(StatementKind::With);
     tokens_.next();
     while (!tokens_.is(TokenKind::BlockEnd)) {
-      if (!node->with.empty()) PLEIAD_TRY(tokens_.expect_operator(","));
+      if (!node->with.empty()) {
+        PLEIAD_TRY(tokens_.expect_operator(","));
+      }
       PLEIAD_TRY(target, assignment_target(false));
       PLEIAD_TRY(tokens_.expect_operator("="));
       PLEIAD_TRY(value, expressions_.expression());

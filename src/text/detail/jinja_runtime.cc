@@ -23,8 +23,9 @@ Result<Bound> bind(
         "{} takes at most {} arguments, not {}", what, names.size(), arguments.positional.size()
     );
   }
-  for (std::size_t i = 0; i < arguments.positional.size(); ++i)
+  for (std::size_t i = 0; i < arguments.positional.size(); ++i) {
     bound[i] = &arguments.positional[i];
+  }
   for (const auto& [keyword, value] : arguments.keywords) {
     const auto* const name = std::find(names.begin(), names.end(), keyword);
     if (name == names.end()) return invalid_input("{} has no argument '{}'", what, keyword);

@@ -62,8 +62,9 @@ Result<std::vector<Value>> sort_by_key(Runtime& runtime, std::vector<Keyed> entr
   if (failure) return *failure;
   std::vector<Value> sorted;
   sorted.reserve(entries.size());
-  for (const Keyed& entry : entries)
+  for (const Keyed& entry : entries) {
     sorted.push_back(entry.value);
+  }
   return sorted;
 }
 
@@ -84,7 +85,9 @@ keyed_by(Runtime& runtime, const Value& value, const Value* path, bool case_sens
 
 Result<Value> filter_length(Runtime& runtime, const Value& value, const Arguments& arguments) {
   PLEIAD_TRY(bind(arguments, "filter 'length'", {}));
-  if (value.text() != nullptr) PLEIAD_TRY(runtime.spend_bytes(value.text()->size()));
+  if (value.text() != nullptr) {
+    PLEIAD_TRY(runtime.spend_bytes(value.text()->size()));
+  }
   PLEIAD_TRY(count, length(value));
   return Value(count);
 }
@@ -284,6 +287,15 @@ struct Selection {
   bool keeps = true;          // what passes the test stays
 };
 
+// The test named by the argument at `place`, or null when there is no such argument.
+Result<const TestEntry*> test_at(const Arguments& arguments, std::size_t place) {
+  if (arguments.positional.size() <= place) return static_cast<const TestEntry*>(nullptr);
+  const TrackedText* name = arguments.positional[place].text();
+  const TestEntry* test = name == nullptr ? nullptr : find_test(name->bytes());
+  if (test != nullptr) return test;
+  return unsupported("selecting by the test '{}'", name == nullptr ? "?" : name->bytes());
+}
+
 Result<Value> choose(
     Runtime& runtime,
     const Value& value,
@@ -293,27 +305,17 @@ Result<Value> choose(
   const std::size_t skipped = selection.by_attribute ? 1 : 0;
   if (arguments.positional.size() < skipped) return invalid_input("missing attribute to select by");
   const Value* path = selection.by_attribute ? arguments.positional.data() : nullptr;
-  const TestEntry* test = nullptr;
-  Arguments rest;
-  if (arguments.positional.size() > skipped) {
-    const TrackedText* name = arguments.positional[skipped].text();
-    test = name == nullptr ? nullptr : find_test(name->bytes());
-    if (test == nullptr) {
-      return unsupported("selecting by the test '{}'", name == nullptr ? "?" : name->bytes());
-    }
-    rest = rest_of(arguments, skipped + 1);
-  }
+  PLEIAD_TRY(test, test_at(arguments, skipped));
+  const Arguments rest = rest_of(arguments, test == nullptr ? skipped : skipped + 1);
   PLEIAD_TRY(items, iterate(runtime, value));
   std::vector<Value> kept;
   for (const Value& held : items) {
     PLEIAD_TRY(runtime.spend(1));
     PLEIAD_TRY(subject, follow(runtime, held, path));
-    bool passes = is_true(subject);
-    if (test != nullptr) {
-      PLEIAD_TRY(answer, test->holds(runtime, subject, rest));
-      passes = answer;
-    }
-    if (passes == selection.keeps) kept.push_back(held);
+    const Result<bool> passes =
+        test == nullptr ? is_true(subject) : test->holds(runtime, subject, rest);
+    if (!passes) return passes.error();
+    if (*passes == selection.keeps) kept.push_back(held);
   }
   return runtime.heap().sequence(SequenceKind::Generator, std::move(kept));
 }

@@ -223,8 +223,9 @@ Result<Value> filter_int(Runtime& /*runtime*/, const Value& value, const Argumen
     real = number->real;
   }
   if (!real || std::isnan(*real)) return otherwise;
-  if (std::fabs(*real) >= 9.2e18)
+  if (std::fabs(*real) >= 9.2e18) {
     return invalid_input("filter 'int': the number does not fit 64 bits");
+  }
   return Value(static_cast<std::int64_t>(*real), is_untrusted(value));
 }
 
@@ -255,15 +256,18 @@ Result<Value> filter_round(Runtime& /*runtime*/, const Value& value, const Argum
   PLEIAD_TRY(precision, integer_or(bound[0], 0, "filter 'round'"));
   const auto number = number_of(value);
   if (!number) return invalid_input("filter 'round' on {}", type_name(value));
-  if (precision < 0 || precision > 20)
+  if (precision < 0 || precision > 20) {
     return invalid_input("filter 'round' to {} digits", precision);
+  }
   const std::string method =
       bound[1] != nullptr && bound[1]->text() != nullptr ? bound[1]->text()->bytes() : "common";
   const double scale = std::pow(10.0, static_cast<double>(precision));
-  if (method == "ceil")
+  if (method == "ceil") {
     return Value(std::ceil(number->real * scale) / scale, value.untrusted_scalar);
-  if (method == "floor")
+  }
+  if (method == "floor") {
     return Value(std::floor(number->real * scale) / scale, value.untrusted_scalar);
+  }
   if (method != "common") return invalid_input("filter 'round' with method '{}'", method);
   if (!number->is_float) return Value(number->whole, value.untrusted_scalar);
   if (!std::isfinite(number->real)) return value;

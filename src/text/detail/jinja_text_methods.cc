@@ -172,8 +172,9 @@ Result<Value> remove_affix(const Call& call) {
 Result<Value> join_method(const Call& call) {
   PLEIAD_TRY(bound, bind(call.arguments, "str.join", {"iterable"}, 1));
   PLEIAD_TRY(items, iterate(call.runtime, *bound[0]));
-  for (const Value& held : items)
+  for (const Value& held : items) {
     PLEIAD_TRY(string_argument(&held, call.name));
+  }
   return join(call.runtime, call.text, items);
 }
 
@@ -198,6 +199,15 @@ Result<Value> change_case(const Call& call) {
   return call.runtime.heap().text(std::move(out));
 }
 
+bool passes(std::string_view test, char32_t c) {
+  if (test == "isdigit" || test == "isdecimal") return is_decimal(c);
+  if (test == "isnumeric") return is_numeric(c);
+  if (test == "isalpha") return is_alphabetic(c);
+  if (test == "isalnum") return is_alphabetic(c) || is_numeric(c);
+  if (test == "isspace") return is_python_space(c);
+  return test == "isupper" ? !is_lower(c) : !is_upper(c);
+}
+
 Result<Value> character_test(const Call& call) {
   PLEIAD_TRY(bind(call.arguments, "a test method of str", {}));
   PLEIAD_TRY(call.runtime.spend_bytes(call.text.size()));
@@ -206,15 +216,9 @@ Result<Value> character_test(const Call& call) {
   bool cased = false;
   while (all && !rest.empty()) {
     const auto point = decode_utf8(rest);
-    const char32_t c = point->value;
-    if (call.name == "isdigit" || call.name == "isdecimal") all = is_decimal(c);
-    if (call.name == "isnumeric") all = is_numeric(c);
-    if (call.name == "isalpha") all = is_alphabetic(c);
-    if (call.name == "isalnum") all = is_alphabetic(c) || is_numeric(c);
-    if (call.name == "isspace") all = is_python_space(c);
-    if (call.name == "isupper") all = !is_lower(c);
-    if (call.name == "islower") all = !is_upper(c);
-    cased = cased || is_cased(c);
+    PLEIAD_CHECK(point.has_value(), "template text is well-formed UTF-8");
+    all = passes(call.name, point->value);
+    cased = cased || is_cased(point->value);
     rest.remove_prefix(point->bytes);
   }
   const bool needs_case = call.name == "isupper" || call.name == "islower";
@@ -239,51 +243,56 @@ Result<Value> pad(const Call& call) {
   const bool is_signed = call.text.bytes().starts_with('-') || call.text.bytes().starts_with('+');
   if (call.name == "zfill" && is_signed) sign = 1;
   out.append(call.text, {0, sign});
-  for (std::int64_t i = 0; i < left; ++i)
+  for (std::int64_t i = 0; i < left; ++i) {
     out.append(fill);
+  }
   out.append(call.text, {sign, call.text.size()});
-  for (std::int64_t i = left; i < missing; ++i)
+  for (std::int64_t i = left; i < missing; ++i) {
     out.append(fill);
+  }
   return call.runtime.heap().text(std::move(out));
 }
 
-// {}, {0} and {name}, without conversions or format specifications.
+// The argument that the field between braces of str.format() names; unnumbered fields take the
+// next.
+Result<const Value*> format_argument(const Call& call, std::string_view field, std::size_t& next) {
+  if (field.find_first_of(".[!:") != std::string_view::npos) {
+    return unsupported("str.format field '{}'", field);
+  }
+  const auto& positional = call.arguments.positional;
+  if (field.find_first_not_of("0123456789") == std::string_view::npos) {
+    const bool too_long = field.size() > 4;
+    std::size_t index = 0;
+    for (const char digit : field)
+      index = index * 10 + static_cast<std::size_t>(digit - '0');
+    if (field.empty()) index = next++;
+    if (!too_long && index < positional.size()) return &positional[index];
+  }
+  for (const auto& [keyword, held] : call.arguments.keywords) {
+    if (keyword == field) return &held;
+  }
+  return invalid_input("str.format: no argument for '{{{}}}'", field);
+}
+
+// {}, {0} and {name}, without conversions or format specifications; doubled braces are braces.
 Result<Value> format_method(const Call& call) {
   const std::string_view all = call.text.bytes();
   TrackedText out;
   std::size_t next = 0;
-  for (std::size_t at = 0; at < all.size();) {
-    const char c = all[at];
-    if ((c == '{' || c == '}') && at + 1 < all.size() && all[at + 1] == c) {
+  std::size_t at = 0;
+  while (at < all.size()) {
+    const std::size_t brace = std::min(all.find_first_of("{}", at), all.size());
+    out.append(call.text, {at, brace});
+    at = brace;
+    if (at >= all.size()) break;
+    if (all.substr(at + 1, 1) == all.substr(at, 1)) {
       out.append(call.text, {at, at + 1});
       at += 2;
       continue;
     }
-    if (c == '}') return invalid_input("str.format: single '}}'");
-    if (c != '{') {
-      const std::size_t end = std::min(all.find_first_of("{}", at), all.size());
-      out.append(call.text, {at, end});
-      at = end;
-      continue;
-    }
-    const std::size_t close = all.find('}', at);
-    if (close == std::string_view::npos) return invalid_input("str.format: single '{{'");
-    const std::string_view field = all.substr(at + 1, close - at - 1);
-    if (field.find_first_of(".[!:") != std::string_view::npos) {
-      return unsupported("str.format field '{}'", field);
-    }
-    const Value* value = nullptr;
-    const bool numbered = field.find_first_not_of("0123456789") == std::string_view::npos;
-    if (numbered) {
-      std::size_t index = next++;
-      if (!field.empty())
-        index = field.size() > 4 ? ~std::size_t{0} : std::stoul(std::string(field));
-      if (index < call.arguments.positional.size()) value = &call.arguments.positional[index];
-    }
-    for (const auto& [keyword, held] : call.arguments.keywords) {
-      if (!numbered && keyword == field) value = &held;
-    }
-    if (value == nullptr) return invalid_input("str.format: no argument for '{{{}}}'", field);
+    const std::size_t close = all[at] == '{' ? all.find('}', at) : std::string_view::npos;
+    if (close == std::string_view::npos) return invalid_input("str.format: single '{}'", all[at]);
+    PLEIAD_TRY(value, format_argument(call, all.substr(at + 1, close - at - 1), next));
     PLEIAD_TRY(printed, to_text(call.runtime, *value));
     out.append(printed);
     PLEIAD_TRY(call.runtime.spend_bytes(printed.size()));

@@ -47,6 +47,11 @@ class TokenStream {
     if (skip_operator(text)) return {};
     return fail(fmt::format("expected '{}' before {}", text, described()));
   }
+  // Between the items of a list: a comma, or the closing bracket, which is left where it is.
+  Result<void> comma_or_end(std::string_view closing) {
+    if (is_operator(closing) || skip_operator(",")) return {};
+    return fail(fmt::format("expected ',' or '{}' before {}", closing, described()));
+  }
   Result<void> expect(TokenKind kind, std::string_view what) {
     if (!is(kind)) return fail(fmt::format("expected {} before {}", what, described()));
     next();

@@ -80,8 +80,9 @@ void append_nfc(std::string_view text, std::string& out) {
 }
 
 std::size_t character_start(std::string_view text, std::size_t at) {
-  while (at > 0 && at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0U) == 0x80)
+  while (at > 0 && at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0U) == 0x80) {
     --at;
+  }
   return at;
 }
 
@@ -105,14 +106,16 @@ bool is_boundary(std::string_view text, std::size_t at) {
 
 std::size_t boundary_before(std::string_view text, std::size_t at) {
   at = character_start(text, at);
-  while (!is_boundary(text, at))
+  while (!is_boundary(text, at)) {
     at = character_start(text, at - 1);
+  }
   return at;
 }
 
 std::size_t boundary_after(std::string_view text, std::size_t at) {
-  while (at < text.size() && (character_start(text, at) != at || !is_boundary(text, at)))
+  while (at < text.size() && (character_start(text, at) != at || !is_boundary(text, at))) {
     ++at;
+  }
   return at;
 }
 
@@ -144,13 +147,15 @@ std::string to_nfc(std::string_view text) {
   while (at < text.size()) {
     // ASCII stands as it is, but the last letter before other text may take a mark.
     std::size_t end = at;
-    while (end < text.size() && is_ascii(text[end]))
+    while (end < text.size() && is_ascii(text[end])) {
       ++end;
+    }
     const std::size_t plain_end = end == text.size() || end == at ? end : end - 1;
     out.append(text.substr(at, plain_end - at));
     at = plain_end;
-    while (end < text.size() && !is_ascii(text[end]))
+    while (end < text.size() && !is_ascii(text[end])) {
       ++end;
+    }
     if (end > at) append_nfc(text.substr(at, end - at), out);
     at = end;
   }

@@ -140,8 +140,9 @@ class Rewriter {
     const bool simple = operands.size() == 1 && operands[0].nested.empty();
     if (simple) return (negated ? "[^" : "[") + operands[0].members + "]";
     std::string all;
-    for (std::size_t i = 1; i < operands.size(); ++i)
+    for (std::size_t i = 1; i < operands.size(); ++i) {
       all += "(?=" + union_of(operands[i]) + ")";
+    }
     all += union_of(operands[0]);
     return negated ? "(?:(?!" + all + ")(?s:.))" : "(?:" + all + ")";
   }

@@ -70,8 +70,9 @@ Result<void> add(const Json& config, int depth, Frame& frame) {
   if (*name != "Sequence" || list == nullptr || depth > kSequenceDepthMax) {
     return unsupported("post_processor {}", *name);
   }
-  for (const Json& member : *list)
+  for (const Json& member : *list) {
     PLEIAD_TRY(add(member, depth + 1, frame));
+  }
   return {};
 }
 

@@ -121,12 +121,14 @@ Result<void> cut(
     }
   };
   if (step.behavior == SplitBehavior::Isolated) {
-    for (const Stretch& stretch : stretches)
+    for (const Stretch& stretch : stretches) {
       keep(stretch.range);
+    }
     return {};
   }
-  for (const TextRange& range : join(std::move(stretches), step.behavior))
+  for (const TextRange& range : join(std::move(stretches), step.behavior)) {
     keep(range);
+  }
   return {};
 }
 
@@ -146,8 +148,9 @@ Result<void> run_steps(
   std::vector<std::string_view> smaller;
   for (const SplitStep& step : steps) {
     smaller.clear();
-    for (const std::string_view piece : pieces)
+    for (const std::string_view piece : pieces) {
       PLEIAD_TRY(cut(step, piece, scratch, smaller));
+    }
     pieces.swap(smaller);
   }
   words.insert(words.end(), pieces.begin(), pieces.end());
@@ -179,8 +182,9 @@ Result<void> PreTokenizer::add(const Json& config, int depth) {
   const Json* members = config.find("pretokenizers");
   const JsonArray* list = members == nullptr ? nullptr : members->as_array();
   if (list == nullptr) return corrupt("pre_tokenizer Sequence has no pretokenizers");
-  for (const Json& member : *list)
+  for (const Json& member : *list) {
     PLEIAD_TRY(add(member, depth + 1));
+  }
   return {};
 }
 

@@ -21,8 +21,9 @@ CodePoint point_at(std::string_view text, std::size_t at) {
 
 std::size_t start_before(std::string_view text, std::size_t end) {
   std::size_t begin = end - 1;
-  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0U) == 0x80)
+  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0U) == 0x80) {
     --begin;
+  }
   return begin;
 }
 
