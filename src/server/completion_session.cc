@@ -38,10 +38,7 @@ void CompletionSession::start() {
   const std::size_t per_prompt = static_cast<std::size_t>(parts_.request.n);
   const std::size_t count = parts_.prompts.size() * per_prompt;
   for (std::size_t i = 0; i < count; ++i) {
-    slots_.push_back(std::unique_ptr<Slot>(new Slot{
-        .prompt = i / per_prompt,
-        .sink = InboxSink(*parts_.inbox, *this, i),
-    }));
+    slots_.push_back(std::make_unique<Slot>(i / per_prompt, InboxSink(*parts_.inbox, *this, i)));
   }
   for (const PreparedPrompt& prompt : parts_.prompts) {
     usage_.prompt_tokens += static_cast<std::int64_t>(prompt.tokens.size());

@@ -50,7 +50,9 @@ class CompletionSession {
 
  private:
   struct Slot {
-    std::size_t prompt = 0;  // whose continuation it is
+    Slot(std::size_t prompt_index, const InboxSink& events) : prompt(prompt_index), sink(events) {}
+
+    std::size_t prompt;  // whose continuation it is
     InboxSink sink;
     std::optional<api::RequestId> request;
     std::optional<Choice> choice;

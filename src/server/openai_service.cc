@@ -184,13 +184,13 @@ void OpenaiService::take_detokenize(Call call) {
   begin_text_work(std::move(call), &RequestIntake::detokenize);
 }
 
-void OpenaiService::answer(const Call& call, net::HttpResponse response) {
+void OpenaiService::answer(const Call& call, net::HttpResponse response) const {
   count(call.route, response.status);
   response.headers.add("x-request-id", call.request_id);
   call.responder->respond(response);
 }
 
-void OpenaiService::refuse(const Call& call, const ApiError& error) {
+void OpenaiService::refuse(const Call& call, const ApiError& error) const {
   net::HttpResponse response = error_response(error, draw(call.number, salt_)[3]);
   if (error.status == 405) {
     const bool get = route_of(call.request.path)->method == "GET";
@@ -298,7 +298,7 @@ void OpenaiService::close_if_done(CompletionSession& session) {
   sessions_.erase(&session);
 }
 
-void OpenaiService::count(std::string_view route, int status) {
+void OpenaiService::count(std::string_view route, int status) const {
   parts_.metrics
       ->counter(
           "pleiad_http_requests_total",

@@ -100,8 +100,8 @@ class OpenaiService {
   void take_tokenize(Call call);
   void take_detokenize(Call call);
 
-  void answer(const Call& call, net::HttpResponse response);
-  void refuse(const Call& call, const ApiError& error);
+  void answer(const Call& call, net::HttpResponse response) const;
+  void refuse(const Call& call, const ApiError& error) const;
   // Runs `work` on the text loop, or refuses: too much is being prepared, or the service drains.
   void prepare(Call call, net::UniqueFunction<void(Call call)> work);
   void begin_completion(Endpoint endpoint, Call call);
@@ -114,7 +114,7 @@ class OpenaiService {
   void open_session(CompletionSession::Parts parts);
   void on_event(InboxEvent& event);
   void close_if_done(CompletionSession& session);
-  void count(std::string_view route, int status);
+  void count(std::string_view route, int status) const;
 
   ServiceParts parts_;
   ServiceOptions options_;
