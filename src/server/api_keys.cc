@@ -28,8 +28,9 @@ bool ApiKeys::admits(std::string_view authorization) const {
     given.remove_prefix(std::min(given.find_first_not_of(' '), given.size()));
   }
   bool admitted = false;
-  for (const std::string& key : keys_)
+  for (const std::string& key : keys_) {
     admitted |= same_text(given, key);
+  }
   return admitted;
 }
 

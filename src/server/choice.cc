@@ -88,8 +88,9 @@ void Choice::release(HeldToken& token) {
 }
 
 void Choice::release_all() {
-  for (HeldToken& token : held_)
+  for (HeldToken& token : held_) {
     release(token);
+  }
   held_.clear();
 }
 

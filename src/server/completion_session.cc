@@ -226,8 +226,9 @@ void CompletionSession::prepend_echo(const Slot& slot, ChoiceDelta& delta) const
   const PreparedPrompt& prompt = parts_.prompts[slot.prompt];
   delta.text.insert(0, prompt.text);
   if (!parts_.request.top_logprobs) return;
-  for (ScoredToken& token : delta.scores)
+  for (ScoredToken& token : delta.scores) {
     token.text_offset += characters_in(prompt.text);
+  }
   auto scores =
       slot.prompt_scores->with_top(static_cast<std::size_t>(*parts_.request.top_logprobs));
   append_moved(scores, std::move(delta.scores));

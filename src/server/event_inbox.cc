@@ -20,8 +20,9 @@ void EventInbox::drain() {
     std::swap(pending_, draining_);
     scheduled_ = false;
   }
-  for (InboxEvent& event : draining_)
+  for (InboxEvent& event : draining_) {
     handler_(event);
+  }
   draining_.clear();
 }
 

@@ -61,8 +61,9 @@ void append_top_object(const TokenNames& names, const ScoredToken& token, std::s
     written.push_back(std::move(name));
   };
   out += '{';
-  for (const api::TokenLogprob& entry : token.top)
+  for (const api::TokenLogprob& entry : token.top) {
     append(entry);
+  }
   append(token.chosen);
   out += '}';
 }
@@ -90,8 +91,9 @@ std::string TokenNames::name(TokenId token) const {
   const std::string_view bytes = tokenizer->token_bytes(token);
   if (is_valid_utf8(bytes)) return std::string(bytes);
   std::string out = "bytes:";
-  for (const char byte : bytes)
+  for (const char byte : bytes) {
     fmt::format_to(std::back_inserter(out), "\\x{:02x}", static_cast<unsigned char>(byte));
+  }
   return out;
 }
 

@@ -27,11 +27,13 @@ std::array<std::uint32_t, 4> draw(std::uint64_t number, std::uint64_t salt) {
 }
 
 // The client's own request id when it is of a sensible length, else ours.
-std::string request_id_of(const net::HttpRequest& request, std::uint64_t number) {
+std::string
+request_id_of(const net::HttpRequest& request, std::uint64_t number, std::uint64_t salt) {
   constexpr std::size_t kIdBytesMax = 128;
   const auto given = request.headers.find("x-request-id");
   const bool usable = given && !given->empty() && given->size() <= kIdBytesMax;
-  return usable ? std::string(*given) : fmt::format("req-{}", number);
+  if (usable) return std::string(*given);
+  return fmt::format("req-{:08x}{:x}", draw(number, salt)[0], number);
 }
 
 }  // namespace
@@ -119,7 +121,7 @@ void OpenaiService::handle(net::HttpRequest request, std::unique_ptr<net::Respon
       .number = next_number_++,
       .request_id = {},
   };
-  call.request_id = request_id_of(call.request, call.number);
+  call.request_id = request_id_of(call.request, call.number, salt_);
   const auto admitted = admit(call.request);
   if (const auto* error = std::get_if<ApiError>(&admitted)) {
     refuse(call, *error);

@@ -28,8 +28,9 @@ void PromptScores::add(const api::TokenEvent& event) {
 
 std::vector<ScoredToken> PromptScores::with_top(std::size_t top_max) const {
   std::vector<ScoredToken> out = tokens_;
-  for (ScoredToken& token : out)
+  for (ScoredToken& token : out) {
     token.top.resize(std::min(token.top.size(), top_max));
+  }
   return out;
 }
 

@@ -149,8 +149,9 @@ std::variant<Json, ApiError> RequestIntake::tokenize(const net::HttpRequest& req
   const auto& tokens = prompts.front().tokens;
   JsonArray ids;
   ids.reserve(tokens.size());
-  for (const TokenId token : tokens)
+  for (const TokenId token : tokens) {
     ids.emplace_back(static_cast<std::int64_t>(token));
+  }
   Json out;
   out.set("count", static_cast<std::int64_t>(tokens.size()));
   out.set("max_model_len", generator_.limits().model_tokens_max);

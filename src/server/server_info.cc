@@ -40,8 +40,9 @@ Json ServerInfo::model_json(const std::string& name) const {
 
 net::HttpResponse ServerInfo::models() const {
   JsonArray list;
-  for (const std::string& name : options_.model_names)
+  for (const std::string& name : options_.model_names) {
     list.push_back(model_json(name));
+  }
   Json body;
   body.set("object", "list");
   body.set("data", std::move(list));

@@ -23,8 +23,9 @@ void require(bool condition) {
 }
 
 void check_ids(const std::vector<pleiad::TokenId>& ids) {
-  for (const pleiad::TokenId id : ids)
+  for (const pleiad::TokenId id : ids) {
     require(id < kRules.vocabulary);
+  }
 }
 
 // What the parser promises of a request it accepts.
@@ -35,8 +36,9 @@ void check(const CompletionRequest& request) {
   require(request.top_logprobs.value_or(0) <= pleiad::api::kTopLogprobsMax);
   require(request.prompt_logprobs.value_or(0) <= pleiad::api::kTopLogprobsMax);
   check_ids(request.stop_tokens);
-  for (const auto& stop : request.stop)
+  for (const auto& stop : request.stop) {
     require(!stop.empty() && stop.size() <= kRules.stop_bytes_max);
+  }
   for (const auto& prompt : request.prompts) {
     if (const auto* ids = std::get_if<std::vector<pleiad::TokenId>>(&prompt)) check_ids(*ids);
   }

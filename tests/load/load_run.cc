@@ -47,8 +47,9 @@ LoadReport LoadRun::run() {
   });
   const net::Timer end =
       loop_.after(from_seconds(options_.seconds), [this] { time_is_up_ = true; });
-  for (std::size_t i = 0; i < clients_.size(); ++i)
+  for (std::size_t i = 0; i < clients_.size(); ++i) {
     begin_next(i);
+  }
   loop_.run();
   report_.seconds = to_seconds(clock_.now() - begin);
   report_.resident_kib_late = resident_or_zero(options_.pid);

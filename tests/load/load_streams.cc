@@ -62,8 +62,9 @@ void print_figures(const LoadOptions& options, const LoadReport& report) {
 int check(const LoadOptions& options, const LoadReport& report) {
   constexpr std::size_t kShown = 10;
   constexpr double kGrowthMax = 1.1;
-  for (std::size_t i = 0; i < report.failures.size() && i < kShown; ++i)
+  for (std::size_t i = 0; i < report.failures.size() && i < kShown; ++i) {
     fmt::print("  {}\n", report.failures[i]);
+  }
   const auto free = wait_until_pages_are_free(options.server, std::chrono::seconds{10});
   if (!free.ok()) fmt::print("  {}\n", free.error().message);
   const double early = static_cast<double>(report.resident_kib_early);

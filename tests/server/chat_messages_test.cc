@@ -106,8 +106,9 @@ TEST(CheckTools, AcceptsFunctionsWithPlainNames) {
 
 TEST(CheckTools, RefusesWhatIsNoTool) {
   std::string many = "[" + tool("f");
-  for (int i = 0; i < 128; ++i)
+  for (int i = 0; i < 128; ++i) {
     many += "," + tool("f");
+  }
   const std::string cases[] = {
       "{}",
       "[1]",

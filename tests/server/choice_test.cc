@@ -51,10 +51,12 @@ void take_into(Choice& choice, Shown& out) {
   ChoiceDelta delta = choice.take();
   EXPECT_EQ(delta.scores.size(), delta.token_ids.size());
   out.pieces.push_back(delta.text);
-  for (const TokenId id : delta.token_ids)
+  for (const TokenId id : delta.token_ids) {
     out.ids.push_back(id);
-  for (const ScoredToken& token : delta.scores)
+  }
+  for (const ScoredToken& token : delta.scores) {
     out.offsets.push_back(token.text_offset);
+  }
 }
 
 Shown run(Choice& choice, const std::vector<TokenId>& tokens, bool end = true) {

@@ -288,8 +288,9 @@ TEST(ParseCompletionRequest, RefusesIdsOutsideTheVocabularyWhereverTheyStand) {
 
 TEST(ParseCompletionRequest, BoundsLogitBias) {
   std::string many = R"("logit_bias": {)";
-  for (int i = 0; i <= 1024; ++i)
+  for (int i = 0; i <= 1024; ++i) {
     many += (i == 0 ? "\"" : ", \"") + std::to_string(i) + "\": 0";
+  }
   expect_refused(
       Endpoint::Chat,
       "logit_bias",
@@ -313,8 +314,9 @@ TEST(ParseCompletionRequest, TakesStopInAllItsForms) {
 
 TEST(ParseCompletionRequest, RefusesStopsThatCannotMatchOrCostTooMuch) {
   std::string ids = "0";
-  for (int i = 0; i < 256; ++i)
+  for (int i = 0; i < 256; ++i) {
     ids += ",0";
+  }
   expect_refused(
       Endpoint::Completion,
       "stop",

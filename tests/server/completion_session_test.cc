@@ -194,8 +194,9 @@ TEST(CompletionSession, GivesEachChoiceASeedOfItsOwnAndRepeatsThem) {
   const Json second = json(live.post(kChat, body).body);
 
   std::set<std::string> texts;
-  for (const char* i : {"0", "1", "2"})
+  for (const char* i : {"0", "1", "2"}) {
     texts.insert(*at(first, {"choices", i, "message", "content"}).as_string());
+  }
   EXPECT_EQ(texts.size(), 3U);
   EXPECT_TRUE(texts.contains("seed 7"));
   EXPECT_EQ(at(first, {"choices"}), at(second, {"choices"}));
@@ -349,8 +350,9 @@ TEST(CompletionSession, EchoesAndScoresThePrompt) {
   EXPECT_EQ(at(choice, {"finish_reason"}), Json("length"));
   EXPECT_FALSE(has(choice, "prompt_logprobs"));
   const Json logprobs = at(choice, {"logprobs"});
-  for (const char* list : {"tokens", "token_logprobs", "top_logprobs", "text_offset"})
+  for (const char* list : {"tokens", "token_logprobs", "top_logprobs", "text_offset"}) {
     EXPECT_EQ(at(logprobs, {list}).as_array()->size(), tokens.size()) << list;
+  }
   EXPECT_TRUE(at(logprobs, {"token_logprobs", "0"}).is_null());
   EXPECT_EQ(at(logprobs, {"token_logprobs", "1"}), Json(-0.5));
   EXPECT_EQ(live.generator().requests().at(0).max_tokens, 0);

@@ -22,15 +22,17 @@ TEST(EventInbox, HandsEventsOverInOrderOnTheLoopThread) {
     if (seen.size() == 1000) loop.stop();
   });
   std::thread producer([&] {
-    for (TokenId id = 0; id < 1000; ++id)
+    for (TokenId id = 0; id < 1000; ++id) {
       inbox.push({.session = nullptr, .choice = 0, .what = event_of(id)});
+    }
   });
 
   loop.run();
   producer.join();
 
-  for (TokenId id = 0; id < 1000; ++id)
+  for (TokenId id = 0; id < 1000; ++id) {
     EXPECT_EQ(seen[id], id);
+  }
 }
 
 TEST(EventInbox, TakesEventsPushedByItsHandler) {

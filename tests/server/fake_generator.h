@@ -152,12 +152,14 @@ class FakeGenerator final : public api::Generator {
   void play(const Job& job) {
     const Script script = writer_(job.request);
     if (job.request.prompt_top_logprobs) {
-      for (std::size_t i = 1; i < job.request.prompt.size(); ++i)
+      for (std::size_t i = 1; i < job.request.prompt.size(); ++i) {
         job.sink->on_prompt_token(event_of(job.request.prompt[i], *job.request.prompt_top_logprobs)
         );
+      }
     }
-    for (const TokenId id : script.tokens)
+    for (const TokenId id : script.tokens) {
       job.sink->on_token(event_of(id, job.request.top_logprobs.value_or(0)));
+    }
     const std::scoped_lock lock(mutex_);
     if (script.open) {
       open_.emplace(job.id, job.sink);

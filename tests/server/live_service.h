@@ -113,8 +113,9 @@ class LiveService {
   }
   // Waits until every session is gone.
   void wait_until_idle() {
-    for (std::size_t open = 1; open > 0;)
+    for (std::size_t open = 1; open > 0;) {
       on_loop([&] { open = service_->open_sessions(); });
+    }
   }
 
   Result<net::HttpResponse> fetch(net::HttpClientRequest request, std::string target) const {

@@ -241,8 +241,9 @@ TEST(OpenaiService, RefusesBodiesThatAreNoJson) {
     const auto answer = live.post(kCompletions, body);
     EXPECT_EQ(answer.status, 400) << body;
     const Json error = at(json(answer.body), {"error"});
-    for (const char* member : {"message", "type", "param", "code"})
+    for (const char* member : {"message", "type", "param", "code"}) {
       EXPECT_TRUE(has(error, member)) << body;
+    }
   }
   EXPECT_EQ(live.post(kCompletions, "{\"prompt\": \"\xFF\"}").status, 400);
 }

@@ -15,15 +15,17 @@ using testing::ElementsAre;
 
 std::vector<std::size_t> offsets(const PromptScores& scores) {
   std::vector<std::size_t> out;
-  for (const ScoredToken& token : scores.tokens())
+  for (const ScoredToken& token : scores.tokens()) {
     out.push_back(token.text_offset);
+  }
   return out;
 }
 
 PromptScores scored(const PreparedPrompt& prompt) {
   PromptScores scores(prompt, &fable());
-  for (std::size_t i = 1; i < prompt.tokens.size(); ++i)
+  for (std::size_t i = 1; i < prompt.tokens.size(); ++i) {
     scores.add(event_of(prompt.tokens[i], 3));
+  }
   return scores;
 }
 

@@ -42,8 +42,9 @@ class Intake : public testing::Test {
 
 std::string ids(int count) {
   std::string out = "[7";
-  for (int i = 1; i < count; ++i)
+  for (int i = 1; i < count; ++i) {
     out += ",7";
+  }
   return out + "]";
 }
 
