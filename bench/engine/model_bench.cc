@@ -180,8 +180,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   pleiad::bench::Settings settings{.model = argv[1]};
-  if (argc > 2)
-    settings.prefill_tokens = static_cast<std::size_t>(std::strtoul(argv[2], nullptr, 10));
+  if (argc > 2) settings.prefill_tokens = std::strtoul(argv[2], nullptr, 10);
   if (argc > 3)
     settings.decode_tokens = static_cast<std::int32_t>(std::strtol(argv[3], nullptr, 10));
   return pleiad::bench::main_with(settings);

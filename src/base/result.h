@@ -173,4 +173,4 @@ inline Error with_context(Error error, std::string_view prefix) {
   auto name##_result = (expression);         \
   if (!name##_result.ok()) [[unlikely]]      \
     return std::move(name##_result).error(); \
-  auto&& name = *std::move(name##_result)
+  auto&& name = *std::move(name##_result)  // NOLINT(bugprone-macro-parentheses)

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <thread>
 #include <type_traits>
@@ -10,12 +11,13 @@
 
 namespace pleiad::device {
 
-// A fixed team of threads for data-parallel loops inside one step. The thread that calls run() or
+// A fixed team of threads for data-parallel loops inside one step. The thread that calls
 // parallel_for() is worker 0 and works too. One caller at a time; calls do not nest.
 //
 // A call costs one atomic store and, when the others sleep, one wake: workers spin `spin` rounds
 // for the next loop before they sleep, so the many short loops of a decode step stay cheap and an
-// idle process costs nothing. Nothing here allocates after construction.
+// idle process costs nothing. The caller waits only for workers that joined its loop, so one that
+// the system did not schedule in time delays nobody. Nothing here allocates after construction.
 //
 // Which worker takes which index is not fixed. Callers keep results independent of it (each index
 // writes its own outputs).
@@ -53,16 +55,17 @@ class ThreadPool {
   void run_loop(std::size_t count, Call call, void* context);
   void work(std::size_t count, Call call, void* context);
   void worker_main();
+  std::uint32_t wait_for_change(std::uint32_t served);
 
   int spin_;
   // The loop under way. Written by the caller before generation_ moves, read by workers after.
   std::size_t count_ = 0;
   Call call_ = nullptr;
   void* context_ = nullptr;
-  alignas(64
-  ) std::atomic<std::uint32_t> generation_{0};        // one more for each loop; workers wait on it
+  // Odd while a loop is open; workers wait on it.
+  alignas(64) std::atomic<std::uint32_t> generation_{0};
   alignas(64) std::atomic<std::size_t> next_{0};      // next index to hand out
-  alignas(64) std::atomic<std::uint32_t> busy_{0};    // workers that have not left the loop
+  alignas(64) std::atomic<std::uint32_t> joined_{0};  // workers that may be inside the loop
   alignas(64) std::atomic<std::uint32_t> asleep_{0};  // workers waiting in the kernel
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> threads_;

@@ -16,8 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   for (const auto compute : {pleiad::model::Compute::Float32, pleiad::model::Compute::BFloat16}) {
     const auto shape = (*architecture)->shape(*config, compute);
     if (!shape.ok()) continue;
-    const bool sane = shape->vocabulary > 0 && shape->positions_max > 0 && shape->cache.layers > 0 &&
-                      shape->cache.width > 0;
+    const bool sane = shape->vocabulary > 0 && shape->positions_max > 0 &&
+                      shape->cache.layers > 0 && shape->cache.width > 0;
     if (!sane) std::abort();
   }
   return 0;

@@ -114,8 +114,12 @@ Result<void> Bpe::add_vocabulary(const JsonObject& vocabulary) {
     const auto id = static_cast<TokenId>(*value.as_int());
     auto bytes = bytes_of_alphabet(written);
     reachable[id] = bytes.has_value();
-    if (!bytes) outside_alphabet_.push_back(id);
-    tokens_[id] = bytes ? std::move(*bytes) : written;
+    if (bytes) {
+      tokens_[id] = *std::move(bytes);
+    } else {
+      outside_alphabet_.push_back(id);
+      tokens_[id] = written;
+    }
   }
   index_tokens(reachable);
   return {};

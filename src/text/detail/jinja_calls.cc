@@ -160,28 +160,33 @@ Result<Value> Interpreter::make_namespace(const Arguments& arguments) {
   return Value(space);
 }
 
-Result<Value> Interpreter::make_dict(const Arguments& arguments) {
-  Dict dict;
-  if (arguments.positional.size() > 1) return invalid_input("dict takes at most one argument");
-  if (!arguments.positional.empty()) {
-    const Value& source = arguments.positional[0];
-    if (source.dict() != nullptr) {
-      dict.members = source.dict()->members;
-    } else {
-      PLEIAD_TRY(pairs, iterate(runtime_, source));
-      for (const Value& pair : pairs) {
-        const bool valid = pair.sequence() != nullptr && pair.sequence()->items.size() == 2;
-        if (!valid) return invalid_input("dict wants pairs of key and value");
-        PLEIAD_TRY(put_member(runtime_, dict, pair.sequence()->items[0], pair.sequence()->items[1])
-        );
-      }
+// Adds the members of a mapping, or of a list of pairs.
+Result<void> Interpreter::add_members(Dict& dict, const Value& source) {
+  if (const Dict* other = source.dict()) {
+    dict.members = other->members;
+    return runtime_.spend(dict.members.size() / 8);
+  }
+  PLEIAD_TRY(pairs, iterate(runtime_, source));
+  for (const Value& pair : pairs) {
+    const Sequence* parts = pair.sequence();
+    if (parts == nullptr || parts->items.size() != 2) {
+      return invalid_input("dict wants pairs of key and value");
     }
+    PLEIAD_TRY(put_member(runtime_, dict, parts->items[0], parts->items[1]));
+  }
+  return {};
+}
+
+Result<Value> Interpreter::make_dict(const Arguments& arguments) {
+  if (arguments.positional.size() > 1) return invalid_input("dict takes at most one argument");
+  Dict dict;
+  for (const Value& source : arguments.positional) {
+    PLEIAD_TRY(add_members(dict, source));
   }
   for (const auto& [name, value] : arguments.keywords) {
     PLEIAD_TRY(key, runtime_.heap().text(name));
     PLEIAD_TRY(put_member(runtime_, dict, key, value));
   }
-  PLEIAD_TRY(runtime_.spend(dict.members.size() / 8));
   return runtime_.heap().dict(std::move(dict.members));
 }
 

@@ -8,6 +8,20 @@
 #include "text/detail/jinja_tests.h"
 
 namespace pleiad::text::detail {
+namespace {
+
+// **value: its members as keyword arguments.
+Result<void> spread_keywords(const Value& value, Arguments& arguments) {
+  const Dict* dict = value.dict();
+  if (dict == nullptr) return invalid_input("** wants a mapping, not {}", type_name(value));
+  for (const auto& [key, held] : dict->members) {
+    if (key.text() == nullptr) return invalid_input("** wants keys that are strings");
+    arguments.keywords.emplace_back(key.text()->bytes(), held);
+  }
+  return {};
+}
+
+}  // namespace
 
 Result<Value> Interpreter::evaluate(const Expression& expression, Frame& frame) {
   if (expression.kind == ExpressionKind::Constant) return expression.constant;
@@ -122,11 +136,19 @@ Result<Value> Interpreter::evaluate_slice(const Expression& expression, Frame& f
   return slice(runtime_, object, {.begin = parts[0], .end = parts[1], .step = parts[2]});
 }
 
+// *value: its items as positional arguments.
+Result<void> Interpreter::spread(const Value& value, Arguments& arguments) {
+  PLEIAD_TRY(items, iterate(runtime_, value));
+  arguments.positional.insert(arguments.positional.end(), items.begin(), items.end());
+  return {};
+}
+
 Result<Arguments>
 Interpreter::evaluate_arguments(const std::vector<ArgumentNode>& nodes, Frame& frame) {
   Arguments arguments;
   for (const ArgumentNode& node : nodes) {
     PLEIAD_TRY(value, evaluate(*node.value, frame));
+    Result<void> added;
     switch (node.kind) {
       case ArgumentKind::Positional:
         arguments.positional.push_back(value);
@@ -134,21 +156,14 @@ Interpreter::evaluate_arguments(const std::vector<ArgumentNode>& nodes, Frame& f
       case ArgumentKind::Keyword:
         arguments.keywords.emplace_back(node.keyword, value);
         break;
-      case ArgumentKind::Spread: {
-        PLEIAD_TRY(items, iterate(runtime_, value));
-        arguments.positional.insert(arguments.positional.end(), items.begin(), items.end());
+      case ArgumentKind::Spread:
+        added = spread(value, arguments);
         break;
-      }
-      case ArgumentKind::SpreadKeywords: {
-        const Dict* dict = value.dict();
-        if (dict == nullptr) return invalid_input("** wants a mapping, not {}", type_name(value));
-        for (const auto& [key, held] : dict->members) {
-          if (key.text() == nullptr) return invalid_input("** wants keys that are strings");
-          arguments.keywords.emplace_back(key.text()->bytes(), held);
-        }
+      case ArgumentKind::SpreadKeywords:
+        added = spread_keywords(value, arguments);
         break;
-      }
     }
+    if (!added) return std::move(added).error();
   }
   return arguments;
 }

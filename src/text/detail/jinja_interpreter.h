@@ -86,6 +86,7 @@ class Interpreter {
   Result<Value> evaluate_concat(const Expression& expression, Frame& frame);
   Result<Value> evaluate_compare(const Expression& expression, Frame& frame);
   Result<Value> evaluate_conditional(const Expression& expression, Frame& frame);
+  Result<void> spread(const Value& value, Arguments& arguments);
   Result<Arguments> evaluate_arguments(const std::vector<ArgumentNode>& nodes, Frame& frame);
 
   // Calls, in jinja_calls.cc.
@@ -102,6 +103,7 @@ class Interpreter {
   Result<Value> call_global(Global global, const Arguments& arguments);
   Result<Value> make_range(const Arguments& arguments);
   Result<Value> make_namespace(const Arguments& arguments);
+  Result<void> add_members(Dict& dict, const Value& source);
   Result<Value> make_dict(const Arguments& arguments);
 
   [[nodiscard]] std::optional<NameId> id_of(std::string_view name) const;

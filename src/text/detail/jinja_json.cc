@@ -110,7 +110,14 @@ class JsonWriter {
     return {};
   }
 
-  void append_unit(unsigned unit) { out_ += fmt::format("\\u{:04x}", unit); }
+  // The UTF-16 units of a character, each as an escape.
+  void append_units(char32_t point) {
+    if (point >= 0x10000) {
+      out_ += fmt::format("\\u{:04x}", 0xD800U + ((point - 0x10000U) >> 10U));
+      point = 0xDC00U + ((point - 0x10000U) & 0x3FFU);
+    }
+    out_ += fmt::format("\\u{:04x}", static_cast<unsigned>(point));
+  }
 
   Result<void> write_string(std::string_view text) {
     PLEIAD_TRY(runtime_.spend_bytes(text.size()));
@@ -125,15 +132,10 @@ class JsonWriter {
       if (special != std::string_view::npos) {
         out_ += '\\';
         out_ += kLetters[special];
-      } else if (c < 0x20) {
-        append_unit(static_cast<unsigned>(c));
-      } else if (c < 0x80 || !style_.ascii_only) {
-        out_.append(text.substr(0, point->bytes));
-      } else if (c < 0x10000) {
-        append_unit(static_cast<unsigned>(c));
+      } else if (c < 0x20 || (c >= 0x80 && style_.ascii_only)) {
+        append_units(c);
       } else {
-        append_unit(0xD800U + ((c - 0x10000U) >> 10U));
-        append_unit(0xDC00U + ((c - 0x10000U) & 0x3FFU));
+        out_.append(text.substr(0, point->bytes));
       }
       text.remove_prefix(point->bytes);
     }

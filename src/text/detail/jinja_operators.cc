@@ -303,11 +303,9 @@ Result<bool> equals(Runtime& runtime, const Value& left, const Value& right) {
     return left_number->whole == right_number->whole;
   }
   if (left.text() != nullptr && right.text() != nullptr) {
-    const bool same_size = left.text()->size() == right.text()->size();
-    if (same_size) {
-      PLEIAD_TRY(runtime.spend_bytes(left.text()->size()));
-    }
-    return same_size && left.text()->bytes() == right.text()->bytes();
+    if (left.text()->size() != right.text()->size()) return false;
+    PLEIAD_TRY(runtime.spend_bytes(left.text()->size()));
+    return left.text()->bytes() == right.text()->bytes();
   }
   if (left.sequence() != nullptr && right.sequence() != nullptr) {
     return equal_sequences(runtime, *left.sequence(), *right.sequence());

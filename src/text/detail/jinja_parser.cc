@@ -287,14 +287,13 @@ class TemplateParser {
   Result<Node> with_statement() {
     Node node = make(StatementKind::With);
     tokens_.next();
-    while (!tokens_.is(TokenKind::BlockEnd)) {
-      if (!node->with.empty()) {
-        PLEIAD_TRY(tokens_.expect_operator(","));
-      }
+    bool more = !tokens_.is(TokenKind::BlockEnd);
+    while (more) {
       PLEIAD_TRY(target, assignment_target(false));
       PLEIAD_TRY(tokens_.expect_operator("="));
       PLEIAD_TRY(value, expressions_.expression());
       node->with.emplace_back(std::move(target), std::move(value));
+      more = tokens_.skip_operator(",");
     }
     PLEIAD_TRY(body, body_until("endwith"));
     node->body = std::move(body);
