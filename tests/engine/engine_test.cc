@@ -1,10 +1,7 @@
 // Also tests: engine_metrics.cc
 #include "engine/engine.h"
 
-#include <atomic>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,28 +10,6 @@
 
 #include "base/random.h"
 #include "tests/engine/engine_harness.h"
-
-namespace {
-
-// Allocations of the whole test program, to show that a steady step makes none.
-std::atomic<std::uint64_t> allocations{0};  // NOLINT: the replaced operators have no other place
-
-}  // namespace
-
-// Not inlined: g++ would see malloc paired with delete and warn.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t /*bytes*/) noexcept {
-  std::free(memory);
-}
 
 namespace pleiad::engine {
 namespace {
@@ -172,41 +147,6 @@ TEST(Engine, PreemptionAndRecomputationLeaveNoTrace) {
       std::string::npos
   );
   EXPECT_EQ(crowded.engine->status().pages_held, 0);
-}
-
-TEST(Engine, ASteadyStepAllocatesNothing) {
-  // Counts allocations between two of its tokens, on the engine's own thread.
-  class CountingSink final : public api::GenerationSink {
-   public:
-    void on_prompt_token(const api::TokenEvent& /*event*/) override {}
-    void on_token(const api::TokenEvent& /*event*/) override {
-      ++tokens_;
-      if (tokens_ == 20) begin_ = allocations.load();
-      if (tokens_ == 180) end_ = allocations.load();
-    }
-    void on_finish(const api::FinishEvent& /*event*/) override {
-      done_.store(true);
-      done_.notify_all();
-    }
-    std::uint64_t wait() {
-      done_.wait(false);
-      return end_ - begin_;
-    }
-
-   private:
-    int tokens_ = 0;
-    std::uint64_t begin_ = 0;
-    std::uint64_t end_ = 0;
-    std::atomic<bool> done_{false};
-  };
-  EngineHarness harness(fable_settings());
-  CountingSink sink;
-  api::GenerationRequest request = probe({0, 3, 500, 4});
-  request.max_tokens = 200;
-
-  ASSERT_TRUE(harness.engine->submit(request, sink).ok());
-
-  EXPECT_EQ(sink.wait(), 0U);
 }
 
 TEST(Engine, StopsAtEndOfSequenceAndAtClientTokensButNotWhenToldToIgnoreIt) {
