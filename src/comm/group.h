@@ -52,10 +52,15 @@ class Group {
   // `step` names what the caller is doing ("dispatch of layer 3"), for errors; it is copied only
   // when something fails, and must outlive the matching wait.
 
-  // Starts sending `bytes` to `peer` (not to oneself); they must stay unchanged until wait_sends().
+  // Starts sending `bytes` to `peer` (not to oneself); they must stay unchanged until a
+  // wait_sends() that covers them.
   virtual void send(Rank peer, std::span<const std::byte> bytes) = 0;
-  // Returns when every byte given to send() may be reused.
-  virtual Result<void> wait_sends(std::string_view step) = 0;
+  // Calls of send() so far, to all peers: a mark for wait_sends().
+  [[nodiscard]] virtual std::uint64_t sends() const = 0;
+  // Returns when the bytes of the first `up_to` sends may be reused (those of later ones may still
+  // be on their way: two exchanges can overlap without waiting for each other).
+  virtual Result<void> wait_sends(std::string_view step, std::uint64_t up_to) = 0;
+  Result<void> wait_sends(std::string_view step) { return wait_sends(step, sends()); }
   // Offers `buffer` for the next message from `peer`, so that it can land while the caller
   // computes. At most kPostedMax offers of one lane are open. Transports without use for it
   // remember it only.
