@@ -91,7 +91,7 @@ void MoeRunner::run(const kernels::Context& context, device::Scratch& memory, co
   project_down(context, step, arrays);
   kernels::tree_combine(
       context,
-      {.expert_rows = arrays.out,
+      {.term_rows = arrays.out,
        .row_of = arrays.groups.line_of.data(),
        .ids = arrays.ids.data(),
        .weights = arrays.weights,

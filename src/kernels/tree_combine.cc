@@ -20,6 +20,20 @@ struct MergePlan {
   std::array<std::uint8_t, kTopkMax> from{};
 };
 
+// Where a row's terms stand in the task's arrays.
+struct TermRange {
+  std::size_t begin = 0;
+  std::size_t count = 0;
+};
+
+TermRange terms_of(const TreeCombineTask& task, std::int64_t row) {
+  const bool ragged = task.starts != nullptr;
+  const std::int64_t begin = ragged ? task.starts[row] : row * task.topk;
+  const std::int64_t count = ragged ? task.starts[row + 1] - begin : task.topk;
+  PLEIAD_CHECK(count >= 0 && count <= kTopkMax);
+  return {static_cast<std::size_t>(begin), static_cast<std::size_t>(count)};
+}
+
 // How high the node that joins two experts stands: one more than their highest differing bit.
 int level_between(std::int32_t a, std::int32_t b) {
   return 32 - std::countl_zero(static_cast<std::uint32_t>(a) ^ static_cast<std::uint32_t>(b));
@@ -74,46 +88,50 @@ float reference_node(
 }  // namespace
 
 void tree_combine(const Context& context, const TreeCombineTask& task) {
-  PLEIAD_CHECK(task.topk >= 0 && task.topk <= kTopkMax);
+  PLEIAD_CHECK((task.residual == nullptr) != (task.sum == nullptr));
   const auto& isa = detail::kernels_of(context.isa);
-  const auto topk = static_cast<std::size_t>(task.topk);
   detail::for_rows(context, task.rows, task.hidden * (task.topk + 2), [&](std::int64_t row) {
-    const MergePlan plan = plan_merges({task.ids + row * task.topk, topk});
+    const TermRange range = terms_of(task, row);
+    const MergePlan plan = plan_merges({task.ids + range.begin, range.count});
     std::array<const float*, kTopkMax> leaves{};
-    for (std::size_t k = 0; k < topk; ++k) {
-      const std::int64_t line = task.row_of[static_cast<std::size_t>(row) * topk + k];
-      leaves[k] = task.expert_rows + line * task.hidden;
+    for (std::size_t k = 0; k < range.count; ++k) {
+      leaves[k] = task.term_rows + task.row_of[range.begin + k] * task.hidden;
     }
     isa.combine_row({
         .leaves = leaves.data(),
-        .weights = task.weights + row * task.topk,
+        .weights = task.weights == nullptr ? nullptr : task.weights + range.begin,
         .into = plan.into.data(),
         .from = plan.from.data(),
-        .count = task.topk,
+        .count = static_cast<std::int64_t>(range.count),
         .hidden = task.hidden,
         .shared = task.shared == nullptr ? nullptr : task.shared + row * task.hidden,
-        .residual = task.residual + row * task.hidden,
+        .residual = task.residual == nullptr ? nullptr : task.residual + row * task.hidden,
+        .sum = task.sum == nullptr ? nullptr : task.sum + row * task.hidden,
         .round = context.compute == Compute::BFloat16,
     });
   });
 }
 
 void tree_combine_reference(Compute compute, const TreeCombineTask& task) {
-  const auto topk = static_cast<std::size_t>(task.topk);
   for (std::int64_t row = 0; row < task.rows; ++row) {
-    const std::span ids(task.ids + row * task.topk, topk);
+    const TermRange range = terms_of(task, row);
+    const std::span ids(task.ids + range.begin, range.count);
     for (std::int64_t i = 0; i < task.hidden; ++i) {
       std::array<float, kTopkMax> leaves{};
-      for (std::size_t k = 0; k < topk; ++k) {
-        const std::int64_t line = task.row_of[static_cast<std::size_t>(row) * topk + k];
-        const float weight = task.weights[static_cast<std::size_t>(row) * topk + k];
-        leaves[k] = round_activation(weight * task.expert_rows[line * task.hidden + i], compute);
+      for (std::size_t k = 0; k < range.count; ++k) {
+        const float leaf = task.term_rows[task.row_of[range.begin + k] * task.hidden + i];
+        const bool raw = task.weights != nullptr;
+        leaves[k] = raw ? round_activation(task.weights[range.begin + k] * leaf, compute) : leaf;
       }
-      float sum =
-          topk == 0 ? 0.0F : reference_node(compute, ids, std::span(leaves).first(topk), 31);
+      const std::span terms = std::span(leaves).first(range.count);
+      float sum = terms.empty() ? 0.0F : reference_node(compute, ids, terms, 31);
       const std::int64_t at = row * task.hidden + i;
       if (task.shared != nullptr) sum = round_activation(sum + task.shared[at], compute);
-      task.residual[at] += sum;
+      if (task.sum != nullptr) {
+        task.sum[at] = sum;
+      } else {
+        task.residual[at] += sum;
+      }
     }
   }
 }

@@ -1,6 +1,7 @@
 #include "kernels/tree_combine.h"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -49,7 +50,7 @@ void fill(Rows& rows, Random& random, Dims dims, Compute compute) {
     rows.row_of.push_back(static_cast<std::int32_t>(assignments - 1 - i));
   }
   rows.task = {
-      .expert_rows = rows.expert_rows.data(),
+      .term_rows = rows.expert_rows.data(),
       .row_of = rows.row_of.data(),
       .ids = rows.ids.data(),
       .weights = rows.weights.data(),
@@ -103,7 +104,14 @@ TEST(TreeCombine, AddsAlongTheTreeOfIds) {
     float residual = 0.0F;
     tree_combine(
         {&pool, device::detect_cpu_isa(), Compute::Float32},
-        {leaves.data(), row_of.data(), ids.data(), weights.data(), 1, 4, 1, nullptr, &residual}
+        {.term_rows = leaves.data(),
+         .row_of = row_of.data(),
+         .ids = ids.data(),
+         .weights = weights.data(),
+         .rows = 1,
+         .topk = 4,
+         .hidden = 1,
+         .residual = &residual}
     );
     return residual;
   };
@@ -118,36 +126,49 @@ TEST(TreeCombine, AddsAlongTheTreeOfIds) {
 
 // The promise behind rank-reduced combine: whoever holds all chosen experts under a node may send
 // the node's sum in place of its leaves.
-TEST(TreeCombine, LetsANodesSumStandInForItsLeaves) {
+TEST(TreeCombine, LetsNodesSumsStandInForTheirLeaves) {
   Random random(2);
-  for (int round = 0; round < 50; ++round) {
+  for (int round = 0; round < 100; ++round) {
+    const Compute compute = round % 2 == 0 ? Compute::BFloat16 : Compute::Float32;
     Rows rows;
-    fill(rows, random, {1, 8, 32, 64}, Compute::BFloat16);
-    std::fill(rows.weights.begin(), rows.weights.end(), 1.0F);
-    rows.task.shared = nullptr;
+    fill(rows, random, {1, 8, 33, 64}, compute);
     device::ThreadPool pool(1);
-    const Context context = {&pool, device::detect_cpu_isa(), Compute::BFloat16};
-    std::vector<float> whole(32);
-    rows.task.residual = whole.data();
-    tree_combine(context, rows.task);
+    const Context context = {&pool, device::detect_cpu_isa(), compute};
+    auto whole = rows.residual;
+    TreeCombineTask task = rows.task;
+    task.residual = whole.data();
+    tree_combine(context, task);
 
-    // Two ranks hold 32 experts each: each sums its own, then the two sums are added.
-    const auto cut = std::lower_bound(rows.ids.begin(), rows.ids.end(), 32) - rows.ids.begin();
-    std::vector<float> halves(2 * 32);
-    for (const bool high : {false, true}) {
-      TreeCombineTask half = rows.task;
-      const std::int64_t begin = high ? cut : 0;
-      half.topk = high ? 8 - cut : cut;
-      half.ids += begin;
-      half.row_of += begin;
-      half.weights += begin;
-      half.residual = halves.data() + (high ? 32 : 0);
-      tree_combine(context, half);
+    // Four ranks hold sixteen experts each: each sums its own, then the sums are added.
+    std::vector<std::int32_t> starts = {0};
+    std::vector<std::int32_t> node_ids;
+    for (std::int32_t first = 0; first < 64; first += 16) {
+      const auto end = std::lower_bound(rows.ids.begin(), rows.ids.end(), first + 16);
+      const auto count = static_cast<std::int32_t>(end - rows.ids.begin());
+      if (count == starts.back()) continue;
+      node_ids.push_back(*(end - 1));
+      starts.push_back(count);
     }
-    std::vector<float> joined(32);
-    for (std::size_t i = 0; i < 32; ++i) {
-      joined[i] = device::round_to_bf16(halves[i] + halves[32 + i]);
-    }
+    const std::size_t nodes = node_ids.size();
+    auto sums = poison(nodes * 33);
+    TreeCombineTask partial = rows.task;
+    partial.rows = static_cast<std::int64_t>(nodes);
+    partial.starts = starts.data();
+    partial.shared = nullptr;
+    partial.residual = nullptr;
+    partial.sum = sums.data();
+    tree_combine(context, partial);
+    std::vector<std::int32_t> lines(nodes);
+    std::iota(lines.begin(), lines.end(), 0);
+    auto joined = rows.residual;
+    TreeCombineTask rest = rows.task;
+    rest.term_rows = sums.data();
+    rest.row_of = lines.data();
+    rest.ids = node_ids.data();
+    rest.weights = nullptr;
+    rest.topk = static_cast<std::int64_t>(nodes);
+    rest.residual = joined.data();
+    tree_combine(context, rest);
     EXPECT_TRUE(same_bits(joined, whole)) << round;
   }
 }

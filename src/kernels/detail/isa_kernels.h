@@ -80,13 +80,14 @@ struct PageScores {
 // One row's weighted sum over the tree of expert ids (tree_combine.h).
 struct CombineRow {
   const float* const* leaves = nullptr;  // [count] expert outputs, [hidden] each
-  const float* weights = nullptr;        // [count]
+  const float* weights = nullptr;        // [count]; null: the leaves are weighted already
   const std::uint8_t* into = nullptr;    // [count - 1] merges: slot into[m] += slot from[m]
   const std::uint8_t* from = nullptr;
   std::int64_t count = 0;
   std::int64_t hidden = 0;
   const float* shared = nullptr;  // [hidden] or null
-  float* residual = nullptr;      // [hidden]
+  float* residual = nullptr;      // [hidden], added to; or
+  float* sum = nullptr;           // [hidden], written
   bool round = false;
 };
 

@@ -111,9 +111,14 @@ void combine_block(const CombineRow& row, std::int64_t begin, std::int64_t count
   using Reg = typename Isa::Reg;
   alignas(64) float slots[kCombineLeavesMax][kCombineBlock];
   for (std::int64_t leaf = 0; leaf < row.count; ++leaf) {
-    const Reg weight = Isa::broadcast(row.weights[leaf]);
+    const bool weighted = row.weights == nullptr;
+    const Reg weight = weighted ? Isa::zero() : Isa::broadcast(row.weights[leaf]);
     for (std::int64_t i = 0; i < count; i += Isa::kWidth) {
       const Reg x = Isa::load_first(row.leaves[leaf] + begin + i, count - i, 0.0F);
+      if (weighted) {
+        Isa::store(slots[leaf] + i, x);
+        continue;
+      }
       const Reg y = Isa::mul(weight, x);
       Isa::store(slots[leaf] + i, row.round ? Isa::round_bf16(y) : y);
     }
@@ -132,6 +137,10 @@ void combine_block(const CombineRow& row, std::int64_t begin, std::int64_t count
     if (row.shared != nullptr) {
       y = Isa::add(y, Isa::load_first(row.shared + begin + i, left, 0.0F));
       y = row.round ? Isa::round_bf16(y) : y;
+    }
+    if (row.sum != nullptr) {
+      Isa::store_first(row.sum + begin + i, y, left);
+      continue;
     }
     float* residual = row.residual + begin + i;
     Isa::store_first(residual, Isa::add(Isa::load_first(residual, left, 0.0F), y), left);
