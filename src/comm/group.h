@@ -86,7 +86,7 @@ class Group {
   // Breaks the group with `reason`, here and (as far as they can be told) at the peers. Any thread.
   virtual void abort(Error reason) = 0;
 
-  // --- Collectives: every rank makes the same call ---------------------------------------------
+  // --- Collectives: every rank makes the same call, with no offers of its own open ---------------
 
   Result<void> barrier(std::string_view step);
   // `bytes` of `root` on every rank.
@@ -122,6 +122,9 @@ class Group {
   // window, are complete and visible.
   virtual Result<void>
   wait_put_from(Rank peer, WindowId window, std::uint64_t count, std::string_view step) = 0;
+
+ private:
+  std::vector<float> rows_;  // what reduce_scatter received; grows to the largest call
 };
 
 }  // namespace pleiad::comm

@@ -7,15 +7,18 @@
 namespace pleiad::ep {
 
 void group_by_expert(
-    std::span<const std::int32_t> ids,
-    std::int64_t topk,
+    std::span<const std::int32_t> experts,
+    std::span<const std::int32_t> rows,
     const ExpertGroups& groups
 ) {
-  PLEIAD_CHECK(topk > 0 && groups.rows.size() >= ids.size() && groups.line_of.size() >= ids.size());
+  PLEIAD_CHECK(
+      rows.size() == experts.size() && groups.rows.size() >= experts.size() &&
+      groups.line_of.size() >= experts.size()
+  );
   const std::span<std::int32_t> first = groups.first;
   std::ranges::fill(first, 0);
-  for (const std::int32_t id : ids)
-    ++first[static_cast<std::size_t>(id)];
+  for (const std::int32_t expert : experts)
+    ++first[static_cast<std::size_t>(expert)];
   // Exclusive sums; first[e] then walks from the start of expert e to its end while lines are given
   // out.
   std::int32_t sum = 0;
@@ -24,11 +27,10 @@ void group_by_expert(
     count = sum;
     sum += here;
   }
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    const std::int32_t line = first[static_cast<std::size_t>(ids[i])]++;
+  for (std::size_t i = 0; i < experts.size(); ++i) {
+    const std::int32_t line = first[static_cast<std::size_t>(experts[i])]++;
     groups.line_of[i] = line;
-    groups.rows[static_cast<std::size_t>(line)] =
-        static_cast<std::int32_t>(static_cast<std::int64_t>(i) / topk);
+    groups.rows[static_cast<std::size_t>(line)] = rows[i];
   }
   // Each first[e] stands at the start of e + 1 now: shift back by one.
   for (std::size_t e = first.size() - 1; e > 0; --e)

@@ -1,210 +1,175 @@
 #include "ep/moe_layer.h"
 
+#include <fmt/core.h>
+
 #include "base/check.h"
-#include "ep/expert_groups.h"
-#include "kernels/row_ops.h"
+#include "ep/hash_routing.h"
+#include "kernels/expert_gate.h"
+#include "kernels/gemm.h"
 #include "kernels/tree_combine.h"
 
 namespace pleiad::ep {
 namespace {
 
-std::size_t floats(std::int64_t count) {
-  return static_cast<std::size_t>(count) * sizeof(float);
-}
-
-std::size_t ints(std::int64_t count) {
-  return static_cast<std::size_t>(count) * sizeof(std::int32_t);
+Result<void> in_layer(Result<void> result, std::int64_t layer) {
+  if (result.ok()) return result;
+  return with_context(std::move(result).error(), fmt::format("MoE layer {}", layer));
 }
 
 }  // namespace
 
-// Names as in MoeRunner's regions.
-struct MoeRunner::Arrays {
-  float* logits = nullptr;      // [rows, experts]
-  std::span<std::int32_t> ids;  // [rows, topk]
-  float* weights = nullptr;     // [rows, topk]
-  ExpertGroups groups;
-  float* gate_up = nullptr;         // [rows * topk, 2 * intermediate]
-  float* product = nullptr;         // [rows * topk, intermediate]
-  float* out = nullptr;             // [rows * topk, hidden]
-  float* shared_gate_up = nullptr;  // [rows, 2 * shared_intermediate]
-  float* shared_product = nullptr;  // [rows, shared_intermediate]
-  float* shared_out = nullptr;      // [rows, hidden]
-};
-
 MoeRunner::MoeRunner(
     const MoeShape& shape,
-    std::int64_t rows_max,
+    const MoeOptions& options,
+    kernels::Compute compute,
     device::ArenaPlan& plan,
     int first,
     int last
 )
-    : shape_(shape) {
-  const std::int64_t experts = shape.gate.experts;
-  const std::int64_t lines = rows_max * shape.gate.topk;
-  const std::int64_t shared = shape.shared_intermediate;
-  const auto reserve = [&](std::string_view name, std::size_t bytes) {
-    return plan.reserve(name, bytes, first, last);
+    : shape_(shape), options_(options) {
+  const std::int64_t rows = options.rows_max;
+  const auto reserve = [&](std::string_view name, std::int64_t count, std::size_t size) {
+    return plan.reserve(name, static_cast<std::size_t>(count) * size, first, last);
   };
-  logits_ = reserve("gate logits", floats(rows_max * experts));
-  ids_ = reserve("expert ids", ints(lines));
-  weights_ = reserve("expert weights", floats(lines));
-  first_ = reserve("group starts", ints(experts + 1));
-  rows_ = reserve("group rows", ints(lines));
-  line_of_ = reserve("group lines", ints(lines));
-  gate_up_ = reserve("expert gate+up", floats(lines * 2 * shape.intermediate));
-  product_ = reserve("expert product", floats(lines * shape.intermediate));
-  out_ = reserve("expert out", floats(lines * shape.hidden));
-  shared_gate_up_ = reserve("shared gate+up", floats(rows_max * 2 * shared));
-  shared_product_ = reserve("shared product", floats(rows_max * shared));
-  shared_out_ = reserve("shared out", shared == 0 ? 0 : floats(rows_max * shape.hidden));
-  tasks_.resize(static_cast<std::size_t>(experts) + 1);
-}
-
-MoeRunner::Arrays MoeRunner::arrays(device::Scratch& memory, std::int64_t rows) const {
-  const auto experts = static_cast<std::size_t>(shape_.gate.experts);
-  const auto lines = static_cast<std::size_t>(rows * shape_.gate.topk);
-  return {
-      .logits = memory.get<float>(logits_).data(),
-      .ids = memory.get<std::int32_t>(ids_).first(lines),
-      .weights = memory.get<float>(weights_).data(),
-      .groups =
-          {
-              .first = memory.get<std::int32_t>(first_).first(experts + 1),
-              .rows = memory.get<std::int32_t>(rows_).first(lines),
-              .line_of = memory.get<std::int32_t>(line_of_).first(lines),
-          },
-      .gate_up = memory.get<float>(gate_up_).data(),
-      .product = memory.get<float>(product_).data(),
-      .out = memory.get<float>(out_).data(),
-      .shared_gate_up = memory.get<float>(shared_gate_up_).data(),
-      .shared_product = memory.get<float>(shared_product_).data(),
-      .shared_out = memory.get<float>(shared_out_).data(),
-  };
+  const bool alone = options.place == nullptr;
+  const bool two = !alone && options.place->settings.two_batch_overlap;
+  const std::int64_t choices = rows * shape.gate.topk;
+  logits_ = reserve("gate logits", rows * shape.gate.experts, sizeof(float));
+  for (std::size_t batch = 0; batch < (two ? 2U : 1U); ++batch) {
+    choices_[batch].ids = reserve("expert ids", choices, sizeof(std::int32_t));
+    choices_[batch].weights = reserve("expert weights", choices, sizeof(float));
+  }
+  if (!alone) {
+    const bool wide = compute == kernels::Compute::Float32;
+    exchange_ = std::make_unique<ExpertExchange>(
+        shape,
+        *options.place,
+        ExpertExchange::Limits{.rows_max = rows},
+        wide ? device::DType::F32 : device::DType::BF16,
+        plan,
+        first,
+        last
+    );
+    return;
+  }
+  assignment_rows_ = reserve("assignment rows", choices, sizeof(std::int32_t));
+  const bool shared = shape.shared_intermediate > 0;
+  shared_out_ = reserve("shared out", shared ? rows * shape.hidden : 0, sizeof(float));
+  experts_ = std::make_unique<ExpertRunner>(
+      shape,
+      ExpertRunner::Limits{.assignments_max = choices, .shared_rows_max = rows},
+      plan,
+      first,
+      last
+  );
 }
 
 void MoeRunner::run(const kernels::Context& context, device::Scratch& memory, const MoeStep& step) {
   PLEIAD_CHECK(step.weights != nullptr && step.x != nullptr && step.residual != nullptr);
-  const Arrays arrays = this->arrays(memory, step.rows);
-  route(context, step, arrays);
-  project_up(context, step, arrays);
-  project_down(context, step, arrays);
+  PLEIAD_CHECK(experts_ != nullptr && step.rows <= options_.rows_max);
+  route(context, memory, step, choices_[0]);
+  const auto assignments = static_cast<std::size_t>(step.rows * shape_.gate.topk);
+  const auto ids = memory.get<std::int32_t>(choices_[0].ids).first(assignments);
+  const auto rows = memory.get<std::int32_t>(assignment_rows_).first(assignments);
+  for (std::size_t i = 0; i < assignments; ++i)
+    rows[i] = static_cast<std::int32_t>(i / static_cast<std::size_t>(shape_.gate.topk));
+  float* shared_out = memory.get<float>(shared_out_).data();
+  const SharedBatch shared{
+      .weights = step.weights, .x = step.x, .rows = step.rows, .out = shared_out};
+  const bool has_shared = shape_.shared_intermediate > 0;
+  const ExpertOutput output = experts_->run(
+      context,
+      memory,
+      {.weights = step.weights, .x = step.x, .experts = ids, .rows = rows},
+      has_shared ? &shared : nullptr
+  );
   kernels::tree_combine(
       context,
-      {.term_rows = arrays.out,
-       .row_of = arrays.groups.line_of.data(),
-       .ids = arrays.ids.data(),
-       .weights = arrays.weights,
+      {.term_rows = output.lines,
+       .row_of = output.line_of.data(),
+       .ids = ids.data(),
+       .weights = memory.get<float>(choices_[0].weights).data(),
        .rows = step.rows,
        .topk = shape_.gate.topk,
        .hidden = shape_.hidden,
-       .shared = shape_.shared_intermediate > 0 ? arrays.shared_out : nullptr,
+       .shared = has_shared ? shared_out : nullptr,
        .residual = step.residual}
   );
 }
 
-void MoeRunner::route(const kernels::Context& context, const MoeStep& step, const Arrays& arrays)
-    const {
-  const MoeWeights& weights = *step.weights;
-  kernels::gemm(
-      context,
-      {.x = step.x,
-       .x_stride = shape_.hidden,
-       .rows = step.rows,
-       .weight = &weights.gate,
-       .y = arrays.logits,
-       .y_stride = shape_.gate.experts}
-  );
-  kernels::select_experts(
-      context,
-      shape_.gate,
-      {.logits = arrays.logits,
-       .bias = weights.gate_bias.empty() ? nullptr : weights.gate_bias.data(),
-       .rows = step.rows,
-       .ids = arrays.ids.data(),
-       .weights = arrays.weights}
-  );
-  group_by_expert(arrays.ids, shape_.gate.topk, arrays.groups);
-  for (std::size_t e = 0; e < step.expert_tokens.size(); ++e) {
-    const std::int32_t count = arrays.groups.first[e + 1] - arrays.groups.first[e];
-    step.expert_tokens[e] += static_cast<std::uint64_t>(count);
+void MoeRunner::route(
+    const kernels::Context& context,
+    device::Scratch& memory,
+    const MoeStep& step,
+    const Choice& choice
+) const {
+  std::int32_t* ids = memory.get<std::int32_t>(choice.ids).data();
+  float* chosen = memory.get<float>(choice.weights).data();
+  if (options_.routing == plan::Routing::Hash) {
+    PLEIAD_CHECK(static_cast<std::int64_t>(step.tokens.size()) == step.rows);
+    hash_experts(step.tokens, step.layer, shape_.gate, ids, chosen);
+  } else {
+    const MoeWeights& weights = *step.weights;
+    float* logits = memory.get<float>(logits_).data();
+    kernels::gemm(
+        context,
+        {.x = step.x,
+         .x_stride = shape_.hidden,
+         .rows = step.rows,
+         .weight = &weights.gate,
+         .y = logits,
+         .y_stride = shape_.gate.experts}
+    );
+    kernels::select_experts(
+        context,
+        shape_.gate,
+        {.logits = logits,
+         .bias = weights.gate_bias.empty() ? nullptr : weights.gate_bias.data(),
+         .rows = step.rows,
+         .ids = ids,
+         .weights = chosen}
+    );
   }
+  if (step.expert_tokens.empty()) return;
+  for (std::int64_t i = 0; i < step.rows * shape_.gate.topk; ++i)
+    ++step.expert_tokens[static_cast<std::size_t>(ids[i])];
 }
 
-// gate_up = x [gate | up] of each expert's rows, then silu(gate) * up.
-void MoeRunner::project_up(
+Result<void> MoeRunner::begin(
     const kernels::Context& context,
-    const MoeStep& step,
-    const Arrays& arrays
+    device::Scratch& memory,
+    const GroupStep& group,
+    int batch,
+    const MoeStep& step
 ) {
-  const std::int64_t width = 2 * shape_.intermediate;
-  const std::int64_t shared = shape_.shared_intermediate;
-  const auto experts = static_cast<std::size_t>(shape_.gate.experts);
-  for (std::size_t e = 0; e < experts; ++e) {
-    const std::int64_t begin = arrays.groups.first[e];
-    tasks_[e] = {
-        .x = step.x,
-        .x_stride = shape_.hidden,
-        .x_rows = arrays.groups.rows.data() + begin,
-        .rows = arrays.groups.first[e + 1] - begin,
-        .weight = &step.weights->gate_up[e],
-        .y = arrays.gate_up + begin * width,
-        .y_stride = width,
-    };
-  }
-  tasks_[experts] = {
+  PLEIAD_CHECK(exchange_ != nullptr && step.rows <= options_.rows_max);
+  Choice& choice = choices_.at(static_cast<std::size_t>(batch));
+  choice.layer = step.layer;
+  if (step.rows > 0) route(context, memory, step, choice);
+  const ExchangeStep exchange{
+      .weights = step.weights,
+      .placement = &options_.placements[static_cast<std::size_t>(step.layer)],
+      .group = &group,
       .x = step.x,
-      .x_stride = shape_.hidden,
-      .rows = shared > 0 ? step.rows : 0,
-      .weight = &step.weights->shared_gate_up,
-      .y = arrays.shared_gate_up,
-      .y_stride = 2 * shared,
+      .rows = step.rows,
+      .ids = memory.get<std::int32_t>(choice.ids).data(),
+      .gate_weights = memory.get<float>(choice.weights).data(),
+      .residual = step.residual,
   };
-  kernels::grouped_gemm(context, tasks_);
+  return in_layer(exchange_->begin(context, memory, batch, exchange), step.layer);
+}
 
-  const std::int64_t lines = step.rows * shape_.gate.topk;
-  kernels::silu_mul(
-      context,
-      {.gate_up = arrays.gate_up, .rows = lines, .width = shape_.intermediate, .y = arrays.product}
-  );
-  if (shared == 0) return;
-  kernels::silu_mul(
-      context,
-      {.gate_up = arrays.shared_gate_up,
-       .rows = step.rows,
-       .width = shared,
-       .y = arrays.shared_product}
+Result<void> MoeRunner::serve(const kernels::Context& context, device::Scratch& memory, int batch) {
+  return in_layer(
+      exchange_->serve(context, memory, batch), choices_.at(static_cast<std::size_t>(batch)).layer
   );
 }
 
-void MoeRunner::project_down(
-    const kernels::Context& context,
-    const MoeStep& step,
-    const Arrays& arrays
-) {
-  const std::int64_t width = shape_.intermediate;
-  const std::int64_t shared = shape_.shared_intermediate;
-  const auto experts = static_cast<std::size_t>(shape_.gate.experts);
-  for (std::size_t e = 0; e < experts; ++e) {
-    const std::int64_t begin = arrays.groups.first[e];
-    tasks_[e] = {
-        .x = arrays.product + begin * width,
-        .x_stride = width,
-        .rows = arrays.groups.first[e + 1] - begin,
-        .weight = &step.weights->down[e],
-        .y = arrays.out + begin * shape_.hidden,
-        .y_stride = shape_.hidden,
-    };
-  }
-  tasks_[experts] = {
-      .x = arrays.shared_product,
-      .x_stride = shared,
-      .rows = shared > 0 ? step.rows : 0,
-      .weight = &step.weights->shared_down,
-      .y = arrays.shared_out,
-      .y_stride = shape_.hidden,
-  };
-  kernels::grouped_gemm(context, tasks_);
+Result<void>
+MoeRunner::finish(const kernels::Context& context, device::Scratch& memory, int batch) {
+  return in_layer(
+      exchange_->finish(context, memory, batch), choices_.at(static_cast<std::size_t>(batch)).layer
+  );
 }
 
 }  // namespace pleiad::ep

@@ -1,87 +1,100 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "base/result.h"
+#include "base/token.h"
 #include "device/arena_plan.h"
 #include "device/scratch.h"
+#include "ep/expert_exchange.h"
+#include "ep/expert_runner.h"
+#include "ep/group_step.h"
+#include "ep/moe_weights.h"
 #include "kernels/context.h"
-#include "kernels/expert_gate.h"
-#include "kernels/gemm.h"
-#include "kernels/packed_matrix.h"
+#include "plan/expert_placement.h"
 
 namespace pleiad::ep {
-
-// Sizes of one mixture-of-experts layer.
-struct MoeShape {
-  std::int64_t hidden = 0;
-  std::int64_t intermediate = 0;         // of each routed expert
-  std::int64_t shared_intermediate = 0;  // of the shared expert; 0: there is none
-  kernels::GateOptions gate;
-};
-
-// The packed weights of one layer; slot s holds expert s.
-struct MoeWeights {
-  kernels::PackedMatrix gate;    // [experts, hidden], Float32 whatever the compute (DESIGN R4)
-  std::vector<float> gate_bias;  // [experts], or empty
-  std::vector<kernels::PackedMatrix> gate_up;  // [experts] of [2 * intermediate, hidden]
-  std::vector<kernels::PackedMatrix> down;     // [experts] of [hidden, intermediate]
-  kernels::PackedMatrix shared_gate_up;        // [2 * shared_intermediate, hidden]
-  kernels::PackedMatrix shared_down;           // [hidden, shared_intermediate]
-};
 
 // One layer's input and output.
 struct MoeStep {
   const MoeWeights* weights = nullptr;
-  const float* x = nullptr;   // [rows, hidden], rounded activations
-  std::int64_t rows = 0;      // at most rows_max
-  float* residual = nullptr;  // [rows, hidden]: the layer's output is added here
+  std::int64_t layer = 0;           // among the model's MoE layers
+  const float* x = nullptr;         // [rows, hidden], rounded activations
+  std::int64_t rows = 0;            // at most rows_max
+  float* residual = nullptr;        // [rows, hidden]: the layer's output is added here
+  std::span<const TokenId> tokens;  // [rows], for hash routing; may be empty under gate routing
   std::span<std::uint64_t>
-      expert_tokens;  // [experts]: tokens each expert received are added; may be empty
+      expert_tokens;  // [experts]: own rows that chose each expert are added; may be empty
 };
 
-// Runs the layers of one shape, one at a time: residual += sum over chosen experts of w_i * E_i(x)
-// + shared(x), as gate -> group -> experts -> combine along DESIGN R3's tree. Rows do not influence
-// each other's bits. One thread at a time.
+// How a MoeRunner is built.
+struct MoeOptions {
+  std::int64_t rows_max = 0;  // own rows of one call
+  plan::Routing routing = plan::Routing::Gate;
+  // For a rank of a group: its place, and where the experts of each MoE layer stand (outlives the
+  // runner). Without: the weights hold every expert.
+  const RankPlace* place = nullptr;
+  std::span<const plan::ExpertPlacement> placements;  // [layers]
+};
+
+// Runs the layers of one shape: residual += sum over chosen experts of w_i * E_i(x) + shared(x), as
+// gate -> dispatch -> experts -> combine along DESIGN R3's tree. Rows do not influence each other's
+// bits, and neither does where experts stand. One thread at a time. Allocates nothing.
 class MoeRunner {
  public:
-  // Reserves scratch for `rows_max` rows, alive from op `first` to op `last` of the caller's step.
+  // Reserves scratch, alive from op `first` to op `last` of the caller's step.
   MoeRunner(
       const MoeShape& shape,
-      std::int64_t rows_max,
+      const MoeOptions& options,
+      kernels::Compute compute,
       device::ArenaPlan& plan,
       int first,
       int last
   );
 
-  // `memory` is of the plan given at construction. Allocates nothing.
+  // A layer on this rank alone. `memory` is of the plan given at construction.
   void run(const kernels::Context& context, device::Scratch& memory, const MoeStep& step);
 
- private:
-  // The scratch regions as arrays, and the step's groups.
-  struct Arrays;
+  // A layer over the ranks of `group`, in three calls that every rank makes in the same order; up
+  // to two batches take turns when the settings say two_batch_overlap. Fail when a peer does: the
+  // error names it, the layer, and what was under way.
+  Result<void> begin(
+      const kernels::Context& context,
+      device::Scratch& memory,
+      const GroupStep& group,
+      int batch,
+      const MoeStep& step
+  );
+  Result<void> serve(const kernels::Context& context, device::Scratch& memory, int batch);
+  Result<void> finish(const kernels::Context& context, device::Scratch& memory, int batch);
 
-  [[nodiscard]] Arrays arrays(device::Scratch& memory, std::int64_t rows) const;
-  void route(const kernels::Context& context, const MoeStep& step, const Arrays& arrays) const;
-  void project_up(const kernels::Context& context, const MoeStep& step, const Arrays& arrays);
-  void project_down(const kernels::Context& context, const MoeStep& step, const Arrays& arrays);
+ private:
+  // What the gate chose for a batch's rows.
+  struct Choice {
+    device::RegionId ids;      // int32 [rows_max, topk]
+    device::RegionId weights;  // float [rows_max, topk]
+    std::int64_t layer = 0;
+  };
+
+  void route(
+      const kernels::Context& context,
+      device::Scratch& memory,
+      const MoeStep& step,
+      const Choice& choice
+  ) const;
 
   MoeShape shape_;
-  device::RegionId logits_;
-  device::RegionId ids_;
-  device::RegionId weights_;
-  device::RegionId first_;
-  device::RegionId rows_;
-  device::RegionId line_of_;
-  device::RegionId gate_up_;
-  device::RegionId product_;
-  device::RegionId out_;
-  device::RegionId shared_gate_up_;
-  device::RegionId shared_product_;
-  device::RegionId shared_out_;
-  std::vector<kernels::GemmTask>
-      tasks_;  // [experts + 1]: the shared expert rides along as the last
+  MoeOptions options_;
+  device::RegionId logits_;                   // float [rows_max, experts]
+  std::array<Choice, 2> choices_;             // of each batch
+  device::RegionId assignment_rows_;          // int32 [rows_max * topk], alone
+  device::RegionId shared_out_;               // float [rows_max, hidden], alone
+  std::unique_ptr<ExpertRunner> experts_;     // alone
+  std::unique_ptr<ExpertExchange> exchange_;  // in a group
 };
 
 }  // namespace pleiad::ep

@@ -27,6 +27,7 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) {
 }
 
 std::int64_t work_of(const GemmTask& task) {
+  if (task.rows <= 0) return 0;
   return task.rows * task.weight->panels() * PackedMatrix::kPanel * task.weight->inputs();
 }
 

@@ -23,7 +23,8 @@ struct GemmTask {
 // already. Every y[r, o] is one chain of fused multiply-adds over i in ascending order (for
 // Avx512Bf16 and BFloat16 weights: of pair dot products), so its bits depend on row r of x and on W
 // alone: not on rows, tiles, tasks or threads (DESIGN R1). Float32, and BFloat16 on Portable, Avx2
-// and Avx512, give the same bits on every instruction set. Tasks of no rows are skipped. Tasks may
+// and Avx512, give the same bits on every instruction set. Tasks of no rows are skipped and
+// need no weight. Tasks may
 // share x, never y. Allocates nothing.
 void grouped_gemm(const Context& context, std::span<const GemmTask> tasks);
 

@@ -70,7 +70,8 @@ void unpack_rows(const Context& context, const UnpackRowsTask& task) {
   PLEIAD_CHECK(task.dtype == device::DType::F32 || task.dtype == device::DType::BF16);
   const auto row_bytes = task.width * static_cast<std::int64_t>(device::size_of(task.dtype));
   detail::for_rows(context, task.rows, task.width, [&](std::int64_t row) {
-    const std::byte* bytes = task.bytes + row * row_bytes;
+    const std::int64_t from = task.from_rows == nullptr ? row : task.from_rows[row];
+    const std::byte* bytes = task.bytes + from * row_bytes;
     float* y = task.y + row * task.width;
     if (task.dtype == device::DType::F32) {
       std::memcpy(y, bytes, static_cast<std::size_t>(row_bytes));

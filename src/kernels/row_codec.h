@@ -23,13 +23,16 @@ struct PackRowsTask {
 void pack_rows(const Context& context, const PackRowsTask& task);
 
 struct UnpackRowsTask {
-  const std::byte* bytes = nullptr;  // [rows, width] of dtype, dense; any alignment
+  const std::byte* bytes = nullptr;  // rows of `width` values of dtype, dense; any alignment
+  const std::int32_t* from_rows =
+      nullptr;  // [rows]: y's row r is row from_rows[r] of bytes; null: r
   device::DType dtype = device::DType::F32;
   std::int64_t rows = 0;
   std::int64_t width = 0;
   float* y = nullptr;  // [rows, width], dense
 };
 
+// y[r] = bytes[from_rows[r]].
 void unpack_rows(const Context& context, const UnpackRowsTask& task);
 
 }  // namespace pleiad::kernels

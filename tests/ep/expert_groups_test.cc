@@ -19,12 +19,20 @@ struct Storage {
   [[nodiscard]] ExpertGroups groups() { return {.first = first, .rows = rows, .line_of = line_of}; }
 };
 
+// Every row's choices stand together.
+std::vector<std::int32_t> rows_of(std::size_t assignments, std::size_t topk) {
+  std::vector<std::int32_t> rows;
+  for (std::size_t i = 0; i < assignments; ++i)
+    rows.push_back(static_cast<std::int32_t>(i / topk));
+  return rows;
+}
+
 TEST(ExpertGroups, SortsAssignmentsByExpertAndKeepsRowOrder) {
   // Row 0 chose experts 1 and 3, row 1 chose 0 and 1, row 2 chose 1 and 2.
   const std::vector<std::int32_t> ids = {1, 3, 0, 1, 1, 2};
   Storage storage(4, ids.size());
 
-  group_by_expert(ids, 2, storage.groups());
+  group_by_expert(ids, rows_of(ids.size(), 2), storage.groups());
 
   EXPECT_EQ(storage.first, (std::vector<std::int32_t>{0, 1, 4, 5, 6}));
   EXPECT_EQ(storage.rows, (std::vector<std::int32_t>{1, 0, 1, 2, 2, 0}));
@@ -35,7 +43,7 @@ TEST(ExpertGroups, NoRowsGiveEmptyGroups) {
   Storage storage(3, 0);
   storage.first = {7, 7, 7, 7};
 
-  group_by_expert({}, 2, storage.groups());
+  group_by_expert({}, {}, storage.groups());
 
   EXPECT_EQ(storage.first, (std::vector<std::int32_t>{0, 0, 0, 0}));
 }
@@ -50,7 +58,7 @@ TEST(ExpertGroups, EveryAssignmentHasItsOwnLineInItsExpertsGroup) {
       id = static_cast<std::int32_t>(random.below(experts));
     Storage storage(experts, ids.size());
 
-    group_by_expert(ids, static_cast<std::int64_t>(topk), storage.groups());
+    group_by_expert(ids, rows_of(ids.size(), topk), storage.groups());
 
     std::vector<bool> used(ids.size());
     for (std::size_t i = 0; i < ids.size(); ++i) {

@@ -8,67 +8,15 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
-#include "device/buffer.h"
 #include "device/thread_pool.h"
+#include "tests/ep/moe_fixture.h"
 
 namespace pleiad::ep {
 namespace {
 
-using Matrix = std::vector<float>;  // row-major
-
-Matrix random_matrix(Random& random, std::int64_t rows, std::int64_t columns) {
-  Matrix out(static_cast<std::size_t>(rows * columns));
-  for (float& x : out)
-    x = static_cast<float>(random.normal() / std::sqrt(static_cast<double>(columns)));
-  return out;
-}
-
-// One layer with its plain matrices, and the same packed.
-struct Layer {
-  MoeShape shape;
-  Matrix gate;
-  std::vector<Matrix> gate_up;
-  std::vector<Matrix> down;
-  Matrix shared_gate_up;
-  Matrix shared_down;
-  std::vector<device::Buffer> memory;
-  MoeWeights packed;
-
-  Layer(const MoeShape& layer_shape, Random& random) : shape(layer_shape) {
-    const std::int64_t hidden = shape.hidden;
-    gate = random_matrix(random, shape.gate.experts, hidden);
-    packed.gate = pack(gate, shape.gate.experts, hidden);
-    for (std::int64_t e = 0; e < shape.gate.experts; ++e) {
-      gate_up.push_back(random_matrix(random, 2 * shape.intermediate, hidden));
-      down.push_back(random_matrix(random, hidden, shape.intermediate));
-      packed.gate_up.push_back(pack(gate_up.back(), 2 * shape.intermediate, hidden));
-      packed.down.push_back(pack(down.back(), hidden, shape.intermediate));
-      packed.gate_bias.push_back(static_cast<float>(random.normal()) * 0.1F);
-    }
-    if (shape.shared_intermediate == 0) return;
-    shared_gate_up = random_matrix(random, 2 * shape.shared_intermediate, hidden);
-    shared_down = random_matrix(random, hidden, shape.shared_intermediate);
-    packed.shared_gate_up = pack(shared_gate_up, 2 * shape.shared_intermediate, hidden);
-    packed.shared_down = pack(shared_down, hidden, shape.shared_intermediate);
-  }
-
-  kernels::PackedMatrix pack(const Matrix& matrix, std::int64_t rows, std::int64_t columns) {
-    const auto compute = kernels::Compute::Float32;
-    memory.push_back(
-        device::Buffer::allocate(kernels::PackedMatrix::bytes(rows, columns, compute)).value()
-    );
-    const std::vector<kernels::MatrixSource> sources = {
-        {.tensor = {
-             .bytes = std::as_bytes(std::span(matrix)),
-             .dtype = device::DType::F32,
-             .shape = {.extents = {rows, columns}, .rank = 2},
-         }}};
-    return kernels::PackedMatrix::pack(
-               sources, compute, {memory.back().data(), memory.back().size()}
-    )
-        .value();
-  }
-};
+using testing::Layer;
+using testing::Matrix;
+using testing::random_matrix;
 
 // down( silu(gate x) * up x ) in double.
 std::vector<double>
@@ -129,7 +77,7 @@ std::vector<double> reference_row(const Layer& layer, std::span<const float> x) 
   return out;
 }
 
-class MoeLayer : public testing::TestWithParam<std::int64_t> {};  // width of the shared expert
+class MoeLayer : public ::testing::TestWithParam<std::int64_t> {};  // width of the shared expert
 
 TEST_P(MoeLayer, EqualsTheFormulaRowByRowAndBitByBitInAnyBatch) {
   Random random(31);
@@ -145,7 +93,7 @@ TEST_P(MoeLayer, EqualsTheFormulaRowByRowAndBitByBitInAnyBatch) {
   device::ThreadPool pool(2);
   const kernels::Context context{.pool = &pool, .isa = device::detect_cpu_isa()};
   device::ArenaPlan plan;
-  MoeRunner runner(shape, kRows, plan, 0, 1);
+  MoeRunner runner(shape, {.rows_max = kRows}, context.compute, plan, 0, 1);
   auto scratch = device::Scratch::allocate(std::move(plan)).value();
   std::vector<std::uint64_t> tokens(11);
 
@@ -178,7 +126,7 @@ TEST_P(MoeLayer, EqualsTheFormulaRowByRowAndBitByBitInAnyBatch) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(SharedWidths, MoeLayer, testing::Values(0, 20, 33));
+INSTANTIATE_TEST_SUITE_P(SharedWidths, MoeLayer, ::testing::Values(0, 20, 33));
 
 }  // namespace
 }  // namespace pleiad::ep

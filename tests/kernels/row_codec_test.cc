@@ -39,10 +39,12 @@ TEST_P(RowCodec, BringsRowsBackBitByBit) {
          .dtype = GetParam().dtype,
          .out = wire.data() + 1}  // no alignment is promised
     );
+    const std::vector<std::int32_t> order = {3, 1, 0, 2};
     auto y = poison(chosen.size() * static_cast<std::size_t>(width));
     unpack_rows(
         context,
         {.bytes = wire.data() + 1,
+         .from_rows = order.data(),
          .dtype = GetParam().dtype,
          .rows = lines,
          .width = width,
@@ -52,7 +54,9 @@ TEST_P(RowCodec, BringsRowsBackBitByBit) {
       const auto w = static_cast<std::size_t>(width);
       EXPECT_TRUE(same_bits(
           std::span(y).subspan(i * w, w),
-          std::span(x).subspan(static_cast<std::size_t>(chosen[i]) * w, w)
+          std::span(x).subspan(
+              static_cast<std::size_t>(chosen[static_cast<std::size_t>(order[i])]) * w, w
+          )
       )) << width;
     }
   }
