@@ -164,7 +164,8 @@ class GroupRun {
       PLEIAD_TRY(runner.serve(context, memory, batch));
     for (int batch = 0; batch < batches; ++batch)
       PLEIAD_TRY(runner.finish(context, memory, batch));
-    return {};
+    // Peers may still be reading the scratch, which goes when this rank returns.
+    return step.group->wait_sends("the end");
   }
 
   const Layer& layer_;
@@ -176,12 +177,13 @@ class GroupRun {
 
 // The same rows on one rank that holds everything.
 Matrix run_alone(const Layer& layer, kernels::Compute compute, const Matrix& x) {
+  if (x.empty()) return {};
   const auto rows = static_cast<std::int64_t>(x.size()) / layer.shape.hidden;
   device::ThreadPool pool(1);
   const kernels::Context context{
       .pool = &pool, .isa = device::detect_cpu_isa(), .compute = compute};
   device::ArenaPlan plan;
-  MoeRunner runner(layer.shape, {.rows_max = std::max<std::int64_t>(rows, 1)}, compute, plan, 0, 1);
+  MoeRunner runner(layer.shape, {.rows_max = rows}, compute, plan, 0, 1);
   auto memory = device::Scratch::allocate(std::move(plan)).value();
   Matrix residual(x.size(), 0.5F);
   runner.run(
