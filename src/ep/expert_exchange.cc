@@ -91,7 +91,8 @@ ExpertExchange::ExpertExchange(
       experts_(
           shape,
           {.assignments_max = pass_assignments(place, limits.rows_max, shape.gate.topk),
-           .shared_rows_max = limits.rows_max},
+           .shared_rows_max = limits.rows_max,
+           .moe_tp = place.moe_tp},
           plan,
           first,
           last
@@ -461,7 +462,7 @@ void ExpertExchange::compute_pass(
   const ExpertOutput output = experts_.run(
       call.context,
       call.memory,
-      {.weights = call.flight.step.weights,
+      {.weights = &call.flight.step.weights->shards[static_cast<std::size_t>(s.shard())],
        .x = work.x,
        .experts = experts.first(terms),
        .rows = rows.first(terms)},

@@ -34,7 +34,10 @@ ExpertRunner::ExpertRunner(
     int first,
     int last
 )
-    : shape_(shape) {
+    : shape_(shape),
+      width_(shape.intermediate / limits.moe_tp),
+      partial_sums_(expert_partial_sums(shape.intermediate) / limits.moe_tp) {
+  PLEIAD_CHECK(partial_sums_ * limits.moe_tp == expert_partial_sums(shape.intermediate));
   const std::int64_t lines = limits.assignments_max;
   const std::int64_t shared = limits.shared_rows_max * shape.shared_intermediate;
   const auto reserve = [&](std::string_view name, std::size_t bytes) {
@@ -43,8 +46,8 @@ ExpertRunner::ExpertRunner(
   first_ = reserve("group starts", ints(shape.gate.experts + 1));
   rows_ = reserve("group rows", ints(lines));
   line_of_ = reserve("group lines", ints(lines));
-  gate_up_ = reserve("expert gate+up", floats(lines * 2 * shape.intermediate));
-  product_ = reserve("expert product", floats(lines * shape.intermediate));
+  gate_up_ = reserve("expert gate+up", floats(lines * 2 * width_));
+  product_ = reserve("expert product", floats(lines * width_));
   out_ = reserve("expert out", floats(lines * shape.hidden));
   shared_gate_up_ = reserve("shared gate+up", floats(2 * shared));
   shared_product_ = reserve("shared product", floats(shared));
@@ -131,7 +134,7 @@ void ExpertRunner::up(
     const Arrays& arrays,
     const SharedBatch* shared
 ) {
-  const std::int64_t width = 2 * shape_.intermediate;
+  const std::int64_t width = 2 * width_;
   const auto experts = static_cast<std::size_t>(shape_.gate.experts);
   for (std::size_t e = 0; e < experts; ++e) {
     const std::int64_t begin = arrays.groups.first[e];
@@ -151,7 +154,7 @@ void ExpertRunner::up(
       context,
       {.gate_up = arrays.gate_up,
        .rows = static_cast<std::int64_t>(batch.experts.size()),
-       .width = shape_.intermediate,
+       .width = width_,
        .y = arrays.product}
   );
   if (tasks_[experts].rows == 0) return;
@@ -170,7 +173,7 @@ void ExpertRunner::down(
     const Arrays& arrays,
     const SharedBatch* shared
 ) {
-  const std::int64_t width = shape_.intermediate;
+  const std::int64_t width = width_;
   const auto experts = static_cast<std::size_t>(shape_.gate.experts);
   for (std::size_t e = 0; e < experts; ++e) {
     const std::int64_t begin = arrays.groups.first[e];
@@ -181,6 +184,7 @@ void ExpertRunner::down(
         .weight = &batch.weights->down[e],
         .y = arrays.out + begin * shape_.hidden,
         .y_stride = shape_.hidden,
+        .partial_sums = partial_sums_,
     };
   }
   tasks_[experts] = shared_down(arrays, shared);

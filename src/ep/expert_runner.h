@@ -14,7 +14,7 @@ namespace pleiad::ep {
 
 // Rows and the experts they want.
 struct ExpertBatch {
-  const MoeWeights* weights = nullptr;
+  const ExpertShard* weights = nullptr;
   const float* x = nullptr;               // [rows, hidden], rounded activations
   std::span<const std::int32_t> experts;  // [assignments], each present in `weights`
   std::span<const std::int32_t> rows;     // [assignments]: the row of x each one reads
@@ -34,16 +34,17 @@ struct ExpertOutput {
   std::span<const std::int32_t> line_of;  // [assignments]: each one's line
 };
 
-// Runs SwiGLU experts, routed and shared, of layers of one shape: down(silu(gate x) * up x). All
+// Runs SwiGLU experts, routed (whole, or one shard of each) and shared, of layers of one shape:
+// down(silu(gate x) * up x). All
 // products of a stage go over the pool together. Allocates nothing; one thread at a time.
 class ExpertRunner {
  public:
-  // Reserves scratch for so many assignments and shared rows, alive from op `first` to op `last` of
-  // the caller's step. `shape.intermediate` is what the weights' experts have.
   struct Limits {
     std::int64_t assignments_max = 0;
     std::int64_t shared_rows_max = 0;
+    std::int32_t moe_tp = 1;
   };
+  // Reserves scratch, alive from op `first` to op `last` of the caller's step.
   ExpertRunner(
       const MoeShape& shape,
       const Limits& limits,
@@ -84,6 +85,8 @@ class ExpertRunner {
       const;
 
   MoeShape shape_;
+  std::int64_t width_;         // intermediate elements of a shard
+  std::int64_t partial_sums_;  // of a shard's last product
   device::RegionId first_;
   device::RegionId rows_;
   device::RegionId line_of_;

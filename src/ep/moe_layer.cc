@@ -20,19 +20,20 @@ Result<void> in_layer(Result<void> result, std::int64_t layer) {
 
 MoeRunner::MoeRunner(
     const MoeShape& shape,
-    const MoeOptions& options,
+    const MoePlace& place,
+    std::int64_t rows_max,
     kernels::Compute compute,
     device::ArenaPlan& plan,
     int first,
     int last
 )
-    : shape_(shape), options_(options) {
-  const std::int64_t rows = options.rows_max;
+    : shape_(shape), place_(place), rows_max_(rows_max) {
+  const std::int64_t rows = rows_max;
   const auto reserve = [&](std::string_view name, std::int64_t count, std::size_t size) {
     return plan.reserve(name, static_cast<std::size_t>(count) * size, first, last);
   };
-  const bool alone = options.place == nullptr;
-  const bool two = !alone && options.place->settings.two_batch_overlap;
+  const bool alone = place.rank.ranks == 1;
+  const bool two = !alone && place.rank.settings.two_batch_overlap;
   const std::int64_t choices = rows * shape.gate.topk;
   logits_ = reserve("gate logits", rows * shape.gate.experts, sizeof(float));
   for (std::size_t batch = 0; batch < (two ? 2U : 1U); ++batch) {
@@ -43,7 +44,7 @@ MoeRunner::MoeRunner(
     const bool wide = compute == kernels::Compute::Float32;
     exchange_ = std::make_unique<ExpertExchange>(
         shape,
-        *options.place,
+        place.rank,
         ExpertExchange::Limits{.rows_max = rows},
         wide ? device::DType::F32 : device::DType::BF16,
         plan,
@@ -66,7 +67,7 @@ MoeRunner::MoeRunner(
 
 void MoeRunner::run(const kernels::Context& context, device::Scratch& memory, const MoeStep& step) {
   PLEIAD_CHECK(step.weights != nullptr && step.x != nullptr && step.residual != nullptr);
-  PLEIAD_CHECK(experts_ != nullptr && step.rows <= options_.rows_max);
+  PLEIAD_CHECK(experts_ != nullptr && step.rows <= rows_max_);
   route(context, memory, step, choices_[0]);
   const auto assignments = static_cast<std::size_t>(step.rows * shape_.gate.topk);
   const auto ids = memory.get<std::int32_t>(choices_[0].ids).first(assignments);
@@ -80,7 +81,7 @@ void MoeRunner::run(const kernels::Context& context, device::Scratch& memory, co
   const ExpertOutput output = experts_->run(
       context,
       memory,
-      {.weights = step.weights, .x = step.x, .experts = ids, .rows = rows},
+      {.weights = &step.weights->shards.front(), .x = step.x, .experts = ids, .rows = rows},
       has_shared ? &shared : nullptr
   );
   kernels::tree_combine(
@@ -105,7 +106,7 @@ void MoeRunner::route(
 ) const {
   std::int32_t* ids = memory.get<std::int32_t>(choice.ids).data();
   float* chosen = memory.get<float>(choice.weights).data();
-  if (options_.routing == plan::Routing::Hash) {
+  if (place_.rank.settings.routing == plan::Routing::Hash) {
     PLEIAD_CHECK(static_cast<std::int64_t>(step.tokens.size()) == step.rows);
     hash_experts(step.tokens, step.layer, shape_.gate, ids, chosen);
   } else {
@@ -142,13 +143,17 @@ Result<void> MoeRunner::begin(
     int batch,
     const MoeStep& step
 ) {
-  PLEIAD_CHECK(exchange_ != nullptr && step.rows <= options_.rows_max);
+  PLEIAD_CHECK(step.rows <= rows_max_);
+  if (exchange_ == nullptr) {
+    if (step.rows > 0) run(context, memory, step);
+    return {};
+  }
   Choice& choice = choices_.at(static_cast<std::size_t>(batch));
   choice.layer = step.layer;
   if (step.rows > 0) route(context, memory, step, choice);
   const ExchangeStep exchange{
       .weights = step.weights,
-      .placement = &options_.placements[static_cast<std::size_t>(step.layer)],
+      .placement = &place_.placements[static_cast<std::size_t>(step.layer)],
       .group = &group,
       .x = step.x,
       .rows = step.rows,
@@ -160,6 +165,7 @@ Result<void> MoeRunner::begin(
 }
 
 Result<void> MoeRunner::serve(const kernels::Context& context, device::Scratch& memory, int batch) {
+  if (exchange_ == nullptr) return {};
   return in_layer(
       exchange_->serve(context, memory, batch), choices_.at(static_cast<std::size_t>(batch)).layer
   );
@@ -167,6 +173,7 @@ Result<void> MoeRunner::serve(const kernels::Context& context, device::Scratch& 
 
 Result<void>
 MoeRunner::finish(const kernels::Context& context, device::Scratch& memory, int batch) {
+  if (exchange_ == nullptr) return {};
   return in_layer(
       exchange_->finish(context, memory, batch), choices_.at(static_cast<std::size_t>(batch)).layer
   );

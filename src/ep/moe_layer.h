@@ -31,14 +31,11 @@ struct MoeStep {
       expert_tokens;  // [experts]: own rows that chose each expert are added; may be empty
 };
 
-// How a MoeRunner is built.
-struct MoeOptions {
-  std::int64_t rows_max = 0;  // own rows of one call
-  plan::Routing routing = plan::Routing::Gate;
-  // For a rank of a group: its place, and where the experts of each MoE layer stand (outlives the
-  // runner). Without: the weights hold every expert.
-  const RankPlace* place = nullptr;
-  std::span<const plan::ExpertPlacement> placements;  // [layers]
+// Where a rank stands, and where the experts of each MoE layer do. One rank alone holds every
+// expert and needs no placements.
+struct MoePlace {
+  RankPlace rank;
+  std::span<const plan::ExpertPlacement> placements;  // [layers], outlive the runner
 };
 
 // Runs the layers of one shape: residual += sum over chosen experts of w_i * E_i(x) + shared(x), as
@@ -46,10 +43,12 @@ struct MoeOptions {
 // bits, and neither does where experts stand. One thread at a time. Allocates nothing.
 class MoeRunner {
  public:
-  // Reserves scratch, alive from op `first` to op `last` of the caller's step.
+  // Reserves scratch for `rows_max` own rows of a call, alive from op `first` to op `last` of the
+  // caller's step.
   MoeRunner(
       const MoeShape& shape,
-      const MoeOptions& options,
+      const MoePlace& place,
+      std::int64_t rows_max,
       kernels::Compute compute,
       device::ArenaPlan& plan,
       int first,
@@ -88,7 +87,8 @@ class MoeRunner {
   ) const;
 
   MoeShape shape_;
-  MoeOptions options_;
+  MoePlace place_;
+  std::int64_t rows_max_;
   device::RegionId logits_;                   // float [rows_max, experts]
   std::array<Choice, 2> choices_;             // of each batch
   device::RegionId assignment_rows_;          // int32 [rows_max * topk], alone

@@ -16,15 +16,27 @@ struct MoeShape {
   kernels::GateOptions gate;
 };
 
-// The packed weights of one layer that this process holds. Experts that stand elsewhere have empty
-// matrices.
-struct MoeWeights {
-  kernels::PackedMatrix gate;    // [experts, hidden], Float32 whatever the compute (DESIGN R4)
-  std::vector<float> gate_bias;  // [experts], or empty
-  std::vector<kernels::PackedMatrix> gate_up;  // [experts] of [2 * intermediate, hidden]
-  std::vector<kernels::PackedMatrix> down;     // [experts] of [hidden, intermediate]
-  kernels::PackedMatrix shared_gate_up;        // [2 * shared_intermediate, hidden]
-  kernels::PackedMatrix shared_down;           // [hidden, shared_intermediate]
+// One shard of every expert of a layer: with moe_tp ranks to an expert, shard t has the t-th part
+// of its intermediate elements. Experts that stand elsewhere have empty matrices.
+struct ExpertShard {
+  std::vector<kernels::PackedMatrix> gate_up;  // [experts] of [2 * intermediate / moe_tp, hidden]
+  std::vector<kernels::PackedMatrix> down;     // [experts] of [hidden, intermediate / moe_tp]
 };
+
+// The packed weights of one layer that this process holds.
+struct MoeWeights {
+  kernels::PackedMatrix gate;       // [experts, hidden], Float32 whatever the compute (DESIGN R4)
+  std::vector<float> gate_bias;     // [experts], or empty
+  std::vector<ExpertShard> shards;  // [moe_tp]
+  kernels::PackedMatrix shared_gate_up;  // [2 * shared_intermediate, hidden]
+  kernels::PackedMatrix shared_down;     // [hidden, shared_intermediate]
+};
+
+// How many partial sums an expert's last product always has, so that its shards can be computed
+// apart with the same bits: 4, or as many as the intermediate size allows. moe_tp must divide it.
+inline std::int64_t expert_partial_sums(std::int64_t intermediate) {
+  if (intermediate % 8 == 0) return 4;
+  return intermediate % 4 == 0 ? 2 : 1;
+}
 
 }  // namespace pleiad::ep

@@ -31,6 +31,12 @@ std::int64_t work_of(const GemmTask& task) {
   return task.rows * task.weight->panels() * PackedMatrix::kPanel * task.weight->inputs();
 }
 
+bool partial_sums_fit(const GemmTask& task) {
+  if (task.rows <= 0 || task.partial_sums == 1) return true;
+  const bool known = task.partial_sums == 2 || task.partial_sums == 4;
+  return known && !task.round_output && task.weight->inputs() % (2 * task.partial_sums) == 0;
+}
+
 // How one task falls into units: row blocks x chunks of panels, row blocks innermost so that
 // neighbouring units read the same weights.
 struct Split {
@@ -52,6 +58,64 @@ Split split_of(const GemmTask& task, std::int64_t unit_work) {
   const std::int64_t chunk_panels = std::min(chunk, panels);
   const std::int64_t row_blocks = divide_up(task.rows, kRowBlock);
   return {chunk_panels, row_blocks, row_blocks * divide_up(panels, chunk_panels)};
+}
+
+void multiply(const IsaKernels& kernels, Compute compute, const PanelProduct& product) {
+  switch (compute) {
+    case Compute::Float32:
+      kernels.gemm_f32(product);
+      break;
+    case Compute::BFloat16:
+      kernels.gemm_bf16(product);
+      break;
+  }
+}
+
+// Outputs whose partial sums wait on the stack at a time.
+constexpr std::int64_t kPartialOutputs = kPanelGroup * PackedMatrix::kPanel;
+
+// A product's inputs in parts: adds up the chains of parts [first, first + count) for at most
+// kPartialOutputs outputs.
+struct PartialSums {
+  const IsaKernels& kernels;
+  Compute compute;
+  PanelProduct whole;
+  std::int64_t part_inputs;
+
+  void sum(std::int64_t first, std::int64_t count, float* y, std::int64_t y_stride) const {
+    if (count == 1) {
+      PanelProduct part = whole;
+      const auto element = static_cast<std::int64_t>(
+          compute == Compute::Float32 ? sizeof(float) : sizeof(device::BF16)
+      );
+      part.x += first * part_inputs;
+      part.weight += first * part_inputs * PackedMatrix::kPanel * element;
+      part.inputs = part_inputs;
+      part.y = y;
+      part.y_stride = y_stride;
+      multiply(kernels, compute, part);
+      return;
+    }
+    alignas(64) std::array<float, static_cast<std::size_t>(kRowBlock * kPartialOutputs)> upper;
+    sum(first, count / 2, y, y_stride);
+    sum(first + count / 2, count / 2, upper.data(), kPartialOutputs);
+    for (std::int64_t row = 0; row < whole.rows; ++row)
+      kernels.add(upper.data() + row * kPartialOutputs, whole.outputs, y + row * y_stride);
+  }
+};
+
+void multiply_in_parts(
+    const IsaKernels& kernels,
+    Compute compute,
+    const PanelProduct& product,
+    std::int64_t parts
+) {
+  for (std::int64_t output = 0; output < product.outputs; output += kPartialOutputs) {
+    PartialSums sums{kernels, compute, product, product.inputs / parts};
+    sums.whole.weight += output / PackedMatrix::kPanel * product.panel_step;
+    sums.whole.outputs = std::min(kPartialOutputs, product.outputs - output);
+    sums.sum(0, parts, product.y + output, product.y_stride);
+  }
 }
 
 void run_unit(
@@ -81,13 +145,10 @@ void run_unit(
       .accumulate = false,
       .round_output = task.round_output && weight.compute() == Compute::BFloat16,
   };
-  switch (weight.compute()) {
-    case Compute::Float32:
-      kernels.gemm_f32(product);
-      break;
-    case Compute::BFloat16:
-      kernels.gemm_bf16(product);
-      break;
+  if (task.partial_sums == 1) {
+    multiply(kernels, weight.compute(), product);
+  } else {
+    multiply_in_parts(kernels, weight.compute(), product, task.partial_sums);
   }
 }
 
@@ -96,6 +157,7 @@ void run_tasks(const Context& context, std::span<const GemmTask> tasks) {
   const IsaKernels& kernels = detail::kernels_of(context.isa);
   std::int64_t work = 0;
   for (const GemmTask& task : tasks) {
+    PLEIAD_CHECK(partial_sums_fit(task));
     work += work_of(task);
   }
   if (work == 0) return;
@@ -151,15 +213,20 @@ void gemm_reference(const GemmTask& task) {
     const auto* pairs = reinterpret_cast<const device::BF16*>(panel);
     return device::bf16_to_float(pairs[(i / 2 * PackedMatrix::kPanel + lane) * 2 + i % 2]);
   };
+  const std::int64_t part = weight.inputs() / task.partial_sums;
   for (std::int64_t r = 0; r < task.rows; ++r) {
     const std::int64_t line = task.x_rows == nullptr ? r : task.x_rows[r];
     for (std::int64_t o = 0; o < weight.outputs(); ++o) {
-      float sum = 0.0F;
-      for (std::int64_t i = 0; i < weight.inputs(); ++i) {
+      std::array<float, 4> sums{};
+      for (std::int64_t i = 0; i < part * task.partial_sums; ++i) {
+        float& sum = sums.at(static_cast<std::size_t>(i / part));
         sum = std::fma(task.x[line * task.x_stride + i], weight_at(o, i), sum);
       }
+      float total = sums[0];
+      if (task.partial_sums == 2) total = sums[0] + sums[1];
+      if (task.partial_sums == 4) total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
       task.y[r * task.y_stride + o] =
-          task.round_output ? round_activation(sum, weight.compute()) : sum;
+          task.round_output ? round_activation(total, weight.compute()) : total;
     }
   }
 }

@@ -33,6 +33,31 @@ struct Lanes {
   std::size_t count = 0;
 };
 
+// A range of a tensor's extent; a count of -1 goes to the end.
+struct Part {
+  std::int64_t begin = 0;
+  std::int64_t count = 0;
+};
+
+// The count of `part`, when it lies inside `extent`.
+Result<std::size_t>
+part_of(std::string_view what, std::size_t index, const Part& part, std::int64_t extent) {
+  const std::int64_t count = part.count < 0 ? extent - part.begin : part.count;
+  const bool inside =
+      part.begin >= 0 && part.begin <= extent && count >= 0 && count <= extent - part.begin;
+  if (inside) return static_cast<std::size_t>(count);
+  return invalid_input(
+      "matrix source {}: {} [{}, {} + {}) lie outside its {} {}",
+      index,
+      what,
+      part.begin,
+      part.begin,
+      count,
+      extent,
+      what
+  );
+}
+
 Result<Block> block_of(const MatrixSource& source, std::size_t index) {
   const device::TensorView& tensor = source.tensor;
   const bool known =
@@ -49,29 +74,18 @@ Result<Block> block_of(const MatrixSource& source, std::size_t index) {
   }
   const std::int64_t rows = tensor.shape[0];
   const std::int64_t columns = tensor.shape[1];
-  const std::int64_t count = source.row_count < 0 ? rows - source.row_begin : source.row_count;
-  const bool inside = source.row_begin >= 0 && source.row_begin <= rows && count >= 0 &&
-                      count <= rows - source.row_begin;
-  if (!inside) {
-    return invalid_input(
-        "matrix source {}: rows [{}, {} + {}) lie outside its {} rows",
-        index,
-        source.row_begin,
-        source.row_begin,
-        count,
-        rows
-    );
-  }
+  PLEIAD_TRY(height, part_of("rows", index, {source.row_begin, source.row_count}, rows));
+  PLEIAD_TRY(width, part_of("columns", index, {source.column_begin, source.column_count}, columns));
   const std::size_t element = device::size_of(tensor.dtype);
-  const auto width = static_cast<std::size_t>(columns);
-  if (tensor.bytes.size() != static_cast<std::size_t>(rows) * width * element) {
+  const auto stride = static_cast<std::size_t>(columns);
+  if (tensor.bytes.size() != static_cast<std::size_t>(rows) * stride * element) {
     return invalid_input("matrix source {}: its bytes are not {} x {}", index, rows, columns);
   }
-  const std::byte* first =
-      tensor.bytes.data() + static_cast<std::size_t>(source.row_begin) * width * element;
-  const auto height = static_cast<std::size_t>(count);
-  if (source.transposed) return Block{first, 1, width, width, height, tensor.dtype};
-  return Block{first, width, 1, height, width, tensor.dtype};
+  const std::size_t skipped = static_cast<std::size_t>(source.row_begin) * stride +
+                              static_cast<std::size_t>(source.column_begin);
+  const std::byte* first = tensor.bytes.data() + skipped * element;
+  if (source.transposed) return Block{first, 1, stride, width, height, tensor.dtype};
+  return Block{first, stride, 1, height, width, tensor.dtype};
 }
 
 template <typename T>

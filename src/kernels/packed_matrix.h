@@ -15,7 +15,9 @@ struct MatrixSource {
   device::TensorView tensor;    // [rows, columns], F32, BF16 or F16
   std::int64_t row_begin = 0;   // first row of the block
   std::int64_t row_count = -1;  // rows of the block; -1: to the end
-  bool transposed = false;      // use the block's transpose: its columns become outputs
+  std::int64_t column_begin = 0;
+  std::int64_t column_count = -1;  // columns of the block; -1: to the end
+  bool transposed = false;         // use the block's transpose: its columns become outputs
 };
 
 // A weight matrix W [outputs, inputs] in the order gemm() reads it: panels of kPanel outputs,

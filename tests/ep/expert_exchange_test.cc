@@ -40,7 +40,8 @@ plan::ExpertPlacement random_placement(Random& random, std::int32_t experts, std
 }
 
 struct Setting {
-  std::int32_t ranks = 1;
+  std::int32_t ranks = 2;
+  std::int32_t moe_tp = 1;
   plan::EpLevel level = plan::EpLevel::AllToAll;
   bool two_batches = false;
   double buffers = 8.0;  // factor of the receive buffers
@@ -103,6 +104,7 @@ class GroupRun {
     RankPlace place{
         .ranks = group.size(),
         .rank = group.rank(),
+        .moe_tp = setting_.moe_tp,
         .nodes_per_row_max = nodes_per_row_max(placement, layer_.shape.gate.topk),
         .stats = &stats_[rank],
     };
@@ -118,7 +120,8 @@ class GroupRun {
     const std::int64_t batch_rows = setting_.two_batches ? (rows_max_ + 1) / 2 : rows_max_;
     MoeRunner runner(
         layer_.shape,
-        {.rows_max = batch_rows, .place = &place, .placements = {&placement, 1}},
+        {.rank = place, .placements = {&placement, 1}},
+        batch_rows,
         compute_,
         plan,
         0,
@@ -153,7 +156,7 @@ class GroupRun {
           memory,
           step,
           batch,
-          {.weights = &layer_.packed,
+          {.weights = &layer_.sharded,
            .x = x.data() + row * layer_.shape.hidden,
            .rows = rows,
            .residual = residual.data() + row * layer_.shape.hidden}
@@ -183,7 +186,7 @@ Matrix run_alone(const Layer& layer, kernels::Compute compute, const Matrix& x) 
   const kernels::Context context{
       .pool = &pool, .isa = device::detect_cpu_isa(), .compute = compute};
   device::ArenaPlan plan;
-  MoeRunner runner(layer.shape, {.rows_max = rows}, compute, plan, 0, 1);
+  MoeRunner runner(layer.shape, {}, rows, compute, plan, 0, 1);
   auto memory = device::Scratch::allocate(std::move(plan)).value();
   Matrix residual(x.size(), 0.5F);
   runner.run(
@@ -209,15 +212,18 @@ TEST(ExpertExchange, GivesTheBitsOfOneRankForEveryPlacementLevelAndBuffer) {
         random.below(2) == 0 ? kernels::Compute::Float32 : kernels::Compute::BFloat16;
     const MoeShape shape{
         .hidden = 16 + static_cast<std::int64_t>(random.below(40)),
-        .intermediate = 12,
+        .intermediate = random.below(2) == 0 ? 16 : 40,
         .shared_intermediate = random.below(2) == 0 ? 0 : 20,
         .gate =
             {.experts = 5 + static_cast<std::int64_t>(random.below(20)), .topk = 4, .scale = 1.5F},
     };
-    const Layer layer(shape, random, compute);
+    const auto moe_tp = std::int32_t{1} << random.below(3);
+    const auto ep_ranks = static_cast<std::int32_t>(1 + random.below(moe_tp > 1 ? 3 : 8));
+    const Layer layer(shape, random, compute, moe_tp);
     constexpr std::int64_t kRowsMax = 24;
     const Setting setting{
-        .ranks = 1 + static_cast<std::int32_t>(random.below(8)),
+        .ranks = ep_ranks * moe_tp,
+        .moe_tp = moe_tp,
         .level = random.below(2) == 0 ? plan::EpLevel::AllGather : plan::EpLevel::AllToAll,
         .two_batches = random.below(3) == 0,
         .buffers = random.below(2) == 0 ? 8.0 : 0.05,
@@ -230,7 +236,7 @@ TEST(ExpertExchange, GivesTheBitsOfOneRankForEveryPlacementLevelAndBuffer) {
     }
     const Matrix x = rounded(random_matrix(random, first.back() * shape.hidden, 1), compute);
     const auto placement =
-        random_placement(random, static_cast<std::int32_t>(shape.gate.experts), setting.ranks);
+        random_placement(random, static_cast<std::int32_t>(shape.gate.experts), ep_ranks);
 
     const Matrix expected = run_alone(layer, compute, x);
     GroupRun run(layer, setting, compute, kRowsMax);

@@ -17,6 +17,7 @@ using testing::same_bits;
 // A product with everything it needs; y lies in lines wider than the outputs.
 struct Product {
   std::vector<float> x;
+  std::vector<float> plain;  // the weight, [outputs, inputs]
   OwnedMatrix weight;
   GemmTask task;
   std::vector<float> y;
@@ -43,9 +44,9 @@ std::unique_ptr<Product> random_product(Random& random, Dims dims, Compute compu
   const auto [rows, outputs, inputs] = dims;
   const std::int64_t x_stride = inputs + kPad;
   product->x = testing::random_floats(random, static_cast<std::size_t>(rows * x_stride), compute);
-  const auto weights =
+  product->plain =
       testing::random_floats(random, static_cast<std::size_t>(outputs * inputs), Compute::Float32);
-  product->weight = testing::pack(weights, outputs, inputs, compute);
+  product->weight = testing::pack(product->plain, outputs, inputs, compute);
   product->y = testing::poison(static_cast<std::size_t>(rows * (outputs + kPad)));
   product->task = {
       .x = product->x.data(),
@@ -139,6 +140,48 @@ TEST_P(GemmOn, MatchesTheReferenceAcrossBlocksOfInputs) {
     );
 
     expect_matches(*product, run(context(pool), *product, 0, dims.rows), isa(), compute());
+  }
+}
+
+TEST_P(GemmOn, AddsPartialSumsPairwiseAsIfComputedApart) {
+  const auto [isa, compute] = GetParam();
+  device::ThreadPool pool(2);
+  const Context context{&pool, isa, compute};
+  Random random(17);
+  for (const std::int64_t parts : {2, 4}) {
+    for (const Dims dims : {Dims{1, 150, 64}, {5, 16, 16}, {60, 300, 128}}) {
+      auto product = random_product(random, dims, compute);
+      product->task.partial_sums = parts;
+      const auto y = run(context, *product, 0, dims.rows);
+      product->y = y;
+      if (exact(isa, compute)) {
+        EXPECT_TRUE(same_bits(y, reference(*product))) << parts << " parts, " << dims.rows;
+      }
+
+      // The same by products of the parts alone.
+      std::vector<std::vector<float>> sums;
+      const std::int64_t part = dims.inputs / parts;
+      for (std::int64_t p = 0; p < parts; ++p) {
+        const auto block = testing::pack_columns(
+            product->plain, {dims.outputs, dims.inputs, p * part, part}, compute
+        );
+        GemmTask task = product->task;
+        task.partial_sums = 1;
+        task.weight = &block.matrix;
+        task.x += p * part;
+        sums.push_back(testing::poison(product->y.size()));
+        task.y = sums.back().data();
+        gemm(context, task);
+      }
+      for (std::int64_t r = 0; r < dims.rows; ++r) {
+        for (std::int64_t o = 0; o < dims.outputs; ++o) {
+          const auto at = static_cast<std::size_t>(r * product->task.y_stride + o);
+          const float low = sums[0][at] + sums[1][at];
+          const float whole = parts == 2 ? low : low + (sums[2][at] + sums[3][at]);
+          ASSERT_EQ(y[at], whole);
+        }
+      }
+    }
   }
 }
 

@@ -85,4 +85,27 @@ pack(std::span<const float> weights, std::int64_t outputs, std::int64_t inputs, 
   return owned;
 }
 
+struct Columns {
+  std::int64_t outputs;
+  std::int64_t inputs;  // of the whole matrix
+  std::int64_t begin;
+  std::int64_t count;
+};
+
+// Some columns of `weights` [outputs, inputs].
+inline OwnedMatrix
+pack_columns(std::span<const float> weights, const Columns& columns, Compute compute) {
+  OwnedMatrix owned;
+  owned.memory =
+      device::Buffer::allocate(PackedMatrix::bytes(columns.outputs, columns.count, compute))
+          .value();
+  const MatrixSource source = {
+      .tensor = view_of(weights, columns.outputs, columns.inputs),
+      .column_begin = columns.begin,
+      .column_count = columns.count,
+  };
+  owned.matrix = PackedMatrix::pack({&source, 1}, compute, owned.memory.as<std::byte>()).value();
+  return owned;
+}
+
 }  // namespace pleiad::kernels::testing
