@@ -1,32 +1,23 @@
 #include "model/deepseek_v3.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
 #include "device/scratch.h"
-#include "ep/moe_layer.h"
 #include "kernels/gemm.h"
 #include "kernels/rope.h"
 #include "kernels/row_ops.h"
 #include "model/deepseek_v3_config.h"
+#include "model/deepseek_v3_weights.h"
 #include "model/dense_mlp.h"
 #include "model/mla_layer.h"
-#include "model/weight_loader.h"
 
 namespace pleiad::model {
 namespace {
-
-struct Layer {
-  std::vector<float> input_norm;           // [hidden]
-  std::vector<float> post_attention_norm;  // [hidden]
-  MlaWeights attention;
-  std::optional<DenseMlpWeights> dense;  // exactly one of dense and moe
-  std::optional<ep::MoeWeights> moe;
-};
 
 MlaShape mla_shape(const DeepseekV3Config& c) {
   return {
@@ -58,7 +49,8 @@ ModelShape model_shape(const DeepseekV3Config& c, kernels::Compute compute) {
   shape.positions_max = c.positions_max;
   for (std::int64_t i = 0; i < c.layers; ++i)
     shape.moe_layers += c.is_moe(i) ? 1 : 0;
-  shape.experts = shape.moe_layers > 0 ? c.gate.experts : 0;
+  shape.moe = moe_shape(c);
+  if (shape.moe_layers == 0) shape.moe.gate.experts = 0;
   const bool wide = compute == kernels::Compute::Float32;
   shape.cache = {
       .layers = c.layers,
@@ -69,56 +61,67 @@ ModelShape model_shape(const DeepseekV3Config& c, kernels::Compute compute) {
 }
 
 // Ops of a step in the order of their scratch's lifetimes: the residual lives through all of them.
+// Expert layers reach into the next attention, so that results can travel meanwhile.
 enum Op : int { kBegin, kAttention, kMlp, kHead, kEnd };
+
+// Rows of a step that go through the layers together.
+struct Rows {
+  std::int64_t begin = 0;
+  std::int64_t count = 0;
+};
 
 class DeepseekV3 final : public Model {
  public:
-  DeepseekV3(const DeepseekV3Config& config, const LoadOptions& options)
+  DeepseekV3(
+      const DeepseekV3Config& config,
+      const DeepseekV3Weights& weights,
+      const RankOptions& options
+  )
       : config_(config),
+        weights_(weights),
         shape_(model_shape(config, options.context.compute)),
         context_(options.context),
         limits_(options.limits),
         frequencies_(kernels::rope_frequencies(config.rope, config.rope_theta, config.rope_scaling)
         ),
-        expert_tokens_(static_cast<std::size_t>(shape_.moe_layers * shape_.experts)) {}
+        expert_tokens_(static_cast<std::size_t>(shape_.moe_layers * shape_.moe.gate.experts)) {}
 
-  Result<void> load(const weights::Checkpoint& checkpoint, const LoadOptions& options);
+  Result<void> plan_scratch(const ep::MoePlace& place);
 
   [[nodiscard]] const ModelShape& shape() const override { return shape_; }
-  [[nodiscard]] ModelMemory memory() const override {
-    return {
-        .weights = weights_.size(),
-        .scratch = scratch_.planned_bytes(),
-        .scratch_naive = scratch_.naive_bytes(),
-    };
+  [[nodiscard]] ScratchBytes scratch() const override {
+    return {.planned = scratch_.planned_bytes(), .naive = scratch_.naive_bytes()};
   }
   [[nodiscard]] std::span<const std::uint64_t> expert_tokens() const override {
     return expert_tokens_;
   }
-  void forward(const Batch& batch, kv::PagedCache& cache) override;
+  Result<void> forward(const Batch& batch, kv::PagedCache& cache) override;
 
  private:
-  void want_layer(WeightLoader& loader, std::int64_t index);
-  void want_attention(WeightLoader& loader, const std::string& prefix, MlaWeights& out) const;
-  void want_dense(WeightLoader& loader, const std::string& prefix, DenseMlpWeights& out) const;
-  void want_moe(WeightLoader& loader, const std::string& prefix, ep::MoeWeights& out) const;
-  Result<void> plan_scratch();
-  void run_layer(std::size_t index, const Batch& batch, kv::PagedCache& cache);
+  // A step under way: what every layer reads.
+  struct Step {
+    const Batch& batch;
+    kv::PagedCache& cache;
+    std::array<Rows, 2> parts;  // of two-batch overlap; else the second is not used
+    int part_count = 1;
+  };
+
+  Result<void> run_layers(const Step& step);
+  void attend(std::size_t layer, const Step& step, const Rows& rows);
+  void run_dense(std::size_t layer, const Rows& rows);
+  Result<void> begin_moe(std::size_t layer, std::int64_t moe_index, const Step& step, int part);
   void run_head(const Batch& batch);
   void norm(const float* x, std::int64_t rows, const std::vector<float>& weight, float* y) const;
+  float* line(device::RegionId region, std::int64_t row, std::int64_t width) {
+    return scratch_.get<float>(region).data() + row * width;
+  }
 
   DeepseekV3Config config_;
+  const DeepseekV3Weights& weights_;
   ModelShape shape_;
   kernels::Context context_;
   ForwardLimits limits_;
   std::vector<double> frequencies_;  // [rope / 2]
-
-  kernels::PackedMatrix head_;  // [vocabulary, hidden]
-  device::Buffer embedding_memory_;
-  device::TensorView embedding_;  // [vocabulary, hidden]
-  std::vector<float> final_norm_;
-  std::vector<Layer> layers_;
-  device::Buffer weights_;
 
   device::Scratch scratch_;
   device::RegionId residual_;
@@ -131,152 +134,13 @@ class DeepseekV3 final : public Model {
   std::vector<std::uint64_t> expert_tokens_;  // [moe_layers, experts]
 };
 
-Result<void> DeepseekV3::load(const weights::Checkpoint& checkpoint, const LoadOptions& options) {
-  WeightLoader loader(checkpoint, context_.compute);
-  layers_.resize(static_cast<std::size_t>(config_.layers));
-  for (std::int64_t i = 0; i < config_.layers; ++i)
-    want_layer(loader, i);
-  loader.vector("model.norm.weight", config_.hidden, final_norm_);
-  const std::string embedding = "model.embed_tokens.weight";
-  const std::string head = config_.tied_embeddings ? embedding : "lm_head.weight";
-  loader.matrix({{.name = head, .rows = config_.vocabulary, .columns = config_.hidden}}, head_);
-  PLEIAD_TRY(loader.result());
-
-  const device::Shape table{.extents = {config_.vocabulary, config_.hidden}, .rank = 2};
-  PLEIAD_TRY(source, checkpoint.tensor(embedding, table));
-  PLEIAD_TRY(copy, device::Buffer::allocate(source.bytes.size()));
-  std::ranges::copy(source.bytes, copy.data());
-  embedding_memory_ = std::move(copy);
-  embedding_ = source;
-  embedding_.bytes = {embedding_memory_.data(), embedding_memory_.size()};
-
-  PLEIAD_TRY(packed, loader.load(*context_.pool, options.weight_bytes_max, options.progress));
-  weights_ = std::move(packed);
-  return plan_scratch();
-}
-
-void DeepseekV3::want_layer(WeightLoader& loader, std::int64_t index) {
-  Layer& layer = layers_[static_cast<std::size_t>(index)];
-  const std::string prefix = "model.layers." + std::to_string(index) + ".";
-  loader.vector(prefix + "input_layernorm.weight", config_.hidden, layer.input_norm);
-  loader.vector(
-      prefix + "post_attention_layernorm.weight", config_.hidden, layer.post_attention_norm
-  );
-  want_attention(loader, prefix + "self_attn.", layer.attention);
-  if (config_.is_moe(index)) {
-    want_moe(loader, prefix + "mlp.", layer.moe.emplace());
-  } else {
-    want_dense(loader, prefix + "mlp.", layer.dense.emplace());
-  }
-}
-
-void DeepseekV3::want_attention(WeightLoader& loader, const std::string& prefix, MlaWeights& out)
-    const {
-  const DeepseekV3Config& c = config_;
-  const std::int64_t query = c.heads * (c.nope + c.rope);
-  const MatrixPart kv_a{
-      .name = prefix + "kv_a_proj_with_mqa.weight",
-      .rows = c.kv_lora + c.rope,
-      .columns = c.hidden};
-  if (c.q_lora > 0) {
-    loader.matrix(
-        {{.name = prefix + "q_a_proj.weight", .rows = c.q_lora, .columns = c.hidden}, kv_a},
-        out.down
-    );
-    loader.vector(prefix + "q_a_layernorm.weight", c.q_lora, out.q_norm);
-    loader.matrix(
-        {{.name = prefix + "q_b_proj.weight", .rows = query, .columns = c.q_lora}}, out.q_up
-    );
-  } else {
-    loader.matrix(
-        {{.name = prefix + "q_proj.weight", .rows = query, .columns = c.hidden}, kv_a}, out.down
-    );
-  }
-  loader.vector(prefix + "kv_a_layernorm.weight", c.kv_lora, out.kv_norm);
-  // Each head's rows of kv_b: first W_UK [nope, kv_lora], then W_UV [value, kv_lora].
-  out.key_up.resize(static_cast<std::size_t>(c.heads));
-  out.value_up.resize(static_cast<std::size_t>(c.heads));
-  for (std::int64_t h = 0; h < c.heads; ++h) {
-    const std::int64_t first = h * (c.nope + c.value);
-    MatrixPart part{
-        .name = prefix + "kv_b_proj.weight",
-        .rows = c.heads * (c.nope + c.value),
-        .columns = c.kv_lora,
-        .row_begin = first,
-        .row_count = c.nope,
-        .transposed = true,
-    };
-    loader.matrix({part}, out.key_up[static_cast<std::size_t>(h)]);
-    part.row_begin = first + c.nope;
-    part.row_count = c.value;
-    part.transposed = false;
-    loader.matrix({part}, out.value_up[static_cast<std::size_t>(h)]);
-  }
-  loader.matrix(
-      {{.name = prefix + "o_proj.weight", .rows = c.hidden, .columns = c.heads * c.value}}, out.out
-  );
-}
-
-// The two products of a SwiGLU: gate and up stacked, and down.
-void want_swiglu(
-    WeightLoader& loader,
-    const std::string& prefix,
-    const DenseMlpRunner::Shape& shape,
-    kernels::PackedMatrix& gate_up,
-    kernels::PackedMatrix& down
-) {
-  const std::int64_t width = shape.intermediate;
-  loader.matrix(
-      {{.name = prefix + "gate_proj.weight", .rows = width, .columns = shape.hidden},
-       {.name = prefix + "up_proj.weight", .rows = width, .columns = shape.hidden}},
-      gate_up
-  );
-  loader.matrix(
-      {{.name = prefix + "down_proj.weight", .rows = shape.hidden, .columns = width}}, down
-  );
-}
-
-void DeepseekV3::want_dense(WeightLoader& loader, const std::string& prefix, DenseMlpWeights& out)
-    const {
-  want_swiglu(loader, prefix, {config_.hidden, config_.intermediate}, out.gate_up, out.down);
-}
-
-void DeepseekV3::want_moe(WeightLoader& loader, const std::string& prefix, ep::MoeWeights& out)
-    const {
-  const std::int64_t experts = config_.gate.experts;
-  loader.matrix(
-      {{.name = prefix + "gate.weight", .rows = experts, .columns = config_.hidden}},
-      kernels::Compute::Float32,
-      out.gate
-  );
-  loader.vector(prefix + "gate.e_score_correction_bias", experts, out.gate_bias);
-  out.gate_up.resize(static_cast<std::size_t>(experts));
-  out.down.resize(static_cast<std::size_t>(experts));
-  for (std::size_t e = 0; e < out.down.size(); ++e) {
-    want_swiglu(
-        loader,
-        prefix + "experts." + std::to_string(e) + ".",
-        {config_.hidden, config_.moe_intermediate},
-        out.gate_up[e],
-        out.down[e]
-    );
-  }
-  if (config_.shared_experts == 0) return;
-  want_swiglu(
-      loader,
-      prefix + "shared_experts.",
-      {config_.hidden, config_.moe_intermediate * config_.shared_experts},
-      out.shared_gate_up,
-      out.shared_down
-  );
-}
-
-Result<void> DeepseekV3::plan_scratch() {
+Result<void> DeepseekV3::plan_scratch(const ep::MoePlace& place) {
   device::ArenaPlan plan;
   const std::int64_t rows = limits_.rows_max;
   const auto floats = [](std::int64_t count) {
     return static_cast<std::size_t>(count) * sizeof(float);
   };
+  const bool overlap = place.rank.ranks > 1 && place.rank.settings.two_batch_overlap;
   residual_ = plan.reserve("residual", floats(rows * config_.hidden), kBegin, kEnd);
   x_ = plan.reserve("normalised rows", floats(rows * config_.hidden), kAttention, kMlp);
   cos_sin_ = plan.reserve("cosines and sines", floats(rows * config_.rope), kBegin, kMlp);
@@ -288,7 +152,13 @@ Result<void> DeepseekV3::plan_scratch() {
   dense_.emplace(
       DenseMlpRunner::Shape{config_.hidden, config_.intermediate}, rows, plan, kMlp, kMlp
   );
-  moe_.emplace(moe_shape(config_), rows, plan, kMlp, kMlp);
+  // Peers write into a rank's buffers while it is in its next attention, and read from them.
+  const int first = place.rank.ranks > 1 ? kBegin : kMlp;
+  const int last = place.rank.ranks > 1 ? kEnd : kMlp;
+  const std::int64_t moe_rows =
+      overlap ? std::min(rows, std::max((rows + 1) / 2, place.rank.settings.two_batch_tokens_min))
+              : rows;
+  moe_.emplace(moe_shape(config_), place, moe_rows, context_.compute, plan, first, last);
   PLEIAD_TRY(scratch, device::Scratch::allocate(std::move(plan)));
   scratch_ = std::move(scratch);
   return {};
@@ -309,63 +179,118 @@ void DeepseekV3::norm(const float* x, std::int64_t rows, const std::vector<float
   );
 }
 
-void DeepseekV3::forward(const Batch& batch, kv::PagedCache& cache) {
+Result<void> DeepseekV3::forward(const Batch& batch, kv::PagedCache& cache) {
   const auto rows = static_cast<std::int64_t>(batch.tokens.size());
   PLEIAD_CHECK(rows <= limits_.rows_max);
   PLEIAD_CHECK(batch.positions.size() == batch.tokens.size());
   PLEIAD_CHECK(batch.rows.size() == batch.tokens.size());
-  float* residual = scratch_.get<float>(residual_).data();
-  kernels::embed_rows(context_, {.table = embedding_, .ids = batch.tokens, .y = residual});
-  const auto cos_sin =
-      scratch_.get<float>(cos_sin_).first(static_cast<std::size_t>(rows * config_.rope));
-  kernels::rope_angles(batch.positions, frequencies_, config_.rope_magnitude, cos_sin);
-  for (std::size_t i = 0; i < layers_.size(); ++i)
-    run_layer(i, batch, cache);
+  Step step{.batch = batch, .cache = cache, .parts = {Rows{0, rows}, Rows{rows, 0}}};
+  if (batch.group != nullptr && batch.group->two_batches) {
+    const std::int64_t half = ep::rows_of_batch(*batch.group, rows, 0);
+    step.parts = {Rows{0, half}, Rows{half, rows - half}};
+    step.part_count = 2;
+  }
+  if (rows > 0) {
+    const auto cos_sin =
+        scratch_.get<float>(cos_sin_).first(static_cast<std::size_t>(rows * config_.rope));
+    kernels::embed_rows(
+        context_,
+        {.table = weights_.embedding, .ids = batch.tokens, .y = line(residual_, 0, config_.hidden)}
+    );
+    kernels::rope_angles(batch.positions, frequencies_, config_.rope_magnitude, cos_sin);
+  }
+  PLEIAD_TRY(run_layers(step));
   run_head(batch);
+  return {};
 }
 
-void DeepseekV3::run_layer(std::size_t index, const Batch& batch, kv::PagedCache& cache) {
-  const Layer& layer = layers_[index];
-  const auto rows = static_cast<std::int64_t>(batch.tokens.size());
-  float* residual = scratch_.get<float>(residual_).data();
-  float* x = scratch_.get<float>(x_).data();
-  norm(residual, rows, layer.input_norm, x);
+// A part's expert layer is finished only when the part's next layer wants its rows, so that its
+// results travel while the other part is at work.
+Result<void> DeepseekV3::run_layers(const Step& step) {
+  bool expected = false;  // results of the layer before are still to come
+  std::int64_t moe_index = 0;
+  for (std::size_t layer = 0; layer < weights_.layers.size(); ++layer) {
+    const bool is_moe = weights_.layers[layer].moe.has_value();
+    for (int part = 0; part < step.part_count; ++part) {
+      if (expected) PLEIAD_TRY(moe_->finish(context_, scratch_, part));
+      const Rows& rows = step.parts.at(static_cast<std::size_t>(part));
+      if (rows.count > 0) attend(layer, step, rows);
+      if (is_moe) {
+        PLEIAD_TRY(begin_moe(layer, moe_index, step, part));
+      } else if (rows.count > 0) {
+        run_dense(layer, rows);
+      }
+    }
+    expected = is_moe;
+    if (!is_moe) continue;
+    for (int part = 0; part < step.part_count; ++part)
+      PLEIAD_TRY(moe_->serve(context_, scratch_, part));
+    ++moe_index;
+  }
+  for (int part = 0; expected && part < step.part_count; ++part)
+    PLEIAD_TRY(moe_->finish(context_, scratch_, part));
+  return {};
+}
+
+// residual += attention(norm(residual)), then x = norm(residual) for what follows.
+void DeepseekV3::attend(std::size_t layer, const Step& step, const Rows& rows) {
+  const DeepseekV3Weights::Layer& weights = weights_.layers[layer];
+  float* residual = line(residual_, rows.begin, config_.hidden);
+  float* x = line(x_, rows.begin, config_.hidden);
+  norm(residual, rows.count, weights.input_norm, x);
   attention_->run(
       context_,
       scratch_,
-      {.weights = &layer.attention,
+      {.weights = &weights.attention,
        .x = x,
-       .rows = batch.rows,
-       .cos_sin = scratch_.get<float>(cos_sin_).data(),
+       .rows = step.batch.rows.subspan(
+           static_cast<std::size_t>(rows.begin), static_cast<std::size_t>(rows.count)
+       ),
+       .cos_sin = line(cos_sin_, rows.begin, config_.rope),
        .pages =
            {
-               .base = cache.layer(static_cast<std::int64_t>(index)),
-               .page_stride = cache.shape().page_bytes(),
-               .dtype = cache.shape().dtype,
+               .base = step.cache.layer(static_cast<std::int64_t>(layer)),
+               .page_stride = step.cache.shape().page_bytes(),
+               .dtype = step.cache.shape().dtype,
                .latent = config_.kv_lora,
                .rope = config_.rope,
            },
        .residual = residual}
   );
-  norm(residual, rows, layer.post_attention_norm, x);
-  if (layer.dense) {
-    dense_->run(context_, scratch_, *layer.dense, x, rows, residual);
-    return;
-  }
-  // MoE layers are counted from the first one.
-  std::size_t moe_index = 0;
-  for (std::size_t i = 0; i < index; ++i)
-    moe_index += layers_[i].moe ? 1U : 0U;
-  const auto experts = static_cast<std::size_t>(config_.gate.experts);
-  moe_->run(
+  norm(residual, rows.count, weights.post_attention_norm, x);
+}
+
+void DeepseekV3::run_dense(std::size_t layer, const Rows& rows) {
+  dense_->run(
       context_,
       scratch_,
-      {.weights = &*layer.moe,
-       .x = x,
-       .rows = rows,
-       .residual = residual,
-       .expert_tokens = std::span(expert_tokens_).subspan(moe_index * experts, experts)}
+      *weights_.layers[layer].dense,
+      line(x_, rows.begin, config_.hidden),
+      rows.count,
+      line(residual_, rows.begin, config_.hidden)
   );
+}
+
+Result<void>
+DeepseekV3::begin_moe(std::size_t layer, std::int64_t moe_index, const Step& step, int part) {
+  const Rows& rows = step.parts.at(static_cast<std::size_t>(part));
+  const auto experts = static_cast<std::size_t>(config_.gate.experts);
+  const ep::MoeStep moe{
+      .weights = &*weights_.layers[layer].moe,
+      .layer = moe_index,
+      .x = line(x_, rows.begin, config_.hidden),
+      .rows = rows.count,
+      .residual = line(residual_, rows.begin, config_.hidden),
+      .tokens = step.batch.tokens.subspan(
+          static_cast<std::size_t>(rows.begin), static_cast<std::size_t>(rows.count)
+      ),
+      .expert_tokens =
+          std::span(expert_tokens_).subspan(static_cast<std::size_t>(moe_index) * experts, experts),
+  };
+  if (step.batch.group != nullptr) {
+    return moe_->begin(context_, scratch_, *step.batch.group, part, moe);
+  }
+  return moe_->begin(context_, scratch_, ep::GroupStep{}, part, moe);
 }
 
 void DeepseekV3::run_head(const Batch& batch) {
@@ -379,17 +304,43 @@ void DeepseekV3::run_head(const Batch& batch) {
     const auto row = static_cast<std::size_t>(batch.logit_rows[i]);
     std::ranges::copy(residual.subspan(row * hidden, hidden), head_in.subspan(i * hidden).begin());
   }
-  norm(head_in.data(), wanted, final_norm_, head_in.data());
+  norm(head_in.data(), wanted, weights_.final_norm, head_in.data());
   kernels::gemm(
       context_,
       {.x = head_in.data(),
        .x_stride = config_.hidden,
        .rows = wanted,
-       .weight = &head_,
+       .weight = &weights_.head,
        .y = batch.logits.data(),
        .y_stride = config_.vocabulary}
   );
 }
+
+class DeepseekV3Checkpoint final : public ModelWeights {
+ public:
+  DeepseekV3Checkpoint(
+      const DeepseekV3Config& config,
+      Compute compute,
+      std::unique_ptr<DeepseekV3Weights> weights
+  )
+      : config_(config), shape_(model_shape(config, compute)), weights_(std::move(weights)) {}
+
+  [[nodiscard]] const ModelShape& shape() const override { return shape_; }
+  [[nodiscard]] std::size_t bytes() const override {
+    return weights_->packed.size() + weights_->embedding_memory.size();
+  }
+  [[nodiscard]] Result<std::unique_ptr<Model>> make_rank(const RankOptions& options
+  ) const override {
+    auto rank = std::make_unique<DeepseekV3>(config_, *weights_, options);
+    PLEIAD_TRY(rank->plan_scratch(options.place));
+    return std::unique_ptr<Model>(std::move(rank));
+  }
+
+ private:
+  DeepseekV3Config config_;
+  ModelShape shape_;
+  std::unique_ptr<DeepseekV3Weights> weights_;
+};
 
 }  // namespace
 
@@ -398,15 +349,16 @@ Result<ModelShape> deepseek_v3_shape(const Json& config, kernels::Compute comput
   return model_shape(parsed, compute);
 }
 
-Result<std::unique_ptr<Model>> load_deepseek_v3(
+Result<std::unique_ptr<ModelWeights>> load_deepseek_v3(
     const Json& config,
     const weights::Checkpoint& checkpoint,
     const LoadOptions& options
 ) {
   PLEIAD_TRY(parsed, parse_deepseek_v3_config(config));
-  auto model = std::make_unique<DeepseekV3>(parsed, options);
-  PLEIAD_TRY(model->load(checkpoint, options));
-  return std::unique_ptr<Model>(std::move(model));
+  PLEIAD_TRY(weights, load_deepseek_v3_weights(parsed, checkpoint, options));
+  return std::unique_ptr<ModelWeights>(
+      std::make_unique<DeepseekV3Checkpoint>(parsed, options.compute, std::move(weights))
+  );
 }
 
 }  // namespace pleiad::model

@@ -12,7 +12,7 @@ Result<ModelShape> deepseek_v3_shape(const Json& config, kernels::Compute comput
 
 // Fails with what the config or the checkpoint lacks: the key or tensor, its value, what is
 // supported.
-Result<std::unique_ptr<Model>> load_deepseek_v3(
+Result<std::unique_ptr<ModelWeights>> load_deepseek_v3(
     const Json& config,
     const weights::Checkpoint& checkpoint,
     const LoadOptions& options

@@ -10,6 +10,8 @@
 #include "base/result.h"
 #include "base/token.h"
 #include "device/dtype.h"
+#include "device/thread_pool.h"
+#include "ep/moe_layer.h"
 #include "kernels/context.h"
 #include "kernels/latent_attention.h"
 #include "kv/paged_cache.h"
@@ -27,7 +29,7 @@ struct ModelShape {
   std::int64_t vocabulary = 0;
   std::int64_t positions_max = 0;  // context the checkpoint was made for
   std::int64_t moe_layers = 0;
-  std::int64_t experts = 0;  // routed, in each MoE layer
+  ep::MoeShape moe;  // of each MoE layer; gate.experts is 0 without any
   kv::CacheShape cache;
 };
 
@@ -38,6 +40,7 @@ struct Batch {
   std::span<const AttentionRow> rows;        // [rows]; rows of one sequence together, ascending
   std::span<const std::int32_t> logit_rows;  // rows whose logits are wanted
   std::span<float> logits;                   // [logit_rows, vocabulary]
+  const ep::GroupStep* group = nullptr;      // of a rank with peers: what they agreed on
 };
 
 struct ForwardLimits {
@@ -46,29 +49,52 @@ struct ForwardLimits {
   std::int64_t context_max = 0;     // positions of one sequence
 };
 
-// Bytes a loaded model holds.
-struct ModelMemory {
-  std::size_t weights = 0;
-  std::size_t scratch = 0;        // as planned
-  std::size_t scratch_naive = 0;  // without sharing between regions
+// Bytes of scratch.
+struct ScratchBytes {
+  std::size_t planned = 0;
+  std::size_t naive = 0;  // without sharing between regions
 };
 
-// A transformer with its weights, on one device. One thread at a time.
+// One rank of a model: computes its own rows with its share of the experts. One thread at a time.
 class Model {
  public:
   virtual ~Model() = default;
   [[nodiscard]] virtual const ModelShape& shape() const = 0;
-  [[nodiscard]] virtual ModelMemory memory() const = 0;
+  [[nodiscard]] virtual ScratchBytes scratch() const = 0;
   // Writes keys and values of every row into `cache` and logits of the wanted rows. A row's results
-  // depend on its sequence's tokens alone (DESIGN R1, R2). Allocates nothing.
-  virtual void forward(const Batch& batch, kv::PagedCache& cache) = 0;
-  // Tokens each expert has received since start, [moe_layers, experts].
+  // depend on its sequence's tokens alone (DESIGN R1, R2). With peers, all ranks make this call
+  // together, those without rows too; it fails when a peer does, and the cache's new positions are
+  // then undefined. Allocates nothing.
+  virtual Result<void> forward(const Batch& batch, kv::PagedCache& cache) = 0;
+  // Own rows that chose each expert since start, [moe_layers, experts].
   [[nodiscard]] virtual std::span<const std::uint64_t> expert_tokens() const = 0;
 };
 
-struct LoadOptions {
+struct RankOptions {
   kernels::Context context;
   ForwardLimits limits;
+  ep::MoePlace place;
+};
+
+// A model's weights, packed; shared by all ranks of a process. Immutable.
+class ModelWeights {
+ public:
+  virtual ~ModelWeights() = default;
+  [[nodiscard]] virtual const ModelShape& shape() const = 0;
+  [[nodiscard]] virtual std::size_t bytes() const = 0;
+  // A rank that computes with these weights and must not outlive them. Fails with Exhausted when
+  // there is no memory for its scratch.
+  [[nodiscard]] virtual Result<std::unique_ptr<Model>> make_rank(const RankOptions& options
+  ) const = 0;
+};
+
+struct LoadOptions {
+  device::ThreadPool* pool = nullptr;  // packs
+  Compute compute = Compute::Float32;
+  // Which experts this process holds, whole or (moe_tp > 1) one shard of; empty: all. Only these
+  // are read from the files.
+  std::int32_t moe_tp = 1;
+  std::function<bool(std::int64_t layer, std::int32_t expert, std::int32_t shard)> holds;
   // Loading fails with Exhausted, before anything large is allocated, when the weights need more.
   std::size_t weight_bytes_max = SIZE_MAX;
   // Called now and then from the loading thread with bytes packed so far and in all; may be empty.
@@ -80,7 +106,7 @@ struct Architecture {
   std::string_view name;  // as in config.json's "architectures"
   // What `config` describes; fails naming the key that this program does not compute.
   Result<ModelShape> (*shape)(const Json& config, Compute compute);
-  Result<std::unique_ptr<Model>> (*load
+  Result<std::unique_ptr<ModelWeights>> (*load
   )(const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options);
 };
 

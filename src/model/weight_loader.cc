@@ -50,12 +50,16 @@ void WeightLoader::matrix(
       return;
     }
     const std::int64_t rows = part.row_count < 0 ? part.rows - part.row_begin : part.row_count;
-    outputs += part.transposed ? part.columns : rows;
-    inputs = part.transposed ? rows : part.columns;
+    const std::int64_t columns =
+        part.column_count < 0 ? part.columns - part.column_begin : part.column_count;
+    outputs += part.transposed ? columns : rows;
+    inputs = part.transposed ? rows : columns;
     job.sources.push_back(
         {.tensor = *view,
          .row_begin = part.row_begin,
          .row_count = rows,
+         .column_begin = part.column_begin,
+         .column_count = columns,
          .transposed = part.transposed}
     );
   }

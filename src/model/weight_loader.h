@@ -22,6 +22,8 @@ struct MatrixPart {
   std::int64_t columns = 0;
   std::int64_t row_begin = 0;  // block of the tensor; row_count -1: all of it
   std::int64_t row_count = -1;
+  std::int64_t column_begin = 0;
+  std::int64_t column_count = -1;  // likewise
   bool transposed = false;
 };
 

@@ -37,17 +37,18 @@ ModelHarness::load(const std::filesystem::path& folder, const HarnessOptions& op
   const Json config = parse_json(read_all(folder / options.config)).value();
   const auto checkpoint = weights::Checkpoint::open(folder).value();
   const Architecture& architecture = *find_architecture(config).value();
+  out.weights_ =
+      architecture.load(config, *checkpoint, {.pool = out.pool_.get(), .compute = options.compute})
+          .value();
   out.model_ =
-      architecture
-          .load(
-              config,
-              *checkpoint,
-              {.context = {.pool = out.pool_.get(), .isa = options.isa, .compute = options.compute},
-               .limits =
-                   {.rows_max = options.rows_max,
-                    .logit_rows_max = options.rows_max,
-                    .context_max = options.context_max}}
-          )
+      out.weights_
+          ->make_rank({
+              .context = {.pool = out.pool_.get(), .isa = options.isa, .compute = options.compute},
+              .limits =
+                  {.rows_max = options.rows_max,
+                   .logit_rows_max = options.rows_max,
+                   .context_max = options.context_max},
+          })
           .value();
   const std::int64_t pages = (options.context_max + kv::kPageTokens - 1) / kv::kPageTokens;
   out.cache_ = kv::PagedCache::allocate(out.model_->shape().cache, pages).value();
@@ -71,7 +72,7 @@ std::vector<float> ModelHarness::run(std::span<const TokenId> tokens, std::int64
   std::vector<std::int32_t> logit_rows(tokens.size());
   std::iota(logit_rows.begin(), logit_rows.end(), 0);
   std::vector<float> logits(tokens.size() * vocabulary(), std::nanf(""));
-  model_->forward(
+  const auto done = model_->forward(
       {.tokens = tokens,
        .positions = positions,
        .rows = rows,
@@ -79,6 +80,7 @@ std::vector<float> ModelHarness::run(std::span<const TokenId> tokens, std::int64
        .logits = logits},
       cache_
   );
+  PLEIAD_CHECK(done.ok());
   return logits;
 }
 

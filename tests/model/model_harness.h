@@ -49,6 +49,7 @@ class ModelHarness {
 
   HarnessOptions options_;
   std::unique_ptr<device::ThreadPool> pool_;
+  std::unique_ptr<ModelWeights> weights_;
   std::unique_ptr<Model> model_;
   kv::PagedCache cache_;
   std::vector<std::uint32_t> page_table_;

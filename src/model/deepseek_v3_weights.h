@@ -1,0 +1,46 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "device/buffer.h"
+#include "device/tensor_view.h"
+#include "ep/moe_weights.h"
+#include "kernels/packed_matrix.h"
+#include "model/deepseek_v3_config.h"
+#include "model/dense_mlp.h"
+#include "model/mla_layer.h"
+#include "model/model.h"
+#include "model/weight_loader.h"
+
+namespace pleiad::model {
+
+// The packed weights of a DeepSeek-V3 checkpoint, as far as this process holds them.
+struct DeepseekV3Weights {
+  struct Layer {
+    std::vector<float> input_norm;           // [hidden]
+    std::vector<float> post_attention_norm;  // [hidden]
+    MlaWeights attention;
+    std::optional<DenseMlpWeights> dense;  // exactly one of dense and moe
+    std::optional<ep::MoeWeights> moe;
+  };
+
+  kernels::PackedMatrix head;     // [vocabulary, hidden]
+  device::TensorView embedding;   // [vocabulary, hidden]
+  std::vector<float> final_norm;  // [hidden]
+  std::vector<Layer> layers;
+  device::Buffer packed;            // what the matrices refer to
+  device::Buffer embedding_memory;  // what `embedding` refers to
+};
+
+// Reads and packs. Boxed, since the loader's destinations must stay where they are. Fails with the
+// first tensor that is missing or misshapen, or Exhausted.
+Result<std::unique_ptr<DeepseekV3Weights>> load_deepseek_v3_weights(
+    const DeepseekV3Config& config,
+    const weights::Checkpoint& checkpoint,
+    const LoadOptions& options
+);
+
+}  // namespace pleiad::model
