@@ -39,9 +39,11 @@ void join_and_run(
     Rank rank,
     const std::vector<std::vector<std::byte>>& addresses,
     const RankBody& body,
+    pthread_barrier_t& all_joined,
     Findings& findings
 ) {
   auto group = UcxEndpoint::join(std::move(endpoint), rank, addresses, kEpoch);
+  pthread_barrier_wait(&all_joined);
   if (!findings.expect(group.ok(), "join: {}", group.ok() ? "" : group.error().message)) return;
   body(**group, findings);
 }
@@ -69,17 +71,19 @@ void run_ucx_threads(const RankRun& run, const RankBody& body, std::vector<Findi
     addresses.push_back(copy_of((*endpoint)->address()));
     endpoints.push_back(std::move(*endpoint));
   }
+  pthread_barrier_t all_joined;
+  pthread_barrier_init(&all_joined, nullptr, static_cast<unsigned>(run.size));
   std::vector<std::thread> threads;
   for (Rank rank = 0; rank < run.size; ++rank) {
     threads.emplace_back([&, rank] {
-      join_and_run(
-          std::move(endpoints[index_of(rank)]), rank, addresses, body, findings[index_of(rank)]
-      );
+      auto& mine = findings[index_of(rank)];
+      join_and_run(std::move(endpoints[index_of(rank)]), rank, addresses, body, all_joined, mine);
     });
   }
   for (auto& thread : threads) {
     thread.join();
   }
+  pthread_barrier_destroy(&all_joined);
 }
 
 // What the processes of one run share.
@@ -91,7 +95,7 @@ struct Board {
     bool done = false;
   };
 
-  pthread_barrier_t addresses_there;
+  pthread_barrier_t everybody;
   std::array<Place, 16> places;
 };
 
@@ -106,13 +110,13 @@ struct Board {
     PLEIAD_CHECK(address.size() <= mine.address.size(), "an address of a usual size");
     std::copy(address.begin(), address.end(), mine.address.begin());
     mine.address_bytes = address.size();
-    pthread_barrier_wait(&board.addresses_there);
+    pthread_barrier_wait(&board.everybody);
     std::vector<std::vector<std::byte>> addresses;
     for (Rank other = 0; other < run.size; ++other) {
       const Board::Place& place = board.places[index_of(other)];
       addresses.push_back(copy_of(std::span(place.address).first(place.address_bytes)));
     }
-    join_and_run(std::move(*endpoint), rank, addresses, body, findings);
+    join_and_run(std::move(*endpoint), rank, addresses, body, board.everybody, findings);
   }
   const std::size_t length = std::min(findings.text().size(), mine.text.size() - 1);
   std::copy_n(findings.text().begin(), length, mine.text.begin());
@@ -129,7 +133,7 @@ void run_ucx_processes(const RankRun& run, const RankBody& body, std::vector<Fin
   pthread_barrierattr_t shared;
   pthread_barrierattr_init(&shared);
   pthread_barrierattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
-  pthread_barrier_init(&board.addresses_there, &shared, static_cast<unsigned>(run.size));
+  pthread_barrier_init(&board.everybody, &shared, static_cast<unsigned>(run.size));
   std::vector<pid_t> children;
   for (Rank rank = 0; rank < run.size; ++rank) {
     const pid_t child = fork();

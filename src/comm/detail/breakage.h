@@ -24,6 +24,11 @@ class Breakage {
     broken_.store(true);
     return true;
   }
+  // Who broke the group, and why. REQUIRES: broken().
+  [[nodiscard]] std::pair<Rank, Error> first() const {
+    const std::lock_guard lock(mutex_);
+    return {by_, *reason_};
+  }
   // The reason as rank `reader` is told it. REQUIRES: broken().
   [[nodiscard]] Error reason(Rank reader) const {
     const std::lock_guard lock(mutex_);
