@@ -1,5 +1,5 @@
 // The program as a user runs it. Also the place of the verbs' bad input.
-// Also tests: serve_command.cc, chat_command.cc
+// Also tests: serve_command.cc, chat_command.cc, plan_command.cc
 #include <array>
 #include <cstdio>
 #include <string>
@@ -105,6 +105,41 @@ TEST(Commands, TheSameSeedTellsTheSameStory) {
   };
 
   EXPECT_EQ(story(), story());
+}
+
+TEST(Commands, PlanLayoutReportsBytesAndTraffic) {
+  const Outcome out =
+      pleiad("plan layout " + fable() + " --ep-size 4 --ep-level 2 --device-memory 1gb");
+
+  EXPECT_EQ(out.code, 0) << out.output;
+  EXPECT_TRUE(contains(out.output, "fable: 6 layers (5 with experts), 32 experts, top-4"));
+  EXPECT_TRUE(contains(out.output, "dp 4 x tp 1 = ep 4 x moe_tp 1, ep_level 2"));
+  EXPECT_TRUE(contains(out.output, "8 experts in each layer"));
+  EXPECT_TRUE(out.output.ends_with("fits\n"));
+}
+
+TEST(Commands, PlanLayoutSpeaksJson) {
+  const Outcome out = pleiad("plan layout " + fable() + " --ep-size 2 --json");
+
+  EXPECT_EQ(out.code, 0) << out.output;
+  EXPECT_TRUE(out.output.starts_with("{\"model\":\"fable\",\"fits\":true"));
+}
+
+TEST(Commands, PlanLayoutRefusesWithTheNearestValidValue) {
+  const std::string plan = "plan layout " + fable();
+  Outcome out = pleiad(plan + " --tp-size 3 --ep-size 8");
+  EXPECT_EQ(out.code, 1);
+  EXPECT_TRUE(contains(out.output, "nearest valid: 2 and 4"));
+  out = pleiad(plan + " --ep-size 2 --device-memory 1mb");
+  EXPECT_EQ(out.code, 1);
+  EXPECT_TRUE(contains(out.output, "nearest --device-memory"));
+  EXPECT_TRUE(contains(pleiad(plan + " --ep-level 3").output, "1 (AllGather), 2 (AllToAll)"));
+  EXPECT_TRUE(contains(pleiad(plan + " --moe-tp-size 2").output, "nearest valid: 1"));
+  EXPECT_TRUE(
+      contains(pleiad(plan + " --alltoall-ep-buffer-scale-factors '[[8,1]]'").output, "must be 0")
+  );
+  EXPECT_TRUE(contains(pleiad("plan layout /no/such/model").output, "/no/such/model"));
+  EXPECT_NE(pleiad("plan").code, 0);
 }
 
 TEST(Commands, ChatSaysWhenNobodyListens) {

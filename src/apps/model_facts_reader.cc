@@ -1,0 +1,135 @@
+#include "apps/model_facts_reader.h"
+
+#include <charconv>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/json.h"
+#include "model/config_reader.h"
+#include "model/model.h"
+#include "weights/checkpoint.h"
+#include "weights/read_file.h"
+
+namespace pleiad::apps {
+namespace {
+
+constexpr std::size_t kConfigBytesMax = std::size_t{1} << 20U;
+constexpr std::int64_t kFloatBytes = 4;
+
+// Sums over tensors, in elements.
+struct TensorSums {
+  std::int64_t experts = 0;
+  std::int64_t dense = 0;
+  std::int64_t embedding = 0;  // of the dense ones, the input table
+  std::int64_t gates = 0;      // of the dense ones, those kept in float32
+};
+
+// The layer in a tensor's name, if there is one: 12 in "model.layers.12.mlp.gate.weight".
+std::optional<std::int64_t> layer_of(std::string_view name) {
+  constexpr std::string_view kMark = "layers.";
+  const std::size_t mark = name.find(kMark);
+  if (mark == std::string_view::npos) return std::nullopt;
+  std::int64_t layer = 0;
+  const char* begin = name.data() + mark + kMark.size();
+  const auto [end, error] = std::from_chars(begin, name.data() + name.size(), layer);
+  return error == std::errc{} && end != begin ? std::optional(layer) : std::nullopt;
+}
+
+Result<TensorSums> sum_tensors(const weights::Checkpoint& checkpoint, std::int64_t layers) {
+  TensorSums sums;
+  for (const std::string& name : checkpoint.names()) {
+    if (layer_of(name).value_or(0) >= layers) continue;
+    PLEIAD_TRY(tensor, checkpoint.tensor(name));
+    const std::int64_t elements = tensor.shape.elements();
+    if (name.find(".experts.") != std::string::npos) {
+      sums.experts += elements;
+      continue;
+    }
+    sums.dense += elements;
+    if (name.find("embed_tokens.") != std::string::npos) sums.embedding += elements;
+    if (name.ends_with(".gate.weight")) sums.gates += elements;
+  }
+  return sums;
+}
+
+model::Compute compute_of(engine::ComputeChoice choice, std::string_view stored) {
+  if (choice == engine::ComputeChoice::Float32) return model::Compute::Float32;
+  if (choice == engine::ComputeChoice::BFloat16) return model::Compute::BFloat16;
+  return stored == "float32" ? model::Compute::Float32 : model::Compute::BFloat16;
+}
+
+// Activations of a step: the residual and its copies, queries and sums over the cache's width, the
+// products of chosen experts, logits. A tenth above what the bundled model plans.
+std::int64_t scratch_estimate(
+    const plan::ModelFacts& facts,
+    const model::ModelShape& shape,
+    const ModelFactsRequest& request,
+    std::int64_t expert_elements
+) {
+  const std::int64_t intermediate = expert_elements / (3 * facts.hidden);
+  const std::int64_t experts = (facts.topk + 1) * (facts.hidden + 3 * intermediate);
+  const std::int64_t attention = 4 * facts.attention_heads * shape.cache.width;
+  const std::int64_t row = 4 * facts.hidden + experts + attention;
+  return (request.step_rows * row + request.logit_rows * facts.vocabulary) * kFloatBytes;
+}
+
+Result<Json> read_config(const std::filesystem::path& folder) {
+  if (!std::filesystem::is_directory(folder)) {
+    return not_found("{} is not a model folder (no such directory)", folder.string());
+  }
+  const auto path = folder / "config.json";
+  PLEIAD_TRY(text, weights::read_text_file(path, kConfigBytesMax));
+  auto config = parse_json(text);
+  if (!config.ok()) return with_context(std::move(config).error(), path.string());
+  return config;
+}
+
+std::string folder_name(const std::filesystem::path& folder) {
+  const auto absolute = std::filesystem::absolute(folder).lexically_normal();
+  return absolute.has_filename() ? absolute.filename().string()
+                                 : absolute.parent_path().filename().string();
+}
+
+}  // namespace
+
+Result<plan::ModelFacts> read_model_facts(const ModelFactsRequest& request) {
+  PLEIAD_TRY(config, read_config(request.model));
+  PLEIAD_TRY(architecture, model::find_architecture(config));
+  model::ConfigReader reader(config);
+  const std::string stored = reader.text_or("torch_dtype", reader.text_or("dtype", "bfloat16"));
+  const model::Compute compute = compute_of(request.dtype, stored);
+  PLEIAD_TRY(shape, architecture->shape(config, compute));
+  plan::ModelFacts facts{
+      .name = folder_name(request.model),
+      .layers = reader.integer("num_hidden_layers", 1),
+      .moe_layers = shape.moe_layers,
+      .hidden = reader.integer("hidden_size", 1),
+      .experts = shape.experts,
+      .topk = reader.integer("num_experts_per_tok", 1),
+      .vocabulary = shape.vocabulary,
+      .positions_max = shape.positions_max,
+      .attention_heads = reader.integer("num_attention_heads", 1)};
+  PLEIAD_TRY(reader.result());
+  if (facts.moe_layers < 1 || facts.experts < 1) {
+    return unsupported("{} has no routed experts to plan for", request.model.string());
+  }
+  PLEIAD_TRY(checkpoint, weights::Checkpoint::open(request.model));
+  PLEIAD_TRY(sums, sum_tensors(*checkpoint, facts.layers));
+  const std::int64_t element = compute == model::Compute::Float32 ? kFloatBytes : 2;
+  const std::int64_t all_experts = facts.moe_layers * facts.experts;
+  const std::int64_t expert_elements = (sums.experts + all_experts - 1) / all_experts;
+  facts.expert_bytes = expert_elements * element;
+  facts.dense_bytes = sums.dense * element + sums.gates * (kFloatBytes - element);
+  const bool tied = reader.boolean_or("tie_word_embeddings", false);
+  facts.dense_step_bytes = facts.dense_bytes - (tied ? 0 : sums.embedding * element);
+  facts.bytes_per_parameter = static_cast<double>(element);
+  facts.activation_bytes = element;
+  const auto page_bytes = static_cast<std::int64_t>(shape.cache.page_bytes_all_layers());
+  facts.kv_bytes_per_token = (page_bytes + model::kPageTokens - 1) / model::kPageTokens;
+  facts.scratch_bytes = scratch_estimate(facts, shape, request, expert_elements);
+  return facts;
+}
+
+}  // namespace pleiad::apps
