@@ -236,7 +236,7 @@ void CompletionSession::close_choice(Slot& slot) {
   slot.closed = true;
   usage_.completion_tokens += slot.choice->output_tokens();
   // A stop string ends the choice before the engine knows.
-  if (!slot.generated) parts_.generator->cancel(*slot.request);
+  if (!slot.generated) parts_.generator->finish_early(*slot.request);
 }
 
 void CompletionSession::answer() {
