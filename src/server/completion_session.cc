@@ -50,6 +50,7 @@ void CompletionSession::start() {
       return;
     }
   }
+  if (parts_.request.stream && parts_.keep_alive > Nanoseconds::zero()) await_silence();
 }
 
 Result<void> CompletionSession::submit(std::size_t index) {
@@ -216,6 +217,24 @@ void CompletionSession::send_chunk(const ChoiceView& view) {
   event_.clear();
   net::append_sse_data(body_, event_);
   parts_.responder->write(event_);
+  silent_ = false;
+}
+
+void CompletionSession::await_silence() {
+  silent_ = true;
+  keep_alive_timer_ = parts_.loop->after(parts_.keep_alive, [this] { keep_alive(); });
+}
+
+// Before the first token this begins the stream: a failure after it is an event, not a status.
+void CompletionSession::keep_alive() {
+  if (status_ != 0) return;
+  if (silent_) {
+    if (!streaming_) start_stream();
+    event_.clear();
+    net::append_sse_comment("keep-alive", event_);
+    parts_.responder->write(event_);
+  }
+  await_silence();
 }
 
 // Puts the prompt's text and scores before the first output.
