@@ -61,8 +61,9 @@ struct FinishEvent {
 };
 
 // Receives what one request produces. Called on the engine's thread: must return at once, never
-// block, never call back into the Generator except cancel(). Lives until on_finish, which comes
-// exactly once for every accepted request, whatever happens, and is the last call.
+// block, never call back into the Generator except cancel() and finish_early(). Lives until
+// on_finish, which comes exactly once for every accepted request, whatever happens, and is the last
+// call.
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
@@ -104,6 +105,9 @@ class Generator {
   // Stops a request within one step; its on_finish says Cancelled. Unknown or finished ids are
   // fine.
   virtual void cancel(RequestId request) = 0;
+  // Likewise for a request whose output is complete although its tokens do not show it: a stop
+  // string matched in their text. Its on_finish says Stop, and it counts as one that succeeded.
+  virtual void finish_early(RequestId request) = 0;
   [[nodiscard]] virtual GeneratorStatus status() const = 0;
   [[nodiscard]] virtual GeneratorLimits limits() const = 0;
   // Drops every cached prefix that nobody uses.

@@ -12,8 +12,6 @@ namespace pleiad {
 template <typename Tag, typename Rep = std::uint32_t>
 class Id {
  public:
-  using rep_type = Rep;
-
   constexpr Id() = default;
   constexpr explicit Id(Rep value) : value_(value) {}
 

@@ -78,8 +78,9 @@ std::uint64_t Histogram::in_bucket(std::size_t i) const {
 
 std::uint64_t Histogram::count() const {
   std::uint64_t total = 0;
-  for (std::size_t i = 0; i <= bounds_.size(); ++i)
+  for (std::size_t i = 0; i <= bounds_.size(); ++i) {
     total += in_bucket(i);
+  }
   return total;
 }
 

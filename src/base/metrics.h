@@ -85,7 +85,7 @@ class MetricsRegistry {
   struct Family {
     std::string name;
     std::string help;
-    Type type;
+    Type type = Type::Counter;
     std::vector<std::unique_ptr<Series>> series;
   };
 

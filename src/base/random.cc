@@ -22,8 +22,9 @@ std::uint64_t Random::below(std::uint64_t bound) {
   // Values above the last whole multiple of `bound` would favour small results.
   const std::uint64_t limit = UINT64_MAX - UINT64_MAX % bound;
   std::uint64_t x = next();
-  while (x >= limit)
+  while (x >= limit) {
     x = next();
+  }
   return x % bound;
 }
 

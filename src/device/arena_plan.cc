@@ -40,8 +40,9 @@ void ArenaPlan::place() {
 
 std::size_t ArenaPlan::naive_bytes() const {
   std::size_t total = 0;
-  for (const Region& region : regions_)
+  for (const Region& region : regions_) {
     total += region.bytes;
+  }
   return total;
 }
 

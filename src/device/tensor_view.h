@@ -19,8 +19,9 @@ struct Shape {
   // Product of the extents (1 for a scalar).
   [[nodiscard]] std::int64_t elements() const {
     std::int64_t product = 1;
-    for (std::size_t i = 0; i < rank; ++i)
+    for (std::size_t i = 0; i < rank; ++i) {
       product *= extents[i];
+    }
     return product;
   }
   [[nodiscard]] std::int64_t operator[](std::size_t axis) const { return extents[axis]; }

@@ -25,8 +25,9 @@ ThreadPool::~ThreadPool() {
   stopping_.store(true);
   generation_.fetch_add(2);  // changes what sleepers wait on, opens nothing
   generation_.notify_all();
-  for (std::thread& thread : threads_)
+  for (std::thread& thread : threads_) {
     thread.join();
+  }
 }
 
 void ThreadPool::run_loop(std::size_t count, Call call, void* context) {

@@ -37,8 +37,9 @@ class ThreadPool {
   void parallel_for(std::size_t count, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
     if (count <= 1 || threads_.empty()) {
-      for (std::size_t i = 0; i < count; ++i)
+      for (std::size_t i = 0; i < count; ++i) {
         body(i);
+      }
       return;
     }
     run_loop(

@@ -117,9 +117,17 @@ Result<api::RequestId> Engine::submit(api::GenerationRequest request, api::Gener
 }
 
 void Engine::cancel(api::RequestId request) {
+  ask_to_end({request, api::FinishReason::Cancelled});
+}
+
+void Engine::finish_early(api::RequestId request) {
+  ask_to_end({request, api::FinishReason::Stop});
+}
+
+void Engine::ask_to_end(Ending ending) {
   {
     const std::scoped_lock lock(mutex_);
-    mail_.cancels.push_back(request);
+    mail_.endings.push_back(ending);
   }
   wake_.notify_one();
 }
@@ -160,13 +168,13 @@ void Engine::run() {
   while (take_mail(mail)) {
     for (Submission& submission : mail.submissions)
       admit(std::move(submission));
-    for (const api::RequestId id : mail.cancels) {
-      const auto found = slots_.find(id);
-      if (found != slots_.end()) finish(found->second, api::FinishReason::Cancelled, std::nullopt);
+    for (const Ending& ending : mail.endings) {
+      const auto found = slots_.find(ending.id);
+      if (found != slots_.end()) finish(found->second, ending.reason, std::nullopt);
     }
     if (mail.reset_prefix_cache) scheduler_.drop_cached_pages();
     mail.submissions.clear();
-    mail.cancels.clear();
+    mail.endings.clear();
     mail.reset_prefix_cache = false;
     if (!scheduler_.idle()) step();
     publish_state();

@@ -48,6 +48,7 @@ class Engine final : public api::Generator {
 
   Result<api::RequestId> submit(api::GenerationRequest request, api::GenerationSink& sink) override;
   void cancel(api::RequestId request) override;
+  void finish_early(api::RequestId request) override;
   [[nodiscard]] api::GeneratorStatus status() const override;
   [[nodiscard]] api::GeneratorLimits limits() const override;
   void reset_prefix_cache() override;
@@ -65,14 +66,20 @@ class Engine final : public api::Generator {
     Nanoseconds submitted{};
   };
 
+  // A request that is to end now, and how it counts.
+  struct Ending {
+    api::RequestId id;
+    api::FinishReason reason = api::FinishReason::Cancelled;
+  };
+
   // What other threads ask of the engine's thread.
   struct Mail {
     std::vector<Submission> submissions;
-    std::vector<api::RequestId> cancels;
+    std::vector<Ending> endings;
     bool reset_prefix_cache = false;
 
     [[nodiscard]] bool empty() const {
-      return submissions.empty() && cancels.empty() && !reset_prefix_cache;
+      return submissions.empty() && endings.empty() && !reset_prefix_cache;
     }
   };
 
@@ -92,6 +99,7 @@ class Engine final : public api::Generator {
 
   void run();
   bool take_mail(Mail& mail);
+  void ask_to_end(Ending ending);
   void admit(Submission submission);
   void step();
   void sample_all(std::span<const sched::PlannedChunk> plan);

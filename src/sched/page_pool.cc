@@ -17,8 +17,9 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
 // The key of a page below `parent_key`; never 0, which marks unpublished nodes.
 std::uint64_t key_of(std::uint64_t parent_key, std::span<const TokenId> tokens) {
   std::uint64_t hash = parent_key;
-  for (const TokenId token : tokens)
+  for (const TokenId token : tokens) {
     hash = mix(hash, token);
+  }
   return hash == 0 ? 1 : hash;
 }
 
@@ -33,14 +34,16 @@ PagePool::PagePool(const Options& options)
   buckets_.assign(std::bit_ceil(pages * 2), kNone);
   free_.resize(pages);
   // Handed out from the back: page 0 first.
-  for (std::size_t i = 0; i < pages; ++i)
+  for (std::size_t i = 0; i < pages; ++i) {
     free_[i] = static_cast<std::uint32_t>(pages - 1 - i);
+  }
 }
 
 std::uint64_t PagePool::root(std::string_view salt) {
   std::uint64_t hash = 0x5851F42D4C957F2DULL;
-  for (const char c : salt)
+  for (const char c : salt) {
     hash = mix(hash, static_cast<unsigned char>(c));
+  }
   return mix(hash, salt.size());
 }
 
@@ -203,8 +206,9 @@ void PagePool::link_newest(std::uint32_t page) {
 void PagePool::unpublish(std::uint32_t page) {
   Node& node = nodes_[page];
   std::uint32_t* link = &buckets_[node.key & (buckets_.size() - 1)];
-  while (*link != page)
+  while (*link != page) {
     link = &nodes_[*link].next_in_bucket;
+  }
   *link = node.next_in_bucket;
   node.key = 0;
   node.parent = kNone;

@@ -31,8 +31,9 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   const auto slots = static_cast<std::size_t>(options.running_max + options.waiting_max);
   sequences_.resize(slots);
   free_slots_.reserve(slots);
-  for (std::size_t i = slots; i-- > 0;)
+  for (std::size_t i = slots; i-- > 0;) {
     free_slots_.emplace_back(static_cast<std::uint32_t>(i));
+  }
   running_.reserve(static_cast<std::size_t>(options.running_max));
   waiting_.reserve(slots);
   plan_.reserve(static_cast<std::size_t>(options.running_max));

@@ -50,6 +50,7 @@ void CompletionSession::start() {
       return;
     }
   }
+  if (parts_.request.stream && parts_.keep_alive > Nanoseconds::zero()) await_silence();
 }
 
 Result<void> CompletionSession::submit(std::size_t index) {
@@ -216,6 +217,24 @@ void CompletionSession::send_chunk(const ChoiceView& view) {
   event_.clear();
   net::append_sse_data(body_, event_);
   parts_.responder->write(event_);
+  silent_ = false;
+}
+
+void CompletionSession::await_silence() {
+  silent_ = true;
+  keep_alive_timer_ = parts_.loop->after(parts_.keep_alive, [this] { keep_alive(); });
+}
+
+// Before the first token this begins the stream: a failure after it is an event, not a status.
+void CompletionSession::keep_alive() {
+  if (status_ != 0) return;
+  if (silent_) {
+    if (!streaming_) start_stream();
+    event_.clear();
+    net::append_sse_comment("keep-alive", event_);
+    parts_.responder->write(event_);
+  }
+  await_silence();
 }
 
 // Puts the prompt's text and scores before the first output.
@@ -236,7 +255,7 @@ void CompletionSession::close_choice(Slot& slot) {
   slot.closed = true;
   usage_.completion_tokens += slot.choice->output_tokens();
   // A stop string ends the choice before the engine knows.
-  if (!slot.generated) parts_.generator->cancel(*slot.request);
+  if (!slot.generated) parts_.generator->finish_early(*slot.request);
 }
 
 void CompletionSession::answer() {

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "api/generation.h"
+#include "base/clock.h"
+#include "net/event_loop.h"
 #include "net/responder.h"
 #include "server/choice.h"
 #include "server/completion_json.h"
@@ -24,6 +26,7 @@ class CompletionSession {
  public:
   struct Parts {
     api::Generator* generator = nullptr;
+    net::EventLoop* loop = nullptr;
     EventInbox* inbox = nullptr;
     const ModelText* text = nullptr;
     AnswerIdentity identity;
@@ -32,6 +35,9 @@ class CompletionSession {
     std::unique_ptr<net::Responder> responder;
     std::string request_id;          // told as x-request-id
     std::uint32_t retry_spread = 0;  // see error_response
+    // A stream that was silent this long gets a comment, so that proxies keep it open; told after
+    // at most twice as long. 0: never.
+    Nanoseconds keep_alive{};
   };
 
   explicit CompletionSession(Parts parts);
@@ -74,6 +80,8 @@ class CompletionSession {
   void start_stream();
   void stream(std::size_t index);
   void send_chunk(const ChoiceView& view);
+  void await_silence();
+  void keep_alive();
   void prepend_echo(const Slot& slot, ChoiceDelta& delta) const;
   void close_choice(Slot& slot);
   void answer();
@@ -88,6 +96,8 @@ class CompletionSession {
   std::size_t unfinished_ = 0;  // submitted choices without on_finish
   bool streaming_ = false;      // the head of the stream is sent
   int status_ = 0;              // not 0: everything is said, or nobody listens
+  bool silent_ = true;          // nothing was sent since the timer was set
+  net::Timer keep_alive_timer_;
   Usage usage_;
   std::string body_;   // of one chunk
   std::string event_;  // the same as an event

@@ -268,6 +268,7 @@ OpenaiService::session_parts(Endpoint endpoint, AcceptedCompletion accepted, Cal
   };
   return {
       .generator = parts_.generator,
+      .loop = parts_.loop,
       .inbox = &inbox_,
       .text = parts_.text,
       .identity = std::move(identity),
@@ -276,6 +277,7 @@ OpenaiService::session_parts(Endpoint endpoint, AcceptedCompletion accepted, Cal
       .responder = std::move(call.responder),
       .request_id = std::move(call.request_id),
       .retry_spread = words[3],
+      .keep_alive = options_.keep_alive,
   };
 }
 

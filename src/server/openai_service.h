@@ -34,6 +34,8 @@ struct ServiceOptions {
   std::int64_t preparing_max = 1024;
   std::int64_t preparing_bytes_max = std::int64_t{256} << 20U;
   double stuck_seconds = 30.0;  // without a step while work waits: unhealthy
+  // Silent streams get a comment this often, so that proxies keep them open; 0: never.
+  Nanoseconds keep_alive = std::chrono::seconds(10);
 };
 
 // What the service works with. All must outlive it.

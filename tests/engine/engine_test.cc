@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/random.h"
@@ -13,6 +14,8 @@
 
 namespace pleiad::engine {
 namespace {
+
+using testing::HasSubstr;
 
 std::vector<TokenId> random_prompt(Random& random, std::size_t length) {
   std::vector<TokenId> prompt(length);
@@ -222,6 +225,30 @@ TEST(Engine, CancellingInAnyPhaseFinishesOnceAndFreesEverything) {
   harness.engine->cancel(api::RequestId(999'999));
   EXPECT_EQ(run(*harness.engine, probe({0, 1, 2})).ids.size(), 40U);
   EXPECT_EQ(harness.engine->open_requests(), 0);
+}
+
+TEST(Engine, FinishingEarlyCountsAsStoppedAndCancellingAsAborted) {
+  EngineHarness harness(fable_settings());
+  RecordingSink complete;
+  RecordingSink abandoned;
+  api::GenerationRequest request = probe({0, 1, 2});
+  request.max_tokens = 2000;
+  const auto first = *harness.engine->submit(request, complete);
+  const auto second = *harness.engine->submit(request, abandoned);
+  complete.wait_for_tokens(2);
+
+  harness.engine->finish_early(first);
+  harness.engine->cancel(first);
+  harness.engine->cancel(second);
+  harness.engine->finish_early(api::RequestId(999'999));
+
+  EXPECT_EQ(complete.wait().reason, api::FinishReason::Stop);
+  EXPECT_FALSE(complete.wait().stop_token.has_value());
+  EXPECT_EQ(abandoned.wait().reason, api::FinishReason::Cancelled);
+  EXPECT_EQ(harness.engine->status().pages_held, 0);
+  const std::string metrics = harness.metrics.render();
+  EXPECT_THAT(metrics, HasSubstr(R"(finished_reason="stop"} 1)"));
+  EXPECT_THAT(metrics, HasSubstr(R"(finished_reason="abort"} 1)"));
 }
 
 TEST(Engine, RefusesWhatIsOutOfRangeAndWhatIsTooMuch) {

@@ -264,7 +264,9 @@ TEST(CompletionSession, EndsAtAStopStringWithoutShowingIt) {
   EXPECT_EQ(
       at(answer, {"usage", "completion_tokens"}), Json(static_cast<std::int64_t>(swallowed.size()))
   );
-  live.generator().wait_until_cut(1);
+  // The engine learns that it succeeded, not that it was given up.
+  live.generator().wait_until_completed(1);
+  EXPECT_EQ(live.generator().cut(), 0U);
 }
 
 TEST(CompletionSession, NeverLeaksAStopStringIntoAStream) {
@@ -427,6 +429,61 @@ TEST(CompletionSession, WithoutATokenizerTakesAndGivesIds) {
   const Stream stream = stream_of(live, kCompletions, prompt_body("[5]", R"("stream": true)"));
   EXPECT_TRUE(stream.done);
   EXPECT_EQ(at(choice_of(stream.chunks[0]), {"token_ids"}), json("[7]"));
+}
+
+ServiceOptions with_keep_alive(Nanoseconds interval) {
+  ServiceOptions options = default_service_options();
+  options.keep_alive = interval;
+  return options;
+}
+
+TEST(CompletionSession, KeepsAStreamAliveThatWaitsForItsFirstToken) {
+  LiveService live(LiveService::goes_on_after(""), with_keep_alive(std::chrono::milliseconds(1)));
+  net::RawClient client = live.connect();
+  client.send(LiveService::wire(kChat, chat_body(R"("stream": true)")));
+
+  const std::string head = client.read_until(": keep-alive");
+  client.read_until(": keep-alive");
+  live.generator().break_open_requests();
+  const std::string rest = client.read_all();
+
+  EXPECT_THAT(head, StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(head, HasSubstr("text/event-stream"));
+  EXPECT_THAT(rest, HasSubstr(R"(data: {"error":)"));
+  EXPECT_THAT(rest, Not(HasSubstr("[DONE]")));
+}
+
+TEST(CompletionSession, KeepsAStreamAliveThatWaitsForItsNextToken) {
+  LiveService live(
+      LiveService::goes_on_after("one"), with_keep_alive(std::chrono::milliseconds(1))
+  );
+  net::RawClient client = live.connect();
+  client.send(LiveService::wire(kChat, chat_body(R"("stream": true)")));
+
+  client.read_until("one");
+  client.read_until(": keep-alive");
+  EXPECT_THAT(client.read_until(": keep-alive"), EndsWith(": keep-alive"));
+}
+
+TEST(CompletionSession, SendsNoCommentsIntoBusyStreamsNorWholeAnswers) {
+  LiveService live(LiveService::says("one two three"), with_keep_alive(std::chrono::hours(1)));
+  EXPECT_THAT(live.post(kChat, chat_body(R"("stream": true)")).body, Not(HasSubstr("keep-alive")));
+
+  LiveService waiting(
+      LiveService::goes_on_after(""), with_keep_alive(std::chrono::milliseconds(1))
+  );
+  net::RawClient whole = waiting.connect();
+  net::RawClient stream = waiting.connect();
+  whole.send(LiveService::wire(kChat, chat_body()));
+  waiting.generator().wait_until_open(1);
+  stream.send(LiveService::wire(kChat, chat_body(R"("stream": true)")));
+  // By the time that a stream got two, a whole answer would have got one.
+  stream.read_until(": keep-alive");
+  stream.read_until(": keep-alive");
+  waiting.generator().break_open_requests();
+
+  const std::string answer = whole.read_until("\r\n\r\n");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 500 "));
 }
 
 TEST(CompletionSession, CancelsWhenTheClientOfAStreamGoesAway) {

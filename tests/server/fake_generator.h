@@ -63,6 +63,12 @@ class FakeGenerator final : public api::Generator {
     wake_.notify_all();
   }
 
+  void finish_early(api::RequestId request) override {
+    const std::scoped_lock lock(mutex_);
+    completed_.insert(request);
+    wake_.notify_all();
+  }
+
   [[nodiscard]] api::GeneratorStatus status() const override {
     const std::scoped_lock lock(mutex_);
     return status_;
@@ -94,6 +100,11 @@ class FakeGenerator final : public api::Generator {
   void wait_until_cut(std::size_t count) {
     std::unique_lock lock(mutex_);
     wake_.wait(lock, [&] { return cut_ >= count; });
+  }
+  // Likewise those finished early.
+  void wait_until_completed(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    wake_.wait(lock, [&] { return completed_early_ >= count; });
   }
   void wait_until_open(std::size_t count) {
     std::unique_lock lock(mutex_);
@@ -133,20 +144,29 @@ class FakeGenerator final : public api::Generator {
   // Holding the lock is fine: sinks must return at once.
   void finish_open() {
     for (auto it = open_.begin(); it != open_.end();) {
-      const bool cut = cancelled_.contains(it->first) || stopping_;
-      if (!cut && !broken_) {
+      const auto reason = ending_of(it->first);
+      if (!reason) {
         ++it;
         continue;
       }
-      cut_ += cut ? 1U : 0U;
+      cut_ += *reason == api::FinishReason::Cancelled ? 1U : 0U;
+      completed_early_ += *reason == api::FinishReason::Stop ? 1U : 0U;
       it->second->on_finish({
           .request = it->first,
-          .reason = cut ? api::FinishReason::Cancelled : api::FinishReason::Error,
-          .message = cut ? "" : "the device is gone",
+          .reason = *reason,
+          .message = *reason == api::FinishReason::Error ? "the device is gone" : "",
       });
       it = open_.erase(it);
     }
     wake_.notify_all();
+  }
+
+  // How an open request ends now, if it does.
+  [[nodiscard]] std::optional<api::FinishReason> ending_of(api::RequestId request) const {
+    if (completed_.contains(request)) return api::FinishReason::Stop;
+    if (cancelled_.contains(request) || stopping_) return api::FinishReason::Cancelled;
+    if (broken_) return api::FinishReason::Error;
+    return std::nullopt;
   }
 
   void play(const Job& job) {
@@ -182,12 +202,14 @@ class FakeGenerator final : public api::Generator {
   std::deque<Job> jobs_;
   std::map<api::RequestId, api::GenerationSink*> open_;
   std::set<api::RequestId> cancelled_;
+  std::set<api::RequestId> completed_;
   std::vector<api::GenerationRequest> requests_;
   std::optional<Error> refusal_;
   std::size_t accepted_before_refusal_ = 0;
   api::GeneratorStatus status_{.accepting = true};
   std::uint64_t last_id_ = 0;
   std::size_t cut_ = 0;
+  std::size_t completed_early_ = 0;
   bool broken_ = false;
   bool stopping_ = false;
   std::thread thread_;  // last: starts when everything above stands

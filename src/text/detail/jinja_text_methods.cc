@@ -263,8 +263,9 @@ Result<const Value*> format_argument(const Call& call, std::string_view field, s
   if (field.find_first_not_of("0123456789") == std::string_view::npos) {
     const bool too_long = field.size() > 4;
     std::size_t index = 0;
-    for (const char digit : field)
+    for (const char digit : field) {
       index = index * 10 + static_cast<std::size_t>(digit - '0');
+    }
     if (field.empty()) index = next++;
     if (!too_long && index < positional.size()) return &positional[index];
   }
