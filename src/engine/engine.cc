@@ -52,6 +52,11 @@ Result<void> validate(
   return api::validate(request.sampling, vocabulary);
 }
 
+// What a request may come to, as load.
+std::int64_t tokens_of(const api::GenerationRequest& request) {
+  return static_cast<std::int64_t>(request.prompt.size()) + request.max_tokens;
+}
+
 // Mean over maximum of `tokens`, 1 when nothing was counted.
 double balancedness(std::span<const std::uint64_t> tokens) {
   std::uint64_t sum = 0;
@@ -66,17 +71,20 @@ double balancedness(std::span<const std::uint64_t> tokens) {
 
 }  // namespace
 
-Engine::Engine(EngineParts parts, const Clock& clock, MetricsRegistry& registry)
+Engine::Engine(EngineParts parts, Peers peers, const Clock& clock, MetricsRegistry& registry)
     : parts_(std::move(parts)),
+      peers_(std::move(peers)),
       clock_(clock),
-      metrics_(registry, parts_.model_name),
+      metrics_(registry, parts_.model_name, parts_.rank),
       shape_(parts_.model->shape()),
       scheduler_(parts_.limits),
-      batch_(parts_.limits.step_tokens_max, parts_.limits.logit_rows_max, shape_.vocabulary) {
+      batch_(parts_.limits.step_tokens_max, parts_.limits.logit_rows_max, shape_.vocabulary),
+      next_id_(static_cast<std::uint64_t>(parts_.ranks + parts_.rank)) {
   const auto workers = static_cast<std::size_t>(parts_.pool->workers());
   samplers_.reserve(workers);
-  for (std::size_t i = 0; i < workers; ++i)
+  for (std::size_t i = 0; i < workers; ++i) {
     samplers_.emplace_back(shape_.vocabulary);
+  }
   live_.resize(static_cast<std::size_t>(parts_.limits.running_max + parts_.limits.waiting_max));
   sampled_.resize(static_cast<std::size_t>(parts_.limits.running_max));
   metrics_.pages_total.set(static_cast<double>(parts_.limits.pages));
@@ -84,12 +92,24 @@ Engine::Engine(EngineParts parts, const Clock& clock, MetricsRegistry& registry)
 }
 
 Engine::~Engine() {
+  begin_stop();
+  join();
+}
+
+void Engine::begin_stop() {
   stop_accepting();
   {
     const std::scoped_lock lock(mutex_);
     stopping_ = true;
   }
-  wake_.notify_one();
+  wake();
+}
+
+void Engine::join() {
+  if (!thread_.joinable()) return;
+  if (peers_.lockstep != nullptr) {
+    peers_.lockstep->abort(unavailable("rank {} is shutting down", parts_.rank));
+  }
   thread_.join();
 }
 
@@ -97,7 +117,7 @@ Result<api::RequestId> Engine::submit(api::GenerationRequest request, api::Gener
   PLEIAD_TRY(validate(request, parts_.limits, shape_.vocabulary));
   const auto places = static_cast<std::int64_t>(live_.size());
   Submission submission{
-      .id = api::RequestId(next_id_.fetch_add(1)),
+      .id = api::RequestId(next_id_.fetch_add(static_cast<std::uint64_t>(parts_.ranks))),
       .request = std::move(request),
       .sink = &sink,
       .submitted = clock_.now(),
@@ -105,15 +125,26 @@ Result<api::RequestId> Engine::submit(api::GenerationRequest request, api::Gener
   const api::RequestId id = submission.id;
   {
     const std::scoped_lock lock(mutex_);
+    if (!failure_.empty()) return unavailable("the group of ranks broke: {}", failure_);
     if (stopping_ || !accepting_.load()) return unavailable("the engine is draining");
     if (open_requests_.load() >= places) {
       return exhausted("{} requests are in flight already", places);
     }
     if (open_requests_.fetch_add(1) == 0) progress_ns_.store(clock_.now().count());
+    tokens_outstanding_.fetch_add(tokens_of(submission.request));
     mail_.submissions.push_back(std::move(submission));
   }
-  wake_.notify_one();
+  wake();
   return id;
+}
+
+// The engine's thread sleeps in one of two places.
+void Engine::wake() {
+  if (peers_.lockstep != nullptr) {
+    peers_.lockstep->interrupt();
+  } else {
+    wake_.notify_one();
+  }
 }
 
 void Engine::cancel(api::RequestId request) {
@@ -129,7 +160,7 @@ void Engine::ask_to_end(Ending ending) {
     const std::scoped_lock lock(mutex_);
     mail_.endings.push_back(ending);
   }
-  wake_.notify_one();
+  wake();
 }
 
 void Engine::reset_prefix_cache() {
@@ -137,7 +168,7 @@ void Engine::reset_prefix_cache() {
     const std::scoped_lock lock(mutex_);
     mail_.reset_prefix_cache = true;
   }
-  wake_.notify_one();
+  wake();
 }
 
 api::GeneratorStatus Engine::status() const {
@@ -151,6 +182,7 @@ api::GeneratorStatus Engine::status() const {
       .pages_held = pages_held_.load(),
       .pages_cached = pages_cached_.load(),
       .steps = steps_.load(),
+      .tokens_outstanding = tokens_outstanding_.load(),
       .seconds_since_progress = open > 0 ? to_seconds(Nanoseconds{since_ns}) : 0.0,
   };
 }
@@ -164,41 +196,80 @@ api::GeneratorLimits Engine::limits() const {
 }
 
 void Engine::run() {
-  Mail mail;
-  while (take_mail(mail)) {
-    for (Submission& submission : mail.submissions)
-      admit(std::move(submission));
-    for (const Ending& ending : mail.endings) {
-      const auto found = slots_.find(ending.id);
-      if (found != slots_.end()) finish(found->second, ending.reason, std::nullopt);
+  const Result<void> ended = run_until_stopped();
+  bool stopping = false;
+  Mail last;
+  {
+    const std::scoped_lock lock(mutex_);
+    stopping = stopping_;
+    if (!ended.ok() && !stopping) {
+      accepting_.store(false);
+      failure_ = ended.error().message;
     }
-    if (mail.reset_prefix_cache) scheduler_.drop_cached_pages();
-    mail.submissions.clear();
-    mail.endings.clear();
-    mail.reset_prefix_cache = false;
-    if (!scheduler_.idle()) step();
-    publish_state();
+    std::swap(last, mail_);
   }
-  finish_all(api::FinishReason::Cancelled);
+  for (Submission& submission : last.submissions) {
+    admit(std::move(submission));
+  }
+  if (ended.ok() || stopping) {
+    finish_all(api::FinishReason::Cancelled, {});
+  } else {
+    PLEIAD_LOG(Error, "rank {}: the group broke: {}", parts_.rank, ended.error().message);
+    finish_all(api::FinishReason::Error, ended.error().message);
+  }
   publish_state();
+  if (!ended.ok() && !stopping && peers_.on_failure) peers_.on_failure(ended.error());
 }
 
-// Waits while there is nothing to do. False: the engine is to end; `mail` then holds what still
-// came.
-bool Engine::take_mail(Mail& mail) {
-  std::unique_lock lock(mutex_);
-  if (scheduler_.idle()) wake_.wait(lock, [this] { return stopping_ || !mail_.empty(); });
-  std::swap(mail, mail_);
-  if (!stopping_) return true;
-  lock.unlock();
-  for (Submission& submission : mail.submissions)
+Result<void> Engine::run_until_stopped() {
+  Mail mail;
+  for (;;) {
+    PLEIAD_TRY(go_on, take_mail(mail));
+    if (!go_on) return {};
+    handle(mail);
+    const bool with_peers = peers_.lockstep != nullptr && called_;
+    if (with_peers || !scheduler_.idle()) PLEIAD_TRY(step());
+    called_ = false;
+    publish_state();
+  }
+}
+
+// Sleeps while there is nothing to do. False: the engine is to end; what still came lies in mail_.
+Result<bool> Engine::take_mail(Mail& mail) {
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      const bool alone = peers_.lockstep == nullptr;
+      if (alone && scheduler_.idle()) {
+        wake_.wait(lock, [this] { return stopping_ || !mail_.empty(); });
+      }
+      if (stopping_) return false;
+      std::swap(mail, mail_);
+    }
+    if (peers_.lockstep == nullptr || called_ || !scheduler_.idle() || !mail.empty()) return true;
+    PLEIAD_TRY(woken, peers_.lockstep->wait());
+    called_ = woken == comm::Group::Wake::Message;
+  }
+}
+
+void Engine::handle(Mail& mail) {
+  for (Submission& submission : mail.submissions) {
     admit(std::move(submission));
-  return false;
+  }
+  for (const Ending& ending : mail.endings) {
+    const auto found = slots_.find(ending.id);
+    if (found != slots_.end()) finish(found->second, {.reason = ending.reason});
+  }
+  if (mail.reset_prefix_cache) scheduler_.drop_cached_pages();
+  mail.submissions.clear();
+  mail.endings.clear();
+  mail.reset_prefix_cache = false;
 }
 
 void Engine::admit(Submission submission) {
   api::GenerationRequest& request = submission.request;
   const auto prompt_tokens = static_cast<std::int32_t>(request.prompt.size());
+  const std::int64_t tokens = tokens_of(request);
   auto added = scheduler_.add({
       .prompt = std::move(request.prompt),
       .max_tokens = request.max_tokens,
@@ -210,6 +281,7 @@ void Engine::admit(Submission submission) {
     // submit() judged by the same limits, so this is for the log as well as for the client.
     PLEIAD_LOG(Error, "request {} refused: {}", submission.id.value(), added.error().message);
     open_requests_.fetch_sub(1);
+    tokens_outstanding_.fetch_sub(tokens);
     submission.sink->on_finish({
         .request = submission.id,
         .reason = api::FinishReason::Error,
@@ -226,34 +298,49 @@ void Engine::admit(Submission submission) {
       .request = std::move(request),
       .sink = submission.sink,
       .prompt_tokens = prompt_tokens,
+      .tokens = tokens,
       .submitted = submission.submitted,
   };
 }
 
-void Engine::step() {
+// One step of the model. With peers, also one to which this rank brings nothing.
+Result<void> Engine::step() {
   const std::span<const sched::PlannedChunk> plan = scheduler_.plan_step();
-  PLEIAD_CHECK(!plan.empty(), "a scheduler with work always has a step");
   const Nanoseconds begin = clock_.now();
-  for (const sched::PlannedChunk& chunk : plan) {
-    Live& request = live(chunk.slot);
-    if (request.first_step == Nanoseconds{}) {
-      request.first_step = begin;
-      metrics_.queue_seconds.observe(to_seconds(begin - request.submitted));
-    }
-  }
+  note_first_step(plan, begin);
   batch_.assemble(scheduler_, plan);
-  parts_.model->forward(batch_.batch(), parts_.cache);
-  for (const sched::PlannedChunk& chunk : plan)
+  model::Batch batch = batch_.batch();
+  if (peers_.lockstep != nullptr) {
+    PLEIAD_TRY(agreed, peers_.lockstep->agree(batch_.rows()));
+    if (peers_.lockstep->rows_of_all() == 0) return {};
+    batch.group = agreed;
+  } else {
+    PLEIAD_CHECK(!plan.empty(), "a scheduler with work always has a step");
+  }
+  PLEIAD_TRY(parts_.model->forward(batch, parts_.cache));
+  for (const sched::PlannedChunk& chunk : plan) {
     scheduler_.complete(chunk);
+  }
   sample_all(plan);
-  for (std::size_t i = 0; i < plan.size(); ++i)
+  for (std::size_t i = 0; i < plan.size(); ++i) {
     deliver(i, plan[i]);
+  }
 
   metrics_.steps.add();
   metrics_.step_tokens.observe(static_cast<double>(batch_.rows()));
   metrics_.step_seconds.observe(to_seconds(clock_.now() - begin));
   steps_.fetch_add(1);
   progress_ns_.store(clock_.now().count());
+  return {};
+}
+
+void Engine::note_first_step(std::span<const sched::PlannedChunk> plan, Nanoseconds begin) {
+  for (const sched::PlannedChunk& chunk : plan) {
+    Live& request = live(chunk.slot);
+    if (request.first_step != Nanoseconds{}) continue;
+    request.first_step = begin;
+    metrics_.queue_seconds.observe(to_seconds(begin - request.submitted));
+  }
 }
 
 // Worker w takes chunks w, w + workers, ...: each Sampler serves one worker.
@@ -295,19 +382,19 @@ void Engine::deliver(std::size_t index, const sched::PlannedChunk& chunk) {
   if (!chunk.last) return;
   if (request.output_tokens == 0) metrics_.prompt_tokens.add(request.prompt_tokens);
   if (request.request.max_tokens == 0) {
-    finish(chunk.slot, api::FinishReason::Length, std::nullopt);
+    finish(chunk.slot, {.reason = api::FinishReason::Length});
     return;
   }
   const api::TokenEvent& event = sampled_[index];
   if (stops(request, event.chosen.token)) {
-    finish(chunk.slot, api::FinishReason::Stop, event.chosen.token);
+    finish(chunk.slot, {.reason = api::FinishReason::Stop, .stop_token = event.chosen.token});
     return;
   }
   ++request.output_tokens;
   observe_token(request);
   request.sink->on_token(event);
   if (request.output_tokens == request.request.max_tokens) {
-    finish(chunk.slot, api::FinishReason::Length, std::nullopt);
+    finish(chunk.slot, {.reason = api::FinishReason::Length});
   } else {
     scheduler_.append(chunk.slot, event.chosen.token);
   }
@@ -356,19 +443,16 @@ void Engine::observe_token(Live& request) {
   metrics_.generated_tokens.add();
 }
 
-void Engine::finish(
-    sched::SlotId slot,
-    api::FinishReason reason,
-    std::optional<TokenId> stop_token
-) {
+void Engine::finish(sched::SlotId slot, Ended ended) {
   Live request = std::exchange(live(slot), Live{});
   PLEIAD_CHECK(request.sink != nullptr);
   const std::int64_t cached = scheduler_.cached_tokens(slot);
   scheduler_.remove(slot);
   slots_.erase(request.id);
   open_requests_.fetch_sub(1);
+  tokens_outstanding_.fetch_sub(request.tokens);
 
-  switch (reason) {
+  switch (ended.reason) {
     case api::FinishReason::Stop:
       metrics_.finished_stop.add();
       break;
@@ -391,18 +475,19 @@ void Engine::finish(
   publish_state();
   request.sink->on_finish({
       .request = request.id,
-      .reason = reason,
-      .stop_token = stop_token,
+      .reason = ended.reason,
+      .stop_token = ended.stop_token,
       .prompt_tokens = request.prompt_tokens,
       .cached_tokens = static_cast<std::int32_t>(cached),
       .output_tokens = request.output_tokens,
-      .message = {},
+      .message = std::move(ended.message),
   });
 }
 
-void Engine::finish_all(api::FinishReason reason) {
-  while (!slots_.empty())
-    finish(slots_.begin()->second, reason, std::nullopt);
+void Engine::finish_all(api::FinishReason reason, const std::string& message) {
+  while (!slots_.empty()) {
+    finish(slots_.begin()->second, {.reason = reason, .message = message});
+  }
 }
 
 void Engine::publish_state() {
@@ -430,7 +515,7 @@ void Engine::publish_state() {
   published_evictions_ = pool.evictions();
 
   const auto tokens = parts_.model->expert_tokens();
-  const auto experts = static_cast<std::size_t>(shape_.experts);
+  const auto experts = static_cast<std::size_t>(shape_.moe.gate.experts);
   if (experts == 0 || tokens.empty()) return;
   double sum = 0.0;
   for (std::size_t first = 0; first < tokens.size(); first += experts) {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -15,6 +16,7 @@
 #include "base/metrics.h"
 #include "device/thread_pool.h"
 #include "engine/engine_metrics.h"
+#include "engine/lockstep.h"
 #include "engine/sampler.h"
 #include "engine/step_batch.h"
 #include "kv/paged_cache.h"
@@ -23,7 +25,8 @@
 
 namespace pleiad::engine {
 
-// What an Engine is built from. The pool is the one the model computes with.
+// What an Engine is built from: one rank of a model. The pool is the one it computes with; the
+// weights behind the model are somebody else's and outlive it.
 struct EngineParts {
   std::unique_ptr<device::ThreadPool> pool;
   std::unique_ptr<model::Model> model;
@@ -31,17 +34,34 @@ struct EngineParts {
   sched::SchedulerOptions limits;
   std::vector<TokenId> eos_tokens;
   std::string model_name;  // label of the metrics
+  std::int32_t rank = 0;   // of the ranks that serve together
+  std::int32_t ranks = 1;
+  std::unique_ptr<ep::EpStats> stats;
 };
 
 // Runs requests on one model: a thread of its own takes batches from the scheduler, runs the model,
 // samples and hands tokens out, until destroyed. Steady steps allocate nothing.
 //
+// A rank with peers takes every step together with them (Lockstep), those without work of its own
+// too. When the group breaks, every open request ends with Error, nothing more is accepted, and the
+// engine's thread ends; take_parts() then gives back what a new engine needs.
+//
 // Sinks are called on the engine's thread. Destroying the engine finishes every open request with
 // Cancelled first.
 class Engine final : public api::Generator {
  public:
-  // `clock` and `registry` must outlive the engine.
-  Engine(EngineParts parts, const Clock& clock, MetricsRegistry& registry);
+  // What ties a rank to its peers.
+  struct Peers {
+    std::unique_ptr<Lockstep> lockstep;  // null: alone
+    // Called on the engine's thread, as its last act, when the group has broken.
+    std::function<void(const Error&)> on_failure;
+  };
+
+  // `clock` and `registry` must outlive the engine. Request ids are those with id % ranks == rank.
+  Engine(EngineParts parts, Peers peers, const Clock& clock, MetricsRegistry& registry);
+  // One rank alone.
+  Engine(EngineParts parts, const Clock& clock, MetricsRegistry& registry)
+      : Engine(std::move(parts), Peers{}, clock, registry) {}
   ~Engine() override;
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -52,6 +72,14 @@ class Engine final : public api::Generator {
   [[nodiscard]] api::GeneratorStatus status() const override;
   [[nodiscard]] api::GeneratorLimits limits() const override;
   void reset_prefix_cache() override;
+
+  // Ends the engine's thread, in two halves: peers are all told before any is waited for (or they
+  // would take the first one's end for a failure), and all waited for before any is destroyed (they
+  // read each other's memory).
+  void begin_stop();
+  void join();
+  // REQUIRES: join() returned.
+  EngineParts take_parts() { return std::move(parts_); }
 
   // Refuses new requests from now on; those accepted go on.
   void stop_accepting() { accepting_.store(false); }
@@ -89,6 +117,7 @@ class Engine final : public api::Generator {
     api::GenerationRequest request;       // its prompt has moved to the scheduler
     api::GenerationSink* sink = nullptr;  // null: the slot is free
     std::int32_t prompt_tokens = 0;
+    std::int64_t tokens = 0;  // prompt + max_tokens
     std::int32_t output_tokens = 0;
     std::int32_t scored = 1;  // prompt positions below this have been reported
     Nanoseconds submitted{};
@@ -98,22 +127,32 @@ class Engine final : public api::Generator {
   };
 
   void run();
-  bool take_mail(Mail& mail);
+  Result<void> run_until_stopped();
+  Result<bool> take_mail(Mail& mail);
+  void handle(Mail& mail);
   void ask_to_end(Ending ending);
+  void wake();
   void admit(Submission submission);
-  void step();
+  Result<void> step();
+  void note_first_step(std::span<const sched::PlannedChunk> plan, Nanoseconds begin);
   void sample_all(std::span<const sched::PlannedChunk> plan);
   void sample_chunk(std::size_t index, const sched::PlannedChunk& chunk, Sampler& sampler);
   void deliver(std::size_t index, const sched::PlannedChunk& chunk);
   void deliver_prompt_scores(std::size_t index, const sched::PlannedChunk& chunk, Live& live);
-  void finish(sched::SlotId slot, api::FinishReason reason, std::optional<TokenId> stop_token);
-  void finish_all(api::FinishReason reason);
+  struct Ended {
+    api::FinishReason reason = api::FinishReason::Stop;
+    std::optional<TokenId> stop_token;
+    std::string message;
+  };
+  void finish(sched::SlotId slot, Ended ended);
+  void finish_all(api::FinishReason reason, const std::string& message);
   [[nodiscard]] bool stops(const Live& live, TokenId token) const;
   void observe_token(Live& live);
   void publish_state();
   Live& live(sched::SlotId slot) { return live_[slot.index()]; }
 
   EngineParts parts_;
+  Peers peers_;
   const Clock& clock_;
   EngineMetrics metrics_;
   const model::ModelShape shape_;
@@ -127,6 +166,7 @@ class Engine final : public api::Generator {
   std::unordered_map<api::RequestId, sched::SlotId> slots_;
   sched::SchedulerStats published_stats_;  // as last added to the metrics
   std::uint64_t published_evictions_ = 0;
+  bool called_ = false;  // a peer has begun a step
 
   // Shared.
   mutable std::mutex mutex_;  // guards mail_ and stopping_
@@ -134,8 +174,10 @@ class Engine final : public api::Generator {
   Mail mail_;
   bool stopping_ = false;
   std::atomic<bool> accepting_{true};
-  std::atomic<std::uint64_t> next_id_{1};
+  std::string failure_;  // why the group broke; guarded by mutex_
+  std::atomic<std::uint64_t> next_id_;
   std::atomic<std::int64_t> open_requests_{0};
+  std::atomic<std::int64_t> tokens_outstanding_{0};  // prompt + max_tokens of open requests
   std::atomic<std::uint64_t> steps_{0};
   std::atomic<std::int64_t> running_{0};
   std::atomic<std::int64_t> waiting_{0};

@@ -61,8 +61,14 @@ struct EngineMetrics::Declare {
   }
 };
 
-EngineMetrics::EngineMetrics(MetricsRegistry& registry, const std::string& model_name)
-    : EngineMetrics(Declare{registry, {{"model_name", model_name}, {"engine", "0"}}}) {}
+EngineMetrics::EngineMetrics(
+    MetricsRegistry& registry,
+    const std::string& model_name,
+    std::int32_t rank
+)
+    : EngineMetrics(
+          Declare{registry, {{"model_name", model_name}, {"engine", std::to_string(rank)}}}
+      ) {}
 
 EngineMetrics::EngineMetrics(const Declare& metric)
     : requests_running(metric.gauge("vllm:num_requests_running", "Requests in the current steps")),

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/metrics.h"
@@ -9,7 +10,8 @@ namespace pleiad::engine {
 // Every metric the engine keeps, under vLLM's names (what gateways and dashboards already scrape)
 // and, for facts vLLM has no name for, our own. Values are updated by the engine's thread.
 struct EngineMetrics {
-  EngineMetrics(MetricsRegistry& registry, const std::string& model_name);
+  // `rank` is the label "engine".
+  EngineMetrics(MetricsRegistry& registry, const std::string& model_name, std::int32_t rank);
 
   Gauge& requests_running;
   Gauge& requests_waiting;

@@ -7,8 +7,10 @@
 #include "device/buffer.h"
 #include "device/cpu_isa.h"
 #include "engine/capacity.h"
+#include "ep/route.h"
 #include "model/config_reader.h"
 #include "weights/checkpoint.h"
+#include "weights/checkpoint_digest.h"
 #include "weights/read_file.h"
 
 namespace pleiad::engine {
@@ -86,6 +88,164 @@ sched::SchedulerOptions scheduler_options(const LoadSettings& s, const Capacity&
   };
 }
 
+// What the ranks of a group need to know of the model before any weight is read.
+Result<void> check_group(const LoadSettings& s, const model::ModelShape& shape) {
+  PLEIAD_TRY(plan::validate(s.ep));
+  if (s.layout.tp_size > 1) {
+    return unsupported(
+        "--tp-size {}: attention is not split over ranks; use --dp-size {} --tp-size 1",
+        s.layout.tp_size,
+        s.layout.ranks()
+    );
+  }
+  if (s.layout.ranks() > 1 && shape.moe_layers == 0) {
+    return unsupported("--ep-size {}: this model has no experts; use 1", s.layout.ep_size);
+  }
+  const std::int64_t sums = ep::expert_partial_sums(shape.moe.intermediate);
+  if (sums % s.layout.moe_tp_size != 0) {
+    return invalid_input(
+        "--moe-tp-size {} must divide the {} partial sums of this model's experts; nearest: {}",
+        s.layout.moe_tp_size,
+        sums,
+        plan::nearest_divisors(sums, s.layout.moe_tp_size)
+    );
+  }
+  if (s.ep.routing == plan::Routing::Hash && !s.force_routing) {
+    return unsupported(
+        "--routing hash: this checkpoint was trained with a gate and would answer nonsense; use "
+        "--routing gate, or --force-routing for experiments"
+    );
+  }
+  return {};
+}
+
+Result<std::vector<plan::ExpertPlacement>>
+placements_of(const LoadSettings& s, const model::ModelShape& shape) {
+  const auto experts = static_cast<std::int32_t>(shape.moe.gate.experts);
+  if (s.placements.empty()) {
+    return std::vector<plan::ExpertPlacement>(
+        static_cast<std::size_t>(shape.moe_layers),
+        plan::ExpertPlacement::contiguous(std::max(experts, 1), s.layout.ep_size)
+    );
+  }
+  if (static_cast<std::int64_t>(s.placements.size()) != shape.moe_layers) {
+    return invalid_input(
+        "placements of {} layers, the model has {} with experts",
+        s.placements.size(),
+        shape.moe_layers
+    );
+  }
+  for (const plan::ExpertPlacement& placement : s.placements) {
+    if (placement.ranks() != s.layout.ep_size || placement.experts() != experts) {
+      return invalid_input(
+          "a placement of {} experts over {} ranks, the model has {} over {}",
+          placement.experts(),
+          placement.ranks(),
+          experts,
+          s.layout.ep_size
+      );
+    }
+  }
+  return s.placements;
+}
+
+// Whether some rank of this process computes a shard of an expert.
+bool held_here(
+    const plan::ParallelLayout& layout,
+    const plan::ExpertPlacement& placement,
+    std::int32_t expert,
+    std::int32_t shard
+) {
+  const plan::RankRange here = layout.ranks_of_node(layout.node_rank);
+  return std::ranges::any_of(placement.holders(expert), [&](std::int32_t holder) {
+    const std::int32_t rank = layout.rank_of(holder, shard);
+    return rank >= here.first && rank < here.first + here.count;
+  });
+}
+
+ep::MoePlace place_of(
+    const LoadSettings& s,
+    std::int32_t rank,
+    std::span<const plan::ExpertPlacement> placements,
+    std::int64_t topk,
+    ep::EpStats* stats
+) {
+  ep::MoePlace place{.rank = {}, .placements = placements};
+  place.rank = {
+      .ranks = s.layout.ranks(),
+      .rank = rank,
+      .moe_tp = s.layout.moe_tp_size,
+      .settings = s.ep,
+      .stats = stats,
+  };
+  for (const plan::ExpertPlacement& placement : placements) {
+    place.rank.nodes_per_row_max =
+        std::max(place.rank.nodes_per_row_max, ep::nodes_per_row_max(placement, topk));
+  }
+  return place;
+}
+
+// One model rank with its pool, for each rank of this process.
+Result<void>
+make_ranks(const LoadSettings& s, int threads, std::int64_t longest, LoadedModel& out) {
+  const plan::RankRange here = s.layout.ranks_of_node(s.layout.node_rank);
+  const model::ModelShape& shape = out.weights->shape();
+  for (std::int32_t i = 0; i < here.count; ++i) {
+    EngineParts& parts = out.ranks.emplace_back();
+    parts.rank = here.first + i;
+    parts.ranks = s.layout.ranks();
+    parts.model_name = s.model_name;
+    parts.stats = std::make_unique<ep::EpStats>();
+    parts.pool = std::make_unique<device::ThreadPool>(std::max(1, threads / here.count));
+    PLEIAD_TRY(
+        model,
+        out.weights->make_rank({
+            .context = {.pool = parts.pool.get(), .isa = out.isa, .compute = out.compute},
+            .limits =
+                {
+                    .rows_max = s.max_num_batched_tokens,
+                    .logit_rows_max = s.max_num_seqs,
+                    .context_max = longest,
+                },
+            .place =
+                place_of(s, parts.rank, out.placements, shape.moe.gate.topk, parts.stats.get()),
+        })
+    );
+    const model::ScratchBytes scratch = model->scratch();
+    out.scratch.planned += scratch.planned;
+    out.scratch.naive += scratch.naive;
+    parts.model = std::move(model);
+  }
+  return {};
+}
+
+// What is left of memory becomes the ranks' KV caches.
+Result<void> make_caches(const LoadSettings& s, std::size_t memory_bytes, LoadedModel& out) {
+  const model::ModelShape& shape = out.weights->shape();
+  const std::size_t count = out.ranks.size();
+  const std::int64_t logits_bytes = s.max_num_seqs * shape.vocabulary * 4;
+  const std::size_t resident = out.weight_bytes + out.scratch.planned;
+  PLEIAD_TRY(
+      capacity,
+      plan_capacity({
+          .memory_bytes = memory_bytes / count,
+          .memory_fraction = s.mem_fraction_static,
+          .kv_bytes = s.kv_cache_bytes / count,
+          .resident_bytes = resident / count + static_cast<std::size_t>(logits_bytes),
+          .page_bytes = shape.cache.page_bytes_all_layers(),
+          .model_tokens = s.max_model_len,
+          .positions_max = shape.positions_max,
+          .sequences_max = s.max_num_seqs,
+      })
+  );
+  for (EngineParts& parts : out.ranks) {
+    PLEIAD_TRY(cache, kv::PagedCache::allocate(shape.cache, capacity.pages));
+    parts.cache = std::move(cache);
+    parts.limits = scheduler_options(s, capacity);
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock) {
@@ -101,57 +261,53 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   out.compute = choose_compute(settings.dtype, config);
   out.isa = settings.isa.value_or(device::detect_cpu_isa());
   PLEIAD_TRY(shape, architecture->shape(config, out.compute));
+  PLEIAD_TRY(check_group(settings, shape));
   PLEIAD_TRY(eos, eos_tokens(config, settings.model, shape.vocabulary));
+  PLEIAD_TRY(placements, placements_of(settings, shape));
+  out.placements = std::move(placements);
   PLEIAD_TRY(checkpoint, weights::Checkpoint::open(settings.model));
+  PLEIAD_TRY(digest, weights::checkpoint_digest(settings.model, *checkpoint));
+  out.digest = digest;
   const Nanoseconds opened = clock.now();
 
   const int threads = settings.threads > 0 ? settings.threads : device::available_processors();
   const std::size_t memory_bytes = device::memory_available_bytes();
-  out.parts.pool = std::make_unique<device::ThreadPool>(threads);
-  const std::int64_t longest =
-      settings.max_model_len > 0 ? settings.max_model_len : shape.positions_max;
+  device::ThreadPool pool(threads);
+  const auto weight_bytes_max =
+      static_cast<std::size_t>(static_cast<double>(memory_bytes) * settings.mem_fraction_static);
   PLEIAD_TRY(
-      model,
+      weights,
       architecture->load(
           config,
           *checkpoint,
           {
-              .context = {.pool = out.parts.pool.get(), .isa = out.isa, .compute = out.compute},
-              .limits =
-                  {
-                      .rows_max = settings.max_num_batched_tokens,
-                      .logit_rows_max = settings.max_num_seqs,
-                      .context_max = longest,
+              .pool = &pool,
+              .compute = out.compute,
+              .moe_tp = settings.layout.moe_tp_size,
+              .holds =
+                  [&](std::int64_t layer, std::int32_t expert, std::int32_t shard) {
+                    const auto at = static_cast<std::size_t>(layer);
+                    return held_here(settings.layout, out.placements[at], expert, shard);
                   },
-              .weight_bytes_max = static_cast<std::size_t>(
-                  static_cast<double>(memory_bytes) * settings.mem_fraction_static
-              ),
+              .weight_bytes_max = weight_bytes_max,
               .progress = settings.progress,
           }
       )
   );
-  out.memory = model->memory();
-  const std::int64_t logits_bytes = settings.max_num_seqs * shape.vocabulary * 4;
-  PLEIAD_TRY(
-      capacity,
-      plan_capacity({
-          .memory_bytes = memory_bytes,
-          .memory_fraction = settings.mem_fraction_static,
-          .kv_bytes = settings.kv_cache_bytes,
-          .resident_bytes =
-              out.memory.weights + out.memory.scratch + static_cast<std::size_t>(logits_bytes),
-          .page_bytes = shape.cache.page_bytes_all_layers(),
-          .model_tokens = settings.max_model_len,
-          .positions_max = shape.positions_max,
-          .sequences_max = settings.max_num_seqs,
-      })
-  );
-  PLEIAD_TRY(cache, kv::PagedCache::allocate(shape.cache, capacity.pages));
-  out.parts.cache = std::move(cache);
-  out.parts.model = std::move(model);
-  out.parts.limits = scheduler_options(settings, capacity);
-  out.parts.eos_tokens = std::move(eos);
-  out.parts.model_name = settings.model_name;
+  out.weights = std::move(weights);
+  out.weight_bytes = out.weights->bytes();
+  const std::int64_t longest =
+      settings.max_model_len > 0 ? settings.max_model_len : shape.positions_max;
+  PLEIAD_TRY(make_ranks(settings, threads, longest, out));
+  PLEIAD_TRY(make_caches(settings, memory_bytes, out));
+  for (EngineParts& parts : out.ranks) {
+    parts.eos_tokens = eos;
+  }
+  out.lockstep = {
+      .settings = settings.ep,
+      // Below, a message to everybody is cheaper than one that is counted out.
+      .all_to_all_rows_min = 4 * static_cast<std::int64_t>(settings.layout.ranks()),
+  };
   out.positions_max = shape.positions_max;
   out.read_seconds = to_seconds(opened - begin);
   out.pack_seconds = to_seconds(clock.now() - opened);

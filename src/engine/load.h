@@ -9,6 +9,10 @@
 
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "engine/lockstep.h"
+#include "plan/ep_settings.h"
+#include "plan/expert_placement.h"
+#include "plan/parallel_layout.h"
 
 namespace pleiad::engine {
 
@@ -21,24 +25,35 @@ struct LoadSettings {
   int threads = 0;                            // 0: every processor of this process
   std::optional<device::CpuIsa> isa;          // none: the best there is
   std::int64_t max_model_len = 0;             // 0: what the checkpoint and memory allow
+  // Of each rank:
   std::int64_t max_num_seqs = 128;
   std::int64_t max_num_batched_tokens = 512;
   std::int64_t chunked_prefill_size = 512;
   std::int64_t max_waiting = 1024;
   double mem_fraction_static = 0.8;
-  std::size_t kv_cache_bytes = 0;  // 0: what the fraction leaves
+  std::size_t kv_cache_bytes = 0;  // of all ranks here; 0: what the fraction leaves
   bool prefix_cache = true;
   std::string model_name;
+  plan::ParallelLayout layout;  // of the group; this process hosts the ranks of layout.node_rank
+  plan::EpSettings ep;
+  bool force_routing = false;  // route by hash a checkpoint that was trained with a gate
+  // Where experts stand, [moe layers]; empty: in id order over the ranks.
+  std::vector<plan::ExpertPlacement> placements;
   std::function<void(std::size_t done, std::size_t total)> progress;
 };
 
-// A loaded model, ready to become an Engine, and how long that took.
+// A loaded model, ready to become Engines, and how long that took.
 struct LoadedModel {
-  EngineParts parts;
+  std::unique_ptr<model::ModelWeights> weights;   // outlives the ranks
+  std::vector<plan::ExpertPlacement> placements;  // [moe layers]; outlives the ranks
+  std::vector<EngineParts> ranks;                 // of this process
+  LockstepOptions lockstep;                       // the same for every rank of the group
+  std::string digest;  // of config and tensor headers: equal checkpoints have equal digests
   std::string architecture;
   model::Compute compute = model::Compute::Float32;
   device::CpuIsa isa = device::CpuIsa::Portable;
-  model::ModelMemory memory;
+  std::size_t weight_bytes = 0;  // held by this process
+  model::ScratchBytes scratch;   // of all ranks here
   std::int64_t positions_max = 0;
   double read_seconds = 0.0;  // config, headers
   double pack_seconds = 0.0;  // weights into their packed form

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "comm/local_group.h"
 
 namespace pleiad::engine {
 namespace {
@@ -60,10 +61,18 @@ std::vector<float> RecordingSink::logprobs() const {
   return out;
 }
 
-EngineHarness::EngineHarness(LoadSettings settings) {
+EngineHarness::EngineHarness(const LoadSettings& settings) {
   auto loaded = load_model(settings, clock);
   PLEIAD_CHECK(loaded.ok(), loaded.ok() ? "" : loaded.error().message);
-  engine = std::make_unique<Engine>(std::move(loaded->parts), clock, metrics);
+  ranks = std::make_unique<RankSet>(std::move(*loaded), clock, metrics);
+  std::vector<std::unique_ptr<comm::Group>> groups;
+  if (settings.layout.ranks() > 1) groups = comm::make_local_group(settings.layout.ranks(), {});
+  ranks->start(std::move(groups), {});
+  engine = ranks->engines().front().get();
+  std::vector<api::Generator*> all;
+  for (const auto& rank : ranks->engines())
+    all.push_back(rank.get());
+  balancer = std::make_unique<RankBalancer>(std::move(all));
 }
 
 LoadSettings fable_settings() {

@@ -13,6 +13,8 @@
 #include "base/metrics.h"
 #include "engine/engine.h"
 #include "engine/load.h"
+#include "engine/rank_balancer.h"
+#include "engine/rank_set.h"
 
 namespace pleiad::engine {
 
@@ -42,14 +44,16 @@ class RecordingSink final : public api::GenerationSink {
   std::optional<api::FinishEvent> finish_;
 };
 
-// An engine on a model folder, with what it borrows.
+// The engines of a model folder's ranks, as threads of one group, with what they borrow.
 struct EngineHarness {
   SystemClock clock;
   MetricsRegistry metrics;
-  std::unique_ptr<Engine> engine;
+  std::unique_ptr<RankSet> ranks;
+  Engine* engine = nullptr;                // rank 0
+  std::unique_ptr<RankBalancer> balancer;  // over all ranks
 
   // Ends the test program when the folder cannot be loaded.
-  explicit EngineHarness(LoadSettings settings);
+  explicit EngineHarness(const LoadSettings& settings);
 };
 
 // The bundled model in float32 with small limits; change members at will.

@@ -280,7 +280,7 @@ TEST(Engine, RefusesWhatIsOutOfRangeAndWhatIsTooMuch) {
   EXPECT_EQ(kind({.prompt = {1}}), ErrorKind::Exhausted);
   engine.stop_accepting();
   EXPECT_EQ(kind({.prompt = {1}}), ErrorKind::Unavailable);
-  harness.engine.reset();
+  harness.ranks->stop();
   for (auto& sink : sinks)
     EXPECT_EQ(sink->wait().reason, api::FinishReason::Cancelled);
 }

@@ -66,8 +66,8 @@ TEST_F(Load, AWholeFolderLoadsAndTellsItsPhases) {
 
   ASSERT_TRUE(loaded.ok());
   EXPECT_GT(told, 0U);
-  EXPECT_EQ(loaded->parts.eos_tokens, (std::vector<TokenId>{1, 5}));
-  EXPECT_LT(loaded->memory.scratch, loaded->memory.scratch_naive);
+  EXPECT_EQ(loaded->ranks.front().eos_tokens, (std::vector<TokenId>{1, 5}));
+  EXPECT_LT(loaded->scratch.planned, loaded->scratch.naive);
 }
 
 TEST_F(Load, NamesTheFileThatIsMissing) {

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "comm/group.h"
+#include "engine/engine.h"
+#include "engine/load.h"
+
+namespace pleiad::engine {
+
+// The ranks of this process: one loaded model, one engine per rank. Engines come and go with the
+// groups they run in; weights, pools and caches stay. One thread at a time.
+class RankSet {
+ public:
+  // `clock` and `registry` must outlive the set.
+  RankSet(LoadedModel model, const Clock& clock, MetricsRegistry& registry)
+      : model_(std::move(model)), clock_(clock), registry_(registry) {}
+  ~RankSet() { stop(); }
+  RankSet(const RankSet&) = delete;
+  RankSet& operator=(const RankSet&) = delete;
+
+  // Starts the engines. groups[i] is the end of this process's rank i; no groups: one rank alone.
+  // `on_failure` is called once, on an engine's thread, when the group breaks; the caller then
+  // stops the set from another thread and may start it in a new group. REQUIRES: stopped.
+  void start(
+      std::vector<std::unique_ptr<comm::Group>> groups,
+      std::function<void(const Error&)> on_failure
+  );
+  // Ends all engines: open requests finish with Cancelled.
+  void stop();
+
+  // Empty while stopped.
+  [[nodiscard]] std::span<const std::unique_ptr<Engine>> engines() const { return engines_; }
+  [[nodiscard]] const LoadedModel& model() const { return model_; }
+
+ private:
+  LoadedModel model_;
+  const Clock& clock_;
+  MetricsRegistry& registry_;
+  std::vector<std::unique_ptr<Engine>> engines_;
+};
+
+}  // namespace pleiad::engine
