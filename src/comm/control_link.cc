@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <poll.h>
+#include <sys/socket.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -57,7 +58,11 @@ class SocketLink final : public ControlLink {
     closing_.store(true);
     wake_.signal();
     const std::lock_guard lock(closing_mutex_);
-    if (thread_.joinable()) thread_.join();
+    if (!thread_.joinable()) return;
+    thread_.join();
+    const std::lock_guard writing(mutex_);
+    if (!lost_) flush();
+    ::shutdown(channel_.fd(), SHUT_RDWR);
   }
 
   [[nodiscard]] std::string peer() const override { return peer_; }
@@ -193,6 +198,9 @@ void SocketLink::run() {
       lost = lost_;
     }
     if (lost && listening_) {
+      // A write may fail before everything that the peer said was read.
+      readable_ = true;
+      listen();
       if (!closing_.load() && calls_.on_lost) calls_.on_lost(with_context(*lost, peer_));
       return;
     }

@@ -19,6 +19,16 @@ constexpr auto kLook = std::chrono::milliseconds{20};  // between looks at `stop
 constexpr auto kRetryFirst = std::chrono::milliseconds{50};
 constexpr auto kRetryMax = std::chrono::milliseconds{1'000};
 
+// The reason may come from a stranger, and is shown to people.
+Error refused(std::span<const std::byte> reason) {
+  std::string why;
+  for (const std::byte byte : reason) {
+    const auto c = static_cast<char>(byte);
+    why += c >= ' ' && c <= '~' ? c : '?';
+  }
+  return invalid_input("node 0 refused this node: {}", why);
+}
+
 // One attempt to join, over one connection.
 class Attempt {
  public:
@@ -69,8 +79,7 @@ Result<ControlMessage> Attempt::await(LinkFrame kind) {
   PLEIAD_TRY(frame, await());
   if (frame.kind == static_cast<std::uint32_t>(kind)) return std::move(frame);
   if (frame.kind == static_cast<std::uint32_t>(LinkFrame::Refusal)) {
-    const std::string why(reinterpret_cast<const char*>(frame.bytes.data()), frame.bytes.size());
-    return invalid_input("node 0 refused this node: {}", why);
+    return refused(frame.bytes);
   }
   return corrupt("node 0 sent a frame of kind {} out of turn", frame.kind);
 }
@@ -119,6 +128,9 @@ void Attempt::tell_missing(std::span<const std::byte> bytes) {
 Result<Joined> Attempt::wait_for_roster(const std::string& host) {
   for (;;) {
     PLEIAD_TRY(frame, await());
+    if (frame.kind > static_cast<std::uint32_t>(LinkFrame::Heartbeat)) {
+      return corrupt("node 0 sent a frame of kind {} out of turn", frame.kind);
+    }
     switch (static_cast<LinkFrame>(frame.kind)) {
       case LinkFrame::Waiting:
         tell_missing(frame.bytes);
@@ -131,12 +143,8 @@ Result<Joined> Attempt::wait_for_roster(const std::string& host) {
             make_control_link(std::move(channel_), "node 0 (" + host + ")", options_.control);
         return Joined{.roster = std::move(roster), .link = std::move(link)};
       }
-      case LinkFrame::Refusal: {
-        const std::string why(
-            reinterpret_cast<const char*>(frame.bytes.data()), frame.bytes.size()
-        );
-        return invalid_input("node 0 refused this node: {}", why);
-      }
+      case LinkFrame::Refusal:
+        return refused(frame.bytes);
       case LinkFrame::Heartbeat:
         break;
       case LinkFrame::Open:
