@@ -1,0 +1,244 @@
+#include "comm/rendezvous.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include <poll.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "comm/detail/guest.h"
+#include "comm/detail/node_hello.h"
+#include "comm/detail/socket.h"
+#include "comm/detail/socket_link.h"
+#include "comm/detail/wake_event.h"
+#include "base/wire_bytes.h"
+
+namespace pleiad::comm {
+namespace {
+
+constexpr std::size_t kGuestsMax = 256;  // connections that are looked after at once
+
+std::string node_name(std::int32_t node, const std::string& address) {
+  return fmt::format("node {} ({})", node, address);
+}
+
+class Host final : public RendezvousHost {
+ public:
+  Host(FileHandle listener, const RendezvousOptions& options)
+      : options_(options),
+        listener_(std::move(listener)),
+        port_(local_address(listener_).port()),
+        // Grows over restarts of node 0 too.
+        epoch_(static_cast<std::uint32_t>(clock_.unix_seconds())) {}
+
+  [[nodiscard]] std::uint16_t port() const override { return port_; }
+  Result<Gathered> gather(
+      const NodeHello& self,
+      const std::function<void(const std::vector<std::int32_t>& missing)>& on_waiting
+  ) override;
+  void stop() override {
+    stopped_.store(true);
+    wake_.signal();
+  }
+
+ private:
+  using Guests = std::vector<std::unique_ptr<Guest>>;
+
+  void wait_for_events(const Guests& guests);
+  void accept_guests(Guests& guests);
+  void listen_to(Guests& guests, const NodeHello& self);
+  void introduce(Guest& guest, const Guests& guests, const NodeHello& self);
+  [[nodiscard]] bool is_over(const Guest& guest, const Result<void>& heard) const;
+  void tell_missing(Guests& guests, const std::vector<std::int32_t>& missing, bool changed);
+  Gathered announce(Guests& guests, const NodeHello& self);
+
+  const RendezvousOptions options_;
+  SystemClock clock_;
+  FileHandle listener_;
+  const std::uint16_t port_;
+  std::uint32_t epoch_;
+  std::atomic<bool> stopped_{false};
+  WakeEvent wake_;
+  Nanoseconds told_{0};  // when the seated ones heard of node 0
+};
+
+std::vector<std::int32_t>
+missing_nodes(const std::vector<std::unique_ptr<Guest>>& guests, std::int32_t nodes) {
+  std::vector<std::int32_t> missing;
+  for (std::int32_t node = 1; node < nodes; ++node) {
+    const bool there = std::any_of(guests.begin(), guests.end(), [&](const auto& guest) {
+      return guest->stage() == Guest::Stage::Seated && guest->hello().node == node;
+    });
+    if (!there) missing.push_back(node);
+  }
+  return missing;
+}
+
+void Host::wait_for_events(const Guests& guests) {
+  std::vector<pollfd> events;
+  events.push_back({.fd = listener_.get(), .events = POLLIN, .revents = 0});
+  events.push_back({.fd = wake_.fd(), .events = POLLIN, .revents = 0});
+  Nanoseconds until = told_ + options_.control.heartbeat_interval;
+  for (const auto& guest : guests) {
+    const bool writing = guest->channel().unsent() > 0;
+    const auto wanted = static_cast<short>(writing ? POLLIN | POLLOUT : POLLIN);
+    events.push_back({.fd = guest->channel().fd(), .events = wanted, .revents = 0});
+    if (guest->stage() != Guest::Stage::Seated) until = std::min(until, guest->deadline());
+  }
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_.now());
+  const auto limit = std::max(left, std::chrono::milliseconds{0});
+  ::poll(events.data(), events.size(), static_cast<int>(limit.count()));
+  if ((events[1].revents & POLLIN) != 0) wake_.clear();
+}
+
+void Host::accept_guests(Guests& guests) {
+  for (;;) {
+    SocketAddress address;
+    FileHandle socket = accept_from(listener_, address);
+    if (!socket.valid()) return;
+    if (guests.size() >= kGuestsMax) {
+      // Whoever has waited longest without proving anything makes room.
+      const auto idle = std::find_if(guests.begin(), guests.end(), [](const auto& guest) {
+        return guest->stage() != Guest::Stage::Seated;
+      });
+      if (idle == guests.end()) continue;
+      guests.erase(idle);
+    }
+    prepare_connection(socket, options_.control.heartbeat_limit);
+    const Nanoseconds deadline = clock_.now() + options_.control.heartbeat_limit;
+    guests.push_back(std::make_unique<Guest>(std::move(socket), address, deadline));
+  }
+}
+
+bool Host::is_over(const Guest& guest, const Result<void>& heard) const {
+  const bool seated = guest.stage() == Guest::Stage::Seated;
+  if (!heard.ok()) {
+    if (seated) {
+      const std::string name = node_name(guest.hello().node, guest.address());
+      PLEIAD_LOG(Warning, "{} left before the group was complete: {}", name, heard.error().message);
+    } else if (guest.stage() != Guest::Stage::Dismissed) {
+      PLEIAD_LOG(Warning, "connection of {} dropped: {}", guest.address(), heard.error().message);
+    }
+    return true;
+  }
+  if (seated || clock_.now() < guest.deadline()) return false;
+  if (guest.stage() != Guest::Stage::Dismissed) {
+    const auto limit = options_.control.heartbeat_limit.count();
+    PLEIAD_LOG(Warning, "connection of {} dropped: silent for {} ms", guest.address(), limit);
+  }
+  return true;
+}
+
+void Host::introduce(Guest& guest, const Guests& guests, const NodeHello& self) {
+  const std::string name = node_name(guest.hello().node, guest.address());
+  std::string refusal = refusal_of(guest.hello(), self);
+  const auto has_its_place = [&](const auto& other) {
+    return other->stage() == Guest::Stage::Seated && other->hello().node == guest.hello().node;
+  };
+  const auto holder = std::find_if(guests.begin(), guests.end(), has_its_place);
+  if (refusal.empty() && holder != guests.end()) {
+    refusal = fmt::format(
+        "the place of node {} is taken by {}", guest.hello().node, (*holder)->address()
+    );
+  }
+  if (refusal.empty()) {
+    guest.seat();
+    told_ = Nanoseconds{0};
+    PLEIAD_LOG(Info, "{} is there", name);
+  } else {
+    guest.dismiss(refusal);
+  }
+}
+
+void Host::listen_to(Guests& guests, const NodeHello& self) {
+  for (std::size_t i = 0; i < guests.size();) {
+    Guest& guest = *guests[i];
+    const bool was_dismissed = guest.stage() == Guest::Stage::Dismissed;
+    Result<void> heard = guest.listen(options_.secret);
+    if (heard.ok() && guest.stage() == Guest::Stage::Introduced) introduce(guest, guests, self);
+    if (!was_dismissed && guest.stage() == Guest::Stage::Dismissed) {
+      PLEIAD_LOG(Warning, "{} was refused: {}", guest.address(), guest.refusal());
+    }
+    if (heard.ok()) heard = guest.channel().flush();
+    if (is_over(guest, heard)) {
+      guests.erase(guests.begin() + static_cast<std::ptrdiff_t>(i));
+    } else {
+      ++i;
+    }
+  }
+}
+
+// Tells the seated ones who is missing, when that changes and as a sign of life.
+void Host::tell_missing(Guests& guests, const std::vector<std::int32_t>& missing, bool changed) {
+  const Nanoseconds now = clock_.now();
+  if (!changed && now - told_ < options_.control.heartbeat_interval) return;
+  told_ = now;
+  ByteWriter writer;
+  writer.bytes(std::as_bytes(std::span(missing)));
+  const std::vector<std::byte> bytes = writer.take();
+  for (const auto& guest : guests) {
+    // One that reads nothing hears nothing new; its connection is cut by the system.
+    const bool reads = guest->channel().unsent() == 0;
+    if (guest->stage() != Guest::Stage::Seated || !reads) continue;
+    guest->channel().queue(LinkFrame::Waiting, bytes);
+  }
+}
+
+RendezvousHost::Gathered Host::announce(Guests& guests, const NodeHello& self) {
+  Gathered gathered;
+  gathered.roster.epoch = ++epoch_;
+  gathered.roster.nodes.resize(static_cast<std::size_t>(self.nodes));
+  gathered.roster.nodes[0] = self;
+  gathered.links.resize(static_cast<std::size_t>(self.nodes));
+  for (const auto& guest : guests) {
+    if (guest->stage() != Guest::Stage::Seated) continue;
+    gathered.roster.nodes[static_cast<std::size_t>(guest->hello().node)] = guest->hello();
+  }
+  const std::vector<std::byte> bytes = encode_roster(gathered.roster);
+  for (const auto& guest : guests) {
+    if (guest->stage() != Guest::Stage::Seated) continue;
+    const std::int32_t node = guest->hello().node;
+    guest->channel().queue(LinkFrame::Roster, bytes);
+    gathered.links[static_cast<std::size_t>(node)] = make_control_link(
+        guest->take_channel(), node_name(node, guest->address()), options_.control
+    );
+  }
+  return gathered;
+}
+
+Result<RendezvousHost::Gathered> Host::gather(
+    const NodeHello& self,
+    const std::function<void(const std::vector<std::int32_t>& missing)>& on_waiting
+) {
+  PLEIAD_CHECK(self.node == 0 && self.nodes > 0, "the host is node 0");
+  Guests guests;
+  std::vector<std::int32_t> missing;
+  bool first = true;
+  for (;;) {
+    if (stopped_.load()) return error(ErrorKind::Cancelled, "stopped while nodes were gathering");
+    accept_guests(guests);
+    listen_to(guests, self);
+    std::vector<std::int32_t> now_missing = missing_nodes(guests, self.nodes);
+    if (now_missing.empty()) return announce(guests, self);
+    const bool changed = first || now_missing != missing;
+    first = false;
+    missing = std::move(now_missing);
+    if (changed && on_waiting) on_waiting(missing);
+    tell_missing(guests, missing, changed);
+    wait_for_events(guests);
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<RendezvousHost>> RendezvousHost::listen(const RendezvousOptions& options) {
+  PLEIAD_TRY(name, parse_host_port(options.address));
+  PLEIAD_TRY(addresses, resolve(name, true));
+  PLEIAD_TRY(listener, listen_at(addresses));
+  return std::unique_ptr<RendezvousHost>(std::make_unique<Host>(std::move(listener), options));
+}
+
+}  // namespace pleiad::comm
