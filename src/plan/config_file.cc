@@ -61,7 +61,9 @@ Result<Json> parse(std::string_view text, const ConfigFileLimits& limits) {
 Result<ConfigFile> mindie_file(const Json& root) {
   PLEIAD_TRY(mindie, read_mindie_config(root));
   PLEIAD_TRY(mindie.check());
-  return ConfigFile{.flags = mindie.flags(), .mindie = std::move(mindie)};
+  ConfigFile file{.flags = mindie.flags()};
+  file.mindie = std::move(mindie);
+  return file;
 }
 
 }  // namespace

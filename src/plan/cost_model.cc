@@ -203,8 +203,9 @@ std::optional<std::int64_t> CostModel::all_to_all_rows_min(std::int64_t rows_max
   };
   if (settings_.level != EpLevel::Auto || layout_.ranks() == 1) return std::nullopt;
   std::int64_t high = 1;
-  while (high <= rows_max && !pays(high))
+  while (high <= rows_max && !pays(high)) {
     high *= 2;
+  }
   if (high > rows_max) return std::nullopt;
   std::int64_t low = high / 2;
   while (high - low > 1) {

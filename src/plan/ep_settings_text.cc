@@ -82,8 +82,9 @@ Result<std::vector<BufferScale>> parse_buffer_scales(std::string_view text) {
 
 std::string buffer_scales_text(const std::vector<BufferScale>& scales) {
   JsonArray list;
-  for (const BufferScale& scale : scales)
+  for (const BufferScale& scale : scales) {
     list.emplace_back(JsonArray{Json(scale.tokens), Json(scale.factor)});
+  }
   return Json(std::move(list)).dump();
 }
 

@@ -80,8 +80,9 @@ RankBytes held_bytes(const LayoutReportInput& input, const RoutingExpectation& r
   const auto& rows_max = routing.return_rows_max;
   const std::int64_t returned = *std::max_element(rows_max.begin(), rows_max.end());
   std::int64_t awaited = 0;
-  for (const std::int64_t rows : rows_max)
+  for (const std::int64_t rows : rows_max) {
     awaited += rows;
+  }
   awaited = std::min(awaited, facts.topk) * layout.moe_tp_size;
   out.dispatch_buffers = (own_rows + received) * dispatch_record_bytes(facts);
   out.combine_buffers = (received * returned + own_rows * awaited) * return_row_bytes(facts);

@@ -137,8 +137,9 @@ Json rank_json(const LayoutReport& report) {
 
 Json list_json(const std::vector<std::string>& texts) {
   JsonArray out;
-  for (const std::string& text : texts)
+  for (const std::string& text : texts) {
     out.emplace_back(text);
+  }
   return out;
 }
 
@@ -146,10 +147,12 @@ Json list_json(const std::vector<std::string>& texts) {
 
 std::string to_text(const LayoutReport& report) {
   std::string out = heading(report) + memory_text(report) + traffic_text(report) + "\n";
-  for (const std::string& note : report.notes)
+  for (const std::string& note : report.notes) {
     out += "note: " + note + "\n";
-  for (const std::string& refusal : report.refusals)
+  }
+  for (const std::string& refusal : report.refusals) {
     out += "refused: " + refusal + "\n";
+  }
   if (report.fits()) out += "fits\n";
   return out;
 }

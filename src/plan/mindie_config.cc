@@ -20,6 +20,11 @@ std::string folded(std::string_view key) {
   return out;
 }
 
+// The path of member `key` of the object at `path`.
+std::string under(const std::string& path, const std::string& key) {
+  return path.empty() ? key : fmt::format("{}.{}", path, key);
+}
+
 class Reader {
  public:
   explicit Reader(const Json& root) : root_(root) {}
@@ -27,7 +32,7 @@ class Reader {
   void read_deploy(const std::string& path) {
     for (const auto& [key, value] : *root_.as_object()) {
       if (key == "ModelConfig") {
-        read_model_list(path + key, value);
+        read_model_list(under(path, key), value);
       } else {
         judge(path, key, {value, root_, root_}, detail::deploy_keys());
       }
@@ -52,14 +57,14 @@ class Reader {
       refuse(path, list, "must be a list of exactly one object: one model is served");
       return;
     }
-    read_model(path + "[0].", models->front());
+    read_model(path + "[0]", models->front());
   }
 
   void read_model(const std::string& path, const Json& model) {
     if (model.as_object()->empty()) refuse(path, model, "must not be empty");
     for (const auto& [key, value] : *model.as_object()) {
       if (key == "models") {
-        read_families(path + key, value);
+        read_families(under(path, key), value);
       } else {
         judge(path, key, {value, model, root_}, detail::model_keys());
       }
@@ -70,9 +75,9 @@ class Reader {
     if (!is_filled_object(path, families)) return;
     for (const auto& [key, value] : *families.as_object()) {
       if (key == "deepseekv2") {
-        read_family(path + "." + key, value);
+        read_family(under(path, key), value);
       } else {
-        add_unknown(path + "." + key, value, {});
+        add_unknown(under(path, key), value, {});
       }
     }
   }
@@ -81,17 +86,18 @@ class Reader {
     if (!is_filled_object(path, family)) return;
     for (const auto& [key, value] : *family.as_object()) {
       if (key == "eplb") {
-        read_eplb(path + "." + key, value);
+        read_eplb(under(path, key), value);
       } else {
-        judge(path + ".", key, {value, family, root_}, detail::family_keys());
+        judge(path, key, {value, family, root_}, detail::family_keys());
       }
     }
   }
 
   void read_eplb(const std::string& path, const Json& eplb) {
     if (!is_filled_object(path, eplb)) return;
-    for (const auto& [key, value] : *eplb.as_object())
-      judge(path + ".", key, {value, eplb, root_}, detail::eplb_keys());
+    for (const auto& [key, value] : *eplb.as_object()) {
+      judge(path, key, {value, eplb, root_}, detail::eplb_keys());
+    }
   }
 
   // Whether there are keys to go through; adds the entry of what is none.
@@ -120,12 +126,12 @@ class Reader {
           return candidate.key == key;
         });
     if (leaf == known.end()) {
-      add_unknown(path + key, scene.value, known);
+      add_unknown(under(path, key), scene.value, known);
       return;
     }
     detail::Verdict verdict = leaf->judge(scene);
     entries_.push_back(
-        {path + key,
+        {under(path, key),
          scene.value,
          verdict.outcome,
          std::move(verdict.mapped),
@@ -136,6 +142,14 @@ class Reader {
   const Json& root_;
   std::vector<MindieEntry> entries_;
 };
+
+// The first `bytes` bytes at most, cut between characters.
+std::string shortened(const std::string& text, std::size_t bytes) {
+  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0U) == 0x80U) {
+    --bytes;
+  }
+  return text.substr(0, bytes) + "...";
+}
 
 // A ModelDeployConfig, the object around it and the path to it.
 struct Found {
@@ -151,7 +165,7 @@ std::optional<Found> find_deploy(const Json& value) {
   };
   if (const Json* deploy = inside(&value)) return Found{deploy, &value, ""};
   const Json* backend = value.find("BackendConfig");
-  if (const Json* deploy = inside(backend)) return Found{deploy, backend, "BackendConfig."};
+  if (const Json* deploy = inside(backend)) return Found{deploy, backend, "BackendConfig"};
   if (value.find("ModelConfig") != nullptr) return Found{&value, nullptr, ""};
   return std::nullopt;
 }
@@ -196,7 +210,7 @@ std::string MindieConfig::to_text() const {
   std::string out;
   for (const MindieEntry& entry : entries) {
     std::string value = entry.value.dump();
-    if (value.size() > kValueLengthMax) value = value.substr(0, kValueLengthMax) + "...";
+    if (value.size() > kValueLengthMax) value = shortened(value, kValueLengthMax);
     out += fmt::format("{} = {} ", entry.path, value);
     if (entry.outcome == MindieOutcome::Mapped) {
       out += fmt::format("-> --{} {}\n", entry.mapped.flag, entry.mapped.values.front());
@@ -223,10 +237,10 @@ Result<MindieConfig> read_mindie_config(const Json& value) {
   }
   if (found->around != nullptr) {
     for (const auto& [key, other] : *found->around->as_object()) {
-      if (&other != found->deploy) reader.add_unknown(found->path + key, other, {});
+      if (&other != found->deploy) reader.add_unknown(under(found->path, key), other, {});
     }
   }
-  reader.read_deploy(found->around == nullptr ? "" : found->path + "ModelDeployConfig.");
+  reader.read_deploy(found->around == nullptr ? "" : under(found->path, "ModelDeployConfig"));
   return MindieConfig{.entries = reader.take()};
 }
 

@@ -105,10 +105,12 @@ std::string nearest_divisors(std::int64_t number, std::int64_t value) {
   PLEIAD_CHECK(number >= 1, "a count of ranks, sums or heads");
   std::int64_t below = std::clamp<std::int64_t>(value, 1, number);
   std::int64_t above = below;
-  while (number % below != 0)
+  while (number % below != 0) {
     --below;
-  while (number % above != 0)
+  }
+  while (number % above != 0) {
     ++above;
+  }
   if (below == above) return std::to_string(below);
   return fmt::format("{} and {}", below, above);
 }

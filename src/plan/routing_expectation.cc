@@ -46,15 +46,18 @@ Node joined(const Node& left, const Node& right) {
 
 std::vector<Node> leaves(const ExpertPlacement& placement) {
   std::vector<Node> out;
-  for (std::int32_t expert = 0; expert < placement.experts(); ++expert)
+  out.reserve(static_cast<std::size_t>(placement.experts()));
+  for (std::int32_t expert = 0; expert < placement.experts(); ++expert) {
     out.push_back({.experts = 1, .shares = {{placement.holders(expert).front(), 1}}});
+  }
   return out;
 }
 
 std::vector<Node> parents(const std::vector<Node>& nodes) {
   std::vector<Node> out;
-  for (std::size_t i = 0; i < nodes.size(); i += 2)
+  for (std::size_t i = 0; i < nodes.size(); i += 2) {
     out.push_back(i + 1 < nodes.size() ? joined(nodes[i], nodes[i + 1]) : nodes[i]);
+  }
   return out;
 }
 
@@ -92,8 +95,9 @@ class Expectation {
   }
 
   RoutingExpectation take() {
-    for (std::int64_t& rows : out_.return_rows_max)
+    for (std::int64_t& rows : out_.return_rows_max) {
       rows = std::min(rows, topk_);
+    }
     return std::move(out_);
   }
 

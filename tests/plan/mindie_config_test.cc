@@ -242,5 +242,16 @@ TEST(MindieConfig, TheTextTellsWhatBecameOfEveryKey) {
   EXPECT_THAT(text, HasSubstr("backendType = \"atb\" ignored: "));
 }
 
+TEST(MindieConfig, LongValuesAreCutBetweenCharacters) {
+  std::string name;
+  for (int i = 0; i < 40; ++i) {
+    name += "\xE4\xB8\x93";
+  }
+
+  const std::string text = with_model("\"backendType\": \"" + name + "\"").to_text();
+
+  EXPECT_THAT(text, HasSubstr("\xE4\xB8\x93... ignored"));
+}
+
 }  // namespace
 }  // namespace pleiad::plan

@@ -157,20 +157,22 @@ Verdict moe_tp(const Scene& scene) {
 }
 
 Verdict tp(const Scene& scene) {
-  if (scene.value.as_int() == -1)
+  if (scene.value.as_int() == -1) {
     return ignored("-1 is automatic: it follows from the other sizes");
+  }
   return mapped_size(scene.value, "tp-size", {.high = kRanksMax});
 }
 
 Verdict dp(const Scene& scene) {
-  if (scene.value.as_int() == -1)
+  if (scene.value.as_int() == -1) {
     return ignored("-1 is automatic: it follows from the other sizes");
+  }
   return mapped_size(scene.value, "dp-size", {.high = kRanksMax});
 }
 
 Verdict undivided(const Scene& scene) {
-  const auto size = scene.value.as_int();
-  if (size == 1 || size == -1) return ignored("1 is how it is here");
+  const auto size = whole(scene.value, {.low = -1, .high = 1});
+  if (size && *size != 0) return ignored("1 is how it is here");
   return refused(
       "is {}; this dimension is not divided here, nearest valid value 1", scene.value.dump()
   );
