@@ -5,6 +5,7 @@
 
 #include <fmt/core.h>
 
+#include "apps/start_canary.h"
 #include "base/log.h"
 
 namespace pleiad::apps {
@@ -132,6 +133,7 @@ Result<void> ServeInstance::load() {
       .model_tokens = loaded.parts.limits.sequence_tokens_max,
   };
   engine_ = std::make_unique<engine::Engine>(std::move(loaded.parts), clock_, metrics_);
+  PLEIAD_TRY(StartCanary(*engine_).run());
   service_ = std::make_unique<server::OpenaiService>(
       server::ServiceParts{
           .loop = &loop_,

@@ -132,6 +132,20 @@ Result<void> cut(
   return {};
 }
 
+// Cuts every piece by one step; `smaller` is written anew.
+Result<void> cut_all(
+    const SplitStep& step,
+    const std::vector<std::string_view>& pieces,
+    RegexScratch& scratch,
+    std::vector<std::string_view>& smaller
+) {
+  smaller.clear();
+  for (const std::string_view piece : pieces) {
+    PLEIAD_TRY(cut(step, piece, scratch, smaller));
+  }
+  return {};
+}
+
 Result<void> run_steps(
     const std::vector<SplitStep>& steps,
     std::string_view text,
@@ -147,10 +161,7 @@ Result<void> run_steps(
   std::vector<std::string_view> pieces{text};
   std::vector<std::string_view> smaller;
   for (const SplitStep& step : steps) {
-    smaller.clear();
-    for (const std::string_view piece : pieces) {
-      PLEIAD_TRY(cut(step, piece, scratch, smaller));
-    }
+    PLEIAD_TRY(cut_all(step, pieces, scratch, smaller));
     pieces.swap(smaller);
   }
   words.insert(words.end(), pieces.begin(), pieces.end());
