@@ -105,29 +105,22 @@ int main_with(const Settings& settings) {
       .prefix_cache = false,
       .model_name = "bench",
   };
-  const SystemClock clock;
-  auto loaded = engine::load_model(load, clock);
-  if (!loaded.ok()) {
-    fmt::print(stderr, "model_bench: {}\n", loaded.error().message);
-    return 1;
-  }
-  const auto weight_bytes = static_cast<double>(loaded->memory.weights);
+  engine::EngineHarness harness(load);
+  const engine::LoadedModel& loaded = harness.ranks->model();
+  const auto weight_bytes = static_cast<double>(loaded.weight_bytes);
   const double active =
-      active_bytes(settings.model, weight_bytes, loaded->parts.model->shape().moe_layers);
+      active_bytes(settings.model, weight_bytes, loaded.weights->shape().moe_layers);
   fmt::print(
-      "{} on {}, {} threads; weights {:.2f} GB, {:.3f} GB active per token; read {:.3f} s, pack "
-      "{:.2f} s ({:.2f} GB/s)\n",
-      loaded->architecture,
-      device::to_string(loaded->isa),
-      loaded->parts.pool->workers(),
+      "{} on {}; weights {:.2f} GB, {:.3f} GB active per token; read {:.3f} s, pack {:.2f} s "
+      "({:.2f} GB/s)\n",
+      loaded.architecture,
+      device::to_string(loaded.isa),
       weight_bytes / kGiga,
       active / kGiga,
-      loaded->read_seconds,
-      loaded->pack_seconds,
-      weight_bytes / kGiga / loaded->pack_seconds
+      loaded.read_seconds,
+      loaded.pack_seconds,
+      weight_bytes / kGiga / loaded.pack_seconds
   );
-  loaded.value().parts.model.reset();
-  engine::EngineHarness harness(load);
   Random random(1);
   run(harness, 1, 64, 8, random);  // touches every page once
 

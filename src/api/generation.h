@@ -80,9 +80,9 @@ struct GeneratorStatus {
   std::int64_t running = 0;
   std::int64_t waiting = 0;
   std::int64_t pages_total = 0;
-  std::int64_t pages_held = 0;    // by running requests
-  std::int64_t pages_cached = 0;  // evictable prefix cache
-  std::uint64_t steps = 0;        // grows while there is work: progress
+  std::int64_t pages_held = 0;          // by running requests
+  std::int64_t pages_cached = 0;        // evictable prefix cache
+  std::uint64_t steps = 0;              // grows while there is work: progress
   std::int64_t tokens_outstanding = 0;  // prompt + max_tokens of open requests
   double seconds_since_progress =
       0.0;  // time since the last finished step while work waits; else 0

@@ -141,7 +141,8 @@ std::vector<std::byte> encode(const TokenEvent& event) {
   out.number(event.chosen.logprob);
   out.number(event.position);
   out.number(event.top_count);
-  for (const TokenLogprob& top : std::span(event.top).first(static_cast<std::size_t>(event.top_count))) {
+  for (const TokenLogprob& top :
+       std::span(event.top).first(static_cast<std::size_t>(event.top_count))) {
     out.number(top.token);
     out.number(top.logprob);
   }

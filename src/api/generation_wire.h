@@ -8,8 +8,9 @@
 #include "api/generation.h"
 #include "base/result.h"
 
-// The wire form of what crosses between the node that speaks HTTP and the ranks of others. Numbers are
-// little-endian. Decoding believes nothing: lengths are bounded, and bytes left over are an error.
+// The wire form of what crosses between the node that speaks HTTP and the ranks of others. Numbers
+// are little-endian. Decoding believes nothing: lengths are bounded, and bytes left over are an
+// error.
 namespace pleiad::api {
 
 // Tokens of one prompt at most, and of one list of stop tokens or biases.

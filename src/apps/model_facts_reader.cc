@@ -105,12 +105,13 @@ Result<plan::ModelFacts> read_model_facts(const ModelFactsRequest& request) {
       .name = folder_name(request.model),
       .layers = reader.integer("num_hidden_layers", 1),
       .moe_layers = shape.moe_layers,
-      .hidden = reader.integer("hidden_size", 1),
-      .experts = shape.experts,
-      .topk = reader.integer("num_experts_per_tok", 1),
+      .hidden = shape.moe.hidden,
+      .experts = shape.moe.gate.experts,
+      .topk = shape.moe.gate.topk,
       .vocabulary = shape.vocabulary,
       .positions_max = shape.positions_max,
-      .attention_heads = reader.integer("num_attention_heads", 1)};
+      .attention_heads = reader.integer("num_attention_heads", 1),
+      .expert_partial_sums = ep::expert_partial_sums(shape.moe.intermediate)};
   PLEIAD_TRY(reader.result());
   if (facts.moe_layers < 1 || facts.experts < 1) {
     return unsupported("{} has no routed experts to plan for", request.model.string());

@@ -8,9 +8,9 @@
 #include <fmt/core.h>
 
 #include "apps/commands.h"
+#include "apps/group_flags.h"
 #include "apps/model_facts_reader.h"
 #include "device/buffer.h"
-#include "plan/ep_settings_text.h"
 #include "plan/layout_report.h"
 
 namespace pleiad::apps {
@@ -20,50 +20,11 @@ struct PlanLayoutFlags {
   ModelFactsRequest facts;
   std::string model;
   std::string dtype = "auto";
-  plan::LayoutRequest layout;
-  plan::EpSettings settings;
-  std::string level = "auto";
-  std::string buffer_scales;
+  GroupFlags group;
   std::int64_t device_memory_bytes = 0;
   double memory_fraction = 0.8;
   bool json = false;
 };
-
-void add_size_flags(CLI::App& verb, PlanLayoutFlags& flags) {
-  plan::LayoutRequest& layout = flags.layout;
-  verb.add_option(
-      "--ep-size,--ep", layout.ep_size, "Parts that the experts are divided into; unset: all ranks"
-  );
-  verb.add_option(
-      "--dp-size,--dp,--data-parallel-size", layout.dp_size, "Ranks with requests of their own"
-  );
-  verb.add_option(
-      "--tp-size,--tp,--tensor-parallel-size", layout.tp_size, "Ranks that share one attention"
-  );
-  verb.add_option("--moe-tp-size", layout.moe_tp_size, "Ranks that share each part of the experts");
-  verb.add_option("--nnodes", layout.nnodes, "Machines, with equal shares of the ranks")
-      ->capture_default_str();
-}
-
-void add_ep_flags(CLI::App& verb, PlanLayoutFlags& flags) {
-  plan::EpSettings& settings = flags.settings;
-  verb.add_option("--ep-level", flags.level, "1: AllGather, 2: AllToAll, auto: chosen in each step")
-      ->capture_default_str();
-  verb.add_flag(
-      "--enable-init-routing-cutoff",
-      settings.enable_init_routing_cutoff,
-      "Level 1: bound the routed rows that a rank holds at once"
-  );
-  verb.add_option(
-          "--topk-scaling-factor", settings.topk_scaling_factor, "Their share, above 0 up to 1"
-  )
-      ->capture_default_str();
-  verb.add_option(
-      "--alltoall-ep-buffer-scale-factors",
-      flags.buffer_scales,
-      "Level 2: [[tokens, factor], ...], tokens falling to 0"
-  );
-}
 
 void add_machine_flags(CLI::App& verb, PlanLayoutFlags& flags) {
   verb.add_option(
@@ -105,22 +66,16 @@ Result<plan::LayoutReport> plan_report(PlanLayoutFlags& flags) {
   };
   flags.facts.model = flags.model;
   flags.facts.dtype = kComputes.at(flags.dtype);
-  PLEIAD_TRY(level, plan::parse_ep_level(flags.level));
-  flags.settings.level = level;
-  if (!flags.buffer_scales.empty()) {
-    PLEIAD_TRY(scales, plan::parse_buffer_scales(flags.buffer_scales));
-    flags.settings.alltoall_ep_buffer_scale_factors = scales;
-  }
-  PLEIAD_TRY(layout, plan::plan_layout(flags.layout));
+  PLEIAD_TRY(group, complete(flags.group));
   PLEIAD_TRY(facts, read_model_facts(flags.facts));
   if (flags.device_memory_bytes == 0) {
     flags.device_memory_bytes =
-        static_cast<std::int64_t>(device::memory_available_bytes()) / layout.ranks_per_node();
+        static_cast<std::int64_t>(device::memory_available_bytes()) / group.layout.ranks_per_node();
   }
   return plan::report_layout({
       .facts = facts,
-      .layout = layout,
-      .settings = flags.settings,
+      .layout = group.layout,
+      .settings = group.settings,
       .device_memory_bytes = flags.device_memory_bytes,
       .memory_fraction = flags.memory_fraction,
       .step_rows = flags.facts.step_rows,
@@ -149,8 +104,8 @@ void add_plan_command(CLI::App& app, Command& chosen) {
   // Shared by the parser, which fills it, and the command, which runs after.
   auto flags = std::make_shared<PlanLayoutFlags>();
   layout->add_option("model", flags->model, "Hugging Face model folder")->required();
-  add_size_flags(*layout, *flags);
-  add_ep_flags(*layout, *flags);
+  add_size_flags(*layout, flags->group);
+  add_ep_flags(*layout, flags->group);
   add_machine_flags(*layout, *flags);
   layout->add_flag("--json", flags->json, "Print JSON");
   layout->callback([&chosen, flags] { chosen = [flags] { return print_layout(*flags); }; });

@@ -5,12 +5,15 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
 #include "apps/commands.h"
+#include "apps/group_flags.h"
 #include "apps/serve_instance.h"
+#include "apps/serve_node.h"
 #include "base/log.h"
 #include "weights/read_file.h"
 
@@ -26,6 +29,10 @@ struct ServeFlags {
   std::string chat_template;
   std::string generation_config = "auto";
   std::string log_level = "info";
+  GroupFlags group;
+  std::string secret_file;
+  double step_timeout_seconds = 60.0;
+  bool no_checksums = false;
   bool no_prefix_cache = false;
   double drain_timeout_seconds = 30.0;
 };
@@ -127,6 +134,65 @@ void add_limit_flags(CLI::App& verb, ServeFlags& flags) {
   );
 }
 
+void add_node_flags(CLI::App& verb, ServeFlags& flags) {
+  ServeSettings& s = flags.settings;
+  verb.add_option(
+          "--node-rank", flags.group.layout.node_rank, "This machine's number; only 0 speaks HTTP"
+  )
+      ->capture_default_str();
+  verb.add_option(
+      "--dist-init-addr,--master-addr",
+      s.dist_init_addr,
+      "HOST:PORT where node 0 listens for the others"
+  );
+  verb.add_option(
+      "--cluster-secret-file",
+      flags.secret_file,
+      "File with the secret that all nodes share (also env PLEIAD_CLUSTER_SECRET)"
+  );
+  verb.add_option(
+          "--step-timeout",
+          flags.step_timeout_seconds,
+          "Seconds that a rank waits for another before the group is given up"
+  )
+      ->capture_default_str();
+  verb.add_option(
+      "--comm-transports",
+      s.ucx.transports,
+      "UCX transports between nodes, such as tcp; unset: the best"
+  );
+  verb.add_option(
+      "--comm-interface",
+      s.ucx.interface,
+      "Network interface between nodes, such as eth0; unset: any"
+  );
+  verb.add_option(
+          "--comm-spin",
+          s.ucx.spin,
+          "Rounds of looking for a message before sleeping; 0: sleep at once"
+  )
+      ->capture_default_str();
+  verb.add_flag("--no-comm-checksums", flags.no_checksums, "Send between nodes without checksums");
+  verb.add_flag(
+      "--force-routing",
+      s.load.force_routing,
+      "Let --routing hash serve a checkpoint that was trained with a gate"
+  );
+}
+
+Result<void> read_secret(ServeFlags& flags) {
+  ServeSettings& s = flags.settings;
+  // Read once, before any thread starts.
+  if (const char* secret = std::getenv("PLEIAD_CLUSTER_SECRET"))  // NOLINT(concurrency-mt-unsafe)
+    s.cluster_secret = secret;
+  if (flags.secret_file.empty()) return {};
+  constexpr std::size_t kSecretBytesMax = 4096;
+  PLEIAD_TRY(text, weights::read_text_file(flags.secret_file, kSecretBytesMax));
+  const std::size_t end = text.find_last_not_of(" \t\r\n");
+  s.cluster_secret = end == std::string::npos ? "" : text.substr(0, end + 1);
+  return {};
+}
+
 Result<void> read_keys(ServeFlags& flags) {
   auto& keys = flags.settings.api_keys;
   // Read once, before any thread starts.
@@ -163,6 +229,16 @@ Result<void> complete_settings(ServeFlags& flags) {
   s.load.dtype = kComputes.at(flags.dtype);
   s.load.prefix_cache = !flags.no_prefix_cache;
   s.ignore_generation_config = flags.generation_config == "none";
+  PLEIAD_TRY(group, complete(flags.group));
+  s.load.layout = group.layout;
+  s.load.ep = group.settings;
+  s.ucx.checksums = !flags.no_checksums;
+  if (!(flags.step_timeout_seconds > 0.0)) {
+    return invalid_input("--step-timeout must be above 0, got {}", flags.step_timeout_seconds);
+  }
+  s.step_timeout =
+      std::chrono::milliseconds(static_cast<std::int64_t>(flags.step_timeout_seconds * 1e3) + 1);
+  PLEIAD_TRY(read_secret(flags));
   if (!flags.chat_template.empty()) s.text.chat_template = flags.chat_template;
   if (flags.isa != "auto") {
     const auto isa = device::parse_cpu_isa(flags.isa);
@@ -191,19 +267,32 @@ void show_progress(std::size_t done, std::size_t total) {
   );
 }
 
-void print_report(const ServeInstance& instance) {
-  const StartReport& r = instance.report();
+void print_report(std::string_view name, const StartReport& r) {
   constexpr double kMib = 1024.0 * 1024.0;
   const auto mib = [](std::size_t bytes) { return static_cast<double>(bytes) / kMib; };
   fmt::print(
-      "pleiad {}: {} ({}), {} on {}, {} threads\n",
+      "pleiad {}: {} ({}), {} on {}, {} threads a rank\n",
       PLEIAD_VERSION,
-      instance.model_name(),
+      name,
       r.architecture,
       r.compute,
       r.isa,
       r.threads
   );
+  if (r.layout.ranks() > 1) {
+    const plan::RankRange here = r.layout.ranks_of_node(r.layout.node_rank);
+    fmt::print(
+        "  {} ranks: dp_size {}, ep_size {}, moe_tp_size {}; node {} of {} holds ranks {} to {}\n",
+        r.layout.ranks(),
+        r.layout.dp_size,
+        r.layout.ep_size,
+        r.layout.moe_tp_size,
+        r.layout.node_rank,
+        r.layout.nnodes,
+        here.first,
+        here.first + here.count - 1
+    );
+  }
   fmt::print(
       "  read {:.3f} s, pack {:.3f} s, ready {:.3f} s\n",
       r.read_seconds,
@@ -212,15 +301,14 @@ void print_report(const ServeInstance& instance) {
   );
   fmt::print(
       "  weights {:.1f} MiB, scratch {:.1f} MiB ({:.1f} without sharing), KV cache {:.1f} MiB in "
-      "{} pages, context {} tokens\n",
-      mib(r.memory.weights),
-      mib(r.memory.scratch),
-      mib(r.memory.scratch_naive),
+      "{} pages a rank, context {} tokens\n",
+      mib(r.weight_bytes),
+      mib(r.scratch.planned),
+      mib(r.scratch.naive),
       mib(r.kv_bytes),
       r.pages,
       r.model_tokens
   );
-  fmt::print("  listening on {}\n", instance.url());
   std::fflush(stdout);
 }
 
@@ -248,6 +336,42 @@ void wait_and_drain(ServeInstance& instance, const sigset_t& signals, double tim
   }
 }
 
+int serve_http(ServeFlags flags, const sigset_t& signals) {
+  auto instance = ServeInstance::start(std::move(flags.settings));
+  if (!instance.ok()) {
+    fmt::print(stderr, "pleiad serve: {}\n", instance.error().message);
+    return 1;
+  }
+  print_report((*instance)->model_name(), (*instance)->report());
+  fmt::print("  listening on {}\n", (*instance)->url());
+  std::fflush(stdout);
+  wait_and_drain(**instance, signals, flags.drain_timeout_seconds);
+  return 0;
+}
+
+// Until a signal, or until node 0 refuses this node.
+int serve_node(const ServeFlags& flags, const sigset_t& signals) {
+  auto started = ServeNode::start(flags.settings);
+  if (!started.ok()) {
+    fmt::print(stderr, "pleiad serve: {}\n", started.error().message);
+    return 1;
+  }
+  ServeNode& node = **started;
+  print_report(flags.model, node.report());
+  Result<void> served;
+  std::thread thread([&] {
+    served = node.run();
+    if (!served.ok()) kill(getpid(), SIGUSR1);
+  });
+  int signal = 0;
+  sigwait(&signals, &signal);
+  node.stop();
+  thread.join();
+  if (served.ok()) return 0;
+  fmt::print(stderr, "pleiad serve: {}\n", served.error().message);
+  return 1;
+}
+
 int serve(ServeFlags flags) {
   sigset_t signals;
   sigemptyset(&signals);
@@ -262,14 +386,8 @@ int serve(ServeFlags flags) {
     fmt::print(stderr, "pleiad serve: {}\n", complete.error().message);
     return 2;
   }
-  auto instance = ServeInstance::start(std::move(flags.settings));
-  if (!instance.ok()) {
-    fmt::print(stderr, "pleiad serve: {}\n", instance.error().message);
-    return 1;
-  }
-  print_report(**instance);
-  wait_and_drain(**instance, signals, flags.drain_timeout_seconds);
-  return 0;
+  const bool speaks_http = flags.settings.load.layout.node_rank == 0;
+  return speaks_http ? serve_http(std::move(flags), signals) : serve_node(flags, signals);
 }
 
 }  // namespace
@@ -281,6 +399,9 @@ void add_serve_command(CLI::App& app, Command& chosen) {
   add_model_flags(*verb, *flags);
   add_network_flags(*verb, *flags);
   add_limit_flags(*verb, *flags);
+  add_size_flags(*verb, flags->group);
+  add_ep_flags(*verb, flags->group);
+  add_node_flags(*verb, *flags);
   verb->callback([&chosen, flags] { chosen = [flags] { return serve(*flags); }; });
 }
 

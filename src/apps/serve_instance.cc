@@ -39,7 +39,64 @@ std::string folder_name(const std::filesystem::path& model) {
 
 }  // namespace
 
+Result<void> check_group_settings(const ServeSettings& settings) {
+  const plan::ParallelLayout& layout = settings.load.layout;
+  if (layout.nnodes == 1) return {};
+  if (settings.dist_init_addr.empty()) {
+    return invalid_input(
+        "--nnodes {} needs --dist-init-addr HOST:PORT, where node 0 listens for the others",
+        layout.nnodes
+    );
+  }
+  if (settings.cluster_secret.empty()) {
+    return invalid_input(
+        "--nnodes {} needs the cluster's secret: --cluster-secret-file, or env "
+        "PLEIAD_CLUSTER_SECRET",
+        layout.nnodes
+    );
+  }
+  return {};
+}
+
+engine::GroupOptions
+group_options(const ServeSettings& settings, const engine::LoadedModel& model) {
+  engine::GroupOptions out{
+      .layout = settings.load.layout,
+      .version = PLEIAD_VERSION,
+      .agreement = engine::agreement_of(settings.load, model),
+      .rendezvous = {.address = settings.dist_init_addr, .secret = settings.cluster_secret},
+      .ucx = settings.ucx,
+      .limit = settings.step_timeout,
+      .on_waiting = [](const std::string& what) { PLEIAD_LOG(Info, "{}", what); },
+  };
+  out.ucx.limit = settings.step_timeout;
+  return out;
+}
+
+StartReport report_of(const engine::LoadedModel& model, const plan::ParallelLayout& layout) {
+  const engine::EngineParts& first = model.ranks.front();
+  const bool wide = model.compute == model::Compute::Float32;
+  const std::size_t rank_kv_bytes =
+      first.cache.shape().page_bytes_all_layers() * static_cast<std::size_t>(first.limits.pages);
+  return {
+      .architecture = model.architecture,
+      .compute = wide ? "float32" : "bfloat16",
+      .isa = std::string(device::to_string(model.isa)),
+      .threads = first.pool->workers(),
+      .read_seconds = model.read_seconds,
+      .pack_seconds = model.pack_seconds,
+      .layout = layout,
+      .ranks_here = static_cast<std::int32_t>(model.ranks.size()),
+      .weight_bytes = model.weight_bytes,
+      .scratch = model.scratch,
+      .kv_bytes = rank_kv_bytes * model.ranks.size(),
+      .pages = first.limits.pages,
+      .model_tokens = first.limits.sequence_tokens_max,
+  };
+}
+
 Result<std::unique_ptr<ServeInstance>> ServeInstance::start(ServeSettings settings) {
+  PLEIAD_TRY(check_group_settings(settings));
   PLEIAD_TRY(check_exposure(settings));
   PLEIAD_TRY(check_keys(settings));
   auto instance = std::unique_ptr<ServeInstance>(new ServeInstance(std::move(settings)));
@@ -62,8 +119,9 @@ ServeInstance::~ServeInstance() {
   text_loop_.stop();
   if (loop_thread_.joinable()) loop_thread_.join();
   if (text_thread_.joinable()) text_thread_.join();
-  // The engine's last events go to sessions of the service, so it goes first.
-  engine_.reset();
+  // The ranks' last events go to sessions of the service, so they go first.
+  keeper_.reset();
+  ranks_.reset();
   service_.reset();
   server_.reset();
 }
@@ -108,7 +166,7 @@ Result<void> ServeInstance::load() {
     PLEIAD_TRY(defaults, load_default_sampling(settings_.load.model));
     sampling = defaults;
   }
-  const std::int64_t vocabulary = loaded.parts.model->shape().vocabulary;
+  const std::int64_t vocabulary = loaded.weights->shape().vocabulary;
   if (text.tokenizer && static_cast<std::int64_t>(text.tokenizer->vocab_size()) > vocabulary) {
     return invalid_input(
         "tokenizer.json has ids up to {}, config.json's vocab_size is {}: they are not of one "
@@ -118,27 +176,18 @@ Result<void> ServeInstance::load() {
     );
   }
   text_ = std::move(text);
-  const bool wide = loaded.compute == model::Compute::Float32;
-  report_ = {
-      .architecture = loaded.architecture,
-      .compute = wide ? "float32" : "bfloat16",
-      .isa = std::string(device::to_string(loaded.isa)),
-      .threads = loaded.parts.pool->workers(),
-      .read_seconds = loaded.read_seconds,
-      .pack_seconds = loaded.pack_seconds,
-      .memory = loaded.memory,
-      .kv_bytes = loaded.parts.cache.shape().page_bytes_all_layers() *
-                  static_cast<std::size_t>(loaded.parts.limits.pages),
-      .pages = loaded.parts.limits.pages,
-      .model_tokens = loaded.parts.limits.sequence_tokens_max,
-  };
-  engine_ = std::make_unique<engine::Engine>(std::move(loaded.parts), clock_, metrics_);
-  PLEIAD_TRY(StartCanary(*engine_).run());
+  report_ = report_of(loaded, settings_.load.layout);
+  const engine::GroupOptions group = group_options(settings_, loaded);
+  ranks_ = std::make_unique<engine::RankSet>(std::move(loaded), clock_, metrics_);
+  PLEIAD_TRY(keeper, engine::GroupKeeper::start(*ranks_, group));
+  keeper_ = std::move(keeper);
+  PLEIAD_TRY(keeper_->wait_until_formed());
+  PLEIAD_TRY(StartCanary(*keeper_).run());
   service_ = std::make_unique<server::OpenaiService>(
       server::ServiceParts{
           .loop = &loop_,
           .text_loop = &text_loop_,
-          .generator = engine_.get(),
+          .generator = keeper_.get(),
           .text = &text_,
           .metrics = &metrics_,
           .clock = &clock_,
@@ -163,7 +212,7 @@ std::string ServeInstance::url() const {
 void ServeInstance::drain(net::Task on_drained) {
   loop_.post([this, on_drained = std::move(on_drained)]() mutable {
     service_->begin_drain();
-    engine_->stop_accepting();
+    keeper_->stop_accepting();
     server_->close_listener(std::move(on_drained));
   });
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,8 +12,10 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "base/result.h"
-#include "engine/engine.h"
+#include "comm/ucx_group.h"
+#include "engine/group_keeper.h"
 #include "engine/load.h"
+#include "engine/rank_set.h"
 #include "net/event_loop.h"
 #include "net/http_server.h"
 #include "server/openai_service.h"
@@ -28,26 +31,43 @@ struct ServeSettings {
   bool ignore_generation_config = false;
   ModelTextSettings text;
   engine::LoadSettings load;
+  // For a group of several nodes:
+  std::string dist_init_addr;  // node 0's, host:port
+  std::string cluster_secret;
+  std::chrono::milliseconds step_timeout{60'000};  // of one wait for a peer
+  comm::UcxGroupOptions ucx;
 };
+
+// How the group of these settings is formed around a loaded model.
+engine::GroupOptions group_options(const ServeSettings& settings, const engine::LoadedModel& model);
+
+// Checks what a node of a group needs beside the model.
+Result<void> check_group_settings(const ServeSettings& settings);
 
 // How long the phases of a start took, in seconds, and what was loaded.
 struct StartReport {
   std::string architecture;
   std::string compute;
   std::string isa;
-  int threads = 0;
+  int threads = 0;  // of each rank
   double read_seconds = 0.0;
   double pack_seconds = 0.0;
   double ready_seconds = 0.0;  // from start() to the first request that can be answered
-  model::ModelMemory memory;
-  std::size_t kv_bytes = 0;
-  std::int64_t pages = 0;
+  plan::ParallelLayout layout;
+  std::int32_t ranks_here = 1;
+  std::size_t weight_bytes = 0;  // of this process
+  model::ScratchBytes scratch;   // of all ranks here
+  std::size_t kv_bytes = 0;      // of all ranks here
+  std::int64_t pages = 0;        // of each rank
   std::int64_t model_tokens = 0;
 };
 
-// One serving worker: port, text, engine and the threads that run them. The port is taken first, so
-// a port in use is told at once; until the model is loaded every request is answered 503. One
-// thread starts, drains and destroys it.
+// The report of what was loaded.
+StartReport report_of(const engine::LoadedModel& model, const plan::ParallelLayout& layout);
+
+// One serving worker (node 0 of its group): port, text, ranks and the threads that run them. The
+// port is taken first, so a port in use is told at once; until the model is loaded every request is
+// answered 503. One thread starts, drains and destroys it.
 class ServeInstance {
  public:
   // Blocks until requests can be answered. Fails with what is wrong: flag or file, value, way out.
@@ -61,6 +81,8 @@ class ServeInstance {
   [[nodiscard]] std::string url() const;
   [[nodiscard]] const std::string& model_name() const { return model_name_; }
   [[nodiscard]] const StartReport& report() const { return report_; }
+  // Where other nodes find this one; 0 for a group of one node.
+  [[nodiscard]] std::uint16_t rendezvous_port() const { return keeper_->rendezvous_port(); }
   // Takes no new requests; `on_drained` runs on the loop's thread when the last answer is sent.
   void drain(net::Task on_drained);
 
@@ -79,7 +101,8 @@ class ServeInstance {
   net::EventLoop loop_;
   net::EventLoop text_loop_;
   std::unique_ptr<net::HttpServer> server_;
-  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<engine::RankSet> ranks_;
+  std::unique_ptr<engine::GroupKeeper> keeper_;
   std::unique_ptr<server::OpenaiService> service_;
   std::atomic<server::OpenaiService*> ready_service_{nullptr};  // null: still loading
   std::thread loop_thread_;

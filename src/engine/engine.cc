@@ -71,6 +71,14 @@ double balancedness(std::span<const std::uint64_t> tokens) {
 
 }  // namespace
 
+api::GeneratorLimits
+limits_of(const model::ModelShape& shape, const sched::SchedulerOptions& limits) {
+  return {
+      .vocabulary = shape.vocabulary,
+      .model_tokens_max = std::min(limits.sequence_tokens_max, limits.pages * sched::kPageTokens),
+  };
+}
+
 Engine::Engine(EngineParts parts, Peers peers, const Clock& clock, MetricsRegistry& registry)
     : parts_(std::move(parts)),
       peers_(std::move(peers)),
@@ -114,28 +122,41 @@ void Engine::join() {
 }
 
 Result<api::RequestId> Engine::submit(api::GenerationRequest request, api::GenerationSink& sink) {
-  PLEIAD_TRY(validate(request, parts_.limits, shape_.vocabulary));
-  const auto places = static_cast<std::int64_t>(live_.size());
+  const api::RequestId id(next_id_.fetch_add(static_cast<std::uint64_t>(parts_.ranks)));
+  PLEIAD_TRY(submit_as(id, std::move(request), sink));
+  return id;
+}
+
+Result<void> Engine::check(const api::GenerationRequest& request) const {
+  return validate(request, parts_.limits, shape_.vocabulary);
+}
+
+Result<void>
+Engine::submit_as(api::RequestId id, api::GenerationRequest request, api::GenerationSink& sink) {
+  PLEIAD_TRY(check(request));
   Submission submission{
-      .id = api::RequestId(next_id_.fetch_add(static_cast<std::uint64_t>(parts_.ranks))),
+      .id = id,
       .request = std::move(request),
       .sink = &sink,
       .submitted = clock_.now(),
   };
-  const api::RequestId id = submission.id;
   {
     const std::scoped_lock lock(mutex_);
     if (!failure_.empty()) return unavailable("the group of ranks broke: {}", failure_);
     if (stopping_ || !accepting_.load()) return unavailable("the engine is draining");
-    if (open_requests_.load() >= places) {
-      return exhausted("{} requests are in flight already", places);
+    if (open_requests_.load() >= places()) {
+      return exhausted("{} requests are in flight already", places());
     }
     if (open_requests_.fetch_add(1) == 0) progress_ns_.store(clock_.now().count());
     tokens_outstanding_.fetch_add(tokens_of(submission.request));
     mail_.submissions.push_back(std::move(submission));
   }
   wake();
-  return id;
+  return {};
+}
+
+void Engine::break_group(const Error& reason) {
+  if (peers_.lockstep != nullptr) peers_.lockstep->abort(reason);
 }
 
 // The engine's thread sleeps in one of two places.
@@ -188,11 +209,7 @@ api::GeneratorStatus Engine::status() const {
 }
 
 api::GeneratorLimits Engine::limits() const {
-  return {
-      .vocabulary = shape_.vocabulary,
-      .model_tokens_max =
-          std::min(parts_.limits.sequence_tokens_max, parts_.limits.pages * sched::kPageTokens),
-  };
+  return limits_of(shape_, parts_.limits);
 }
 
 void Engine::run() {

@@ -39,6 +39,10 @@ struct EngineParts {
   std::unique_ptr<ep::EpStats> stats;
 };
 
+// What clients should know of a model served within these limits.
+api::GeneratorLimits
+limits_of(const model::ModelShape& shape, const sched::SchedulerOptions& limits);
+
 // Runs requests on one model: a thread of its own takes batches from the scheduler, runs the model,
 // samples and hands tokens out, until destroyed. Steady steps allocate nothing.
 //
@@ -69,6 +73,12 @@ class Engine final : public api::Generator {
   Result<api::RequestId> submit(api::GenerationRequest request, api::GenerationSink& sink) override;
   void cancel(api::RequestId request) override;
   void finish_early(api::RequestId request) override;
+  // The same for a request that has its id from elsewhere. REQUIRES: id % ranks == rank, and not
+  // given before; submit() is not used then.
+  Result<void>
+  submit_as(api::RequestId id, api::GenerationRequest request, api::GenerationSink& sink);
+  // What submit() would say of the request itself, whatever the load.
+  [[nodiscard]] Result<void> check(const api::GenerationRequest& request) const;
   [[nodiscard]] api::GeneratorStatus status() const override;
   [[nodiscard]] api::GeneratorLimits limits() const override;
   void reset_prefix_cache() override;
@@ -83,6 +93,12 @@ class Engine final : public api::Generator {
 
   // Refuses new requests from now on; those accepted go on.
   void stop_accepting() { accepting_.store(false); }
+  [[nodiscard]] std::int32_t rank() const { return parts_.rank; }
+  [[nodiscard]] std::int32_t ranks() const { return parts_.ranks; }
+  // Requests in flight at most.
+  [[nodiscard]] std::int64_t places() const { return static_cast<std::int64_t>(live_.size()); }
+  // Breaks the group with `reason`, as if a peer had died. Any thread.
+  void break_group(const Error& reason);
   // Requests accepted and not yet finished.
   [[nodiscard]] std::int64_t open_requests() const { return open_requests_.load(); }
 

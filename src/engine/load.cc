@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <utility>
 
+#include <fmt/core.h>
+
 #include "base/json.h"
 #include "device/buffer.h"
 #include "device/cpu_isa.h"
 #include "engine/capacity.h"
 #include "ep/route.h"
 #include "model/config_reader.h"
+#include "plan/ep_settings_text.h"
 #include "weights/checkpoint.h"
 #include "weights/checkpoint_digest.h"
 #include "weights/read_file.h"
@@ -247,6 +250,31 @@ Result<void> make_caches(const LoadSettings& s, std::size_t memory_bytes, Loaded
 }
 
 }  // namespace
+
+std::string agreement_of(const LoadSettings& s, const LoadedModel& model) {
+  const bool wide = model.compute == model::Compute::Float32;
+  // Products of BF16 pairs round in their own way; every other instruction set gives the same bits.
+  const bool pairs = !wide && model.isa == device::CpuIsa::Avx512Bf16;
+  return fmt::format(
+      "dp_size {}, ep_size {}, moe_tp_size {}, ep_level {}, cut-off {} {}, buffers {}, two batches "
+      "{} "
+      "from {}, routing {}, step tokens {}, sequences {}, context {}, compute {}",
+      s.layout.dp_size,
+      s.layout.ep_size,
+      s.layout.moe_tp_size,
+      plan::to_string(s.ep.level),
+      s.ep.enable_init_routing_cutoff,
+      s.ep.topk_scaling_factor,
+      plan::buffer_scales_text(s.ep.alltoall_ep_buffer_scale_factors),
+      s.ep.two_batch_overlap,
+      s.ep.two_batch_tokens_min,
+      plan::to_string(s.ep.routing),
+      s.max_num_batched_tokens,
+      s.max_num_seqs,
+      model.ranks.front().limits.sequence_tokens_max,
+      wide ? "float32" : (pairs ? "bfloat16 (avx512_bf16)" : "bfloat16")
+  );
+}
 
 Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock) {
   const Nanoseconds begin = clock.now();

@@ -59,6 +59,10 @@ struct LoadedModel {
   double pack_seconds = 0.0;  // weights into their packed form
 };
 
+// What nodes must have in common to serve `model` together, in words: sizes, EP settings, step
+// limits, and the arithmetic, so that every rank gives the same bits.
+std::string agreement_of(const LoadSettings& settings, const LoadedModel& model);
+
 // Reads config.json and generation_config.json, checks settings and memory, maps and packs the
 // weights. Blocks; uses its own threads. Fails with what is wrong: file or flag, value, way out.
 Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock);

@@ -33,6 +33,18 @@ void RankSet::stop() {
   for (const auto& engine : engines_) {
     engine->begin_stop();
   }
+  take_back();
+}
+
+void RankSet::fail(const Error& reason) {
+  for (const auto& engine : engines_) {
+    engine->break_group(reason);
+  }
+  take_back();
+}
+
+// All threads end before anything is destroyed: ranks read each other's buffers.
+void RankSet::take_back() {
   for (const auto& engine : engines_) {
     engine->join();
   }

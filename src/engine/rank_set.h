@@ -33,12 +33,17 @@ class RankSet {
   );
   // Ends all engines: open requests finish with Cancelled.
   void stop();
+  // Breaks the group, if it is not broken yet, and ends all engines: open requests finish with
+  // Error. REQUIRES: started with groups.
+  void fail(const Error& reason);
 
   // Empty while stopped.
   [[nodiscard]] std::span<const std::unique_ptr<Engine>> engines() const { return engines_; }
   [[nodiscard]] const LoadedModel& model() const { return model_; }
 
  private:
+  void take_back();
+
   LoadedModel model_;
   const Clock& clock_;
   MetricsRegistry& registry_;

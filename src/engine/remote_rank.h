@@ -33,13 +33,15 @@ struct RemoteRankOptions {
   std::function<Result<void>(const api::GenerationRequest&)> validate;
 };
 
-// A rank of another node, as a Generator on node 0: requests go out over the node's control link, events
-// come back over it. Sinks are called on the link's thread.
+// A rank of another node, as a Generator on node 0: requests go out over the node's control link,
+// events come back over it. Sinks are called on the link's thread.
 class RemoteRank final : public api::Generator {
  public:
   // `link` must outlive the rank.
   RemoteRank(comm::ControlLink& link, RemoteRankOptions options)
-      : link_(link), options_(std::move(options)), next_(static_cast<std::uint64_t>(options_.ranks + options_.rank)) {}
+      : link_(link),
+        options_(std::move(options)),
+        next_(static_cast<std::uint64_t>(options_.ranks + options_.rank)) {}
   ~RemoteRank() override { fail("the service is stopping", api::FinishReason::Cancelled); }
 
   Result<api::RequestId> submit(api::GenerationRequest request, api::GenerationSink& sink) override;
@@ -49,8 +51,8 @@ class RemoteRank final : public api::Generator {
   [[nodiscard]] api::GeneratorLimits limits() const override { return options_.limits; }
   void reset_prefix_cache() override;
 
-  // An event of one of the rank's requests came in. The link's thread. Fails with Corrupt when it cannot
-  // be read.
+  // An event of one of the rank's requests came in. The link's thread. Fails with Corrupt when it
+  // cannot be read.
   Result<void> handle(RankMessage kind, std::span<const std::byte> bytes);
   // What the rank said of itself last.
   void report(const api::GeneratorStatus& status);

@@ -1,0 +1,249 @@
+#include "engine/group_keeper.h"
+
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "api/generation_wire.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/wire_bytes.h"
+#include "comm/local_group.h"
+#include "engine/group_forming.h"
+
+namespace pleiad::engine {
+namespace {
+
+constexpr std::chrono::milliseconds kRetryPause{500};
+
+}  // namespace
+
+// Destroyed in reverse order: links are closed first by end().
+struct GroupKeeper::Life {
+  std::uint32_t epoch = 1;
+  std::vector<std::unique_ptr<comm::Group>> groups;       // of this node's ranks, until started
+  std::vector<std::unique_ptr<comm::ControlLink>> links;  // [nodes]; element 0 is null
+  std::vector<std::unique_ptr<RemoteRank>> remote;        // ranks of other nodes, in rank order
+  std::unique_ptr<RankBalancer> balancer;
+
+  // A message of another node for one of its ranks.
+  Result<void> handle(const comm::ControlMessage& message, std::int32_t ranks_here);
+  // No event comes any more; what is open ends with `reason`.
+  void end(const std::string& message, api::FinishReason reason) {
+    for (const auto& link : links) {
+      if (link != nullptr) link->close();
+    }
+    for (const auto& rank : remote) {
+      rank->fail(message, reason);
+    }
+  }
+};
+
+Result<void>
+GroupKeeper::Life::handle(const comm::ControlMessage& message, std::int32_t ranks_here) {
+  // Every message begins with a request's id or a rank's number.
+  ByteReader in(message.bytes);
+  PLEIAD_TRY(id, in.number<std::uint64_t>());
+  const auto ranks = static_cast<std::uint64_t>(ranks_here) + remote.size();
+  const std::uint64_t rank = id % ranks;
+  if (rank < static_cast<std::uint64_t>(ranks_here)) {
+    return corrupt("a message for rank {} of node 0", rank);
+  }
+  RemoteRank& target = *remote[rank - static_cast<std::uint64_t>(ranks_here)];
+  const auto kind = static_cast<RankMessage>(message.kind);
+  if (kind != RankMessage::Status) return target.handle(kind, message.bytes);
+  PLEIAD_TRY(status, api::decode_status(std::span(message.bytes).subspan(sizeof(id))));
+  target.report(status);
+  return {};
+}
+
+Result<std::unique_ptr<GroupKeeper>> GroupKeeper::start(RankSet& ranks, GroupOptions options) {
+  auto keeper = std::unique_ptr<GroupKeeper>(new GroupKeeper(ranks, std::move(options)));
+  if (keeper->options_.layout.nnodes > 1) {
+    PLEIAD_TRY(host, comm::RendezvousHost::listen(keeper->options_.rendezvous));
+    keeper->host_ = std::move(host);
+  }
+  const LoadedModel& model = ranks.model();
+  const sched::SchedulerOptions& limits = model.ranks.front().limits;
+  keeper->limits_ = limits_of(model.weights->shape(), limits);
+  keeper->thread_ = std::thread([raw = keeper.get()] { raw->run(); });
+  return keeper;
+}
+
+GroupKeeper::~GroupKeeper() {
+  stop();
+  thread_.join();
+}
+
+void GroupKeeper::stop() {
+  stop_accepting();
+  {
+    const std::scoped_lock lock(mutex_);
+    stopping_ = true;
+  }
+  if (host_ != nullptr) host_->stop();
+  changed_.notify_all();
+}
+
+Result<void> GroupKeeper::wait_until_formed() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return formed_once_ || stopping_; });
+  if (formed_once_) return {};
+  return error(ErrorKind::Cancelled, "stopped before the group stood");
+}
+
+std::uint16_t GroupKeeper::rendezvous_port() const {
+  return host_ == nullptr ? std::uint16_t{0} : host_->port();
+}
+
+void GroupKeeper::run() {
+  for (;;) {
+    auto formed = form();
+    std::unique_lock lock(mutex_);
+    if (stopping_) return;
+    if (!formed.ok()) {
+      PLEIAD_LOG(Warning, "the group could not be formed: {}", formed.error().message);
+      changed_.wait_for(lock, kRetryPause, [this] { return stopping_; });
+      continue;
+    }
+    failure_.reset();
+    lock.unlock();
+    Life& life = **formed;
+    attach(life);
+
+    lock.lock();
+    formed_once_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return stopping_ || failure_.has_value(); });
+    const std::optional<Error> failure = stopping_ ? std::nullopt : failure_;
+    lock.unlock();
+    set_waiting(failure ? failure->message : "the service is stopping");
+    if (failure) {
+      PLEIAD_LOG(Error, "epoch {} ends: {}", life.epoch, failure->message);
+      ranks_.fail(*failure);
+      life.end(failure->message, api::FinishReason::Error);
+    } else {
+      ranks_.stop();
+      life.end("the service is stopping", api::FinishReason::Cancelled);
+    }
+  }
+}
+
+Result<std::unique_ptr<GroupKeeper::Life>> GroupKeeper::form() {
+  auto life = std::make_unique<Life>();
+  const plan::ParallelLayout& layout = options_.layout;
+  life->epoch = epoch_.load() + 1;
+  if (layout.nnodes == 1) {
+    if (layout.ranks() > 1) {
+      life->groups = comm::make_local_group(layout.ranks(), {.limit = options_.limit});
+    }
+    return life;
+  }
+  PLEIAD_TRY(endpoints, open_endpoints(options_));
+  const comm::NodeHello hello = make_hello(options_, ranks_.model(), endpoints);
+  PLEIAD_TRY(gathered, host_->gather(hello, [this](const std::vector<std::int32_t>& missing) {
+    set_waiting(fmt::format("waiting for nodes: {}", fmt::join(missing, ", ")));
+  }));
+  PLEIAD_TRY(groups, join_groups(options_, std::move(endpoints), gathered.roster));
+  life->epoch = gathered.roster.epoch;
+  life->groups = std::move(groups);
+  life->links = std::move(gathered.links);
+  return life;
+}
+
+// Starts everything and opens the doors.
+void GroupKeeper::attach(Life& life) {
+  const plan::ParallelLayout& layout = options_.layout;
+  ranks_.start(std::move(life.groups), [this](const Error& error) { note_failure(error); });
+  std::vector<api::Generator*> generators;
+  for (const auto& engine : ranks_.engines()) {
+    generators.push_back(engine.get());
+  }
+  const auto here = static_cast<std::int32_t>(generators.size());
+  const Engine& first = *ranks_.engines().front();
+  for (std::int32_t rank = here; rank < layout.ranks(); ++rank) {
+    comm::ControlLink& link = *life.links[static_cast<std::size_t>(layout.place(rank).node)];
+    life.remote.push_back(std::make_unique<RemoteRank>(
+        link,
+        RemoteRankOptions{
+            .rank = rank,
+            .ranks = layout.ranks(),
+            .open_max = first.places(),
+            .limits = limits_,
+            .validate = [&first](const api::GenerationRequest& request
+                        ) { return first.check(request); },
+        }
+    ));
+    generators.push_back(life.remote.back().get());
+  }
+  life.balancer = std::make_unique<RankBalancer>(std::move(generators));
+  for (const auto& link : life.links) {
+    if (link == nullptr) continue;
+    link->start({
+        .on_message =
+            [this, &life, here, peer = link->peer()](const comm::ControlMessage& message) {
+              auto handled = life.handle(message, here);
+              if (!handled.ok()) note_failure(with_context(std::move(handled).error(), peer));
+            },
+        .on_lost = [this](const Error& error) { note_failure(error); },
+    });
+  }
+  epoch_.store(life.epoch);
+  const std::unique_lock lock(generator_mutex_);
+  generator_ = life.balancer.get();
+  waiting_.clear();
+}
+
+void GroupKeeper::note_failure(const Error& error) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!failure_) failure_ = error;
+  }
+  changed_.notify_all();
+}
+
+void GroupKeeper::set_waiting(const std::string& what) {
+  {
+    const std::unique_lock lock(generator_mutex_);
+    generator_ = nullptr;
+    waiting_ = what;
+  }
+  if (options_.on_waiting) options_.on_waiting(what);
+}
+
+Result<api::RequestId>
+GroupKeeper::submit(api::GenerationRequest request, api::GenerationSink& sink) {
+  const std::shared_lock lock(generator_mutex_);
+  if (!accepting_.load()) return unavailable("the engine is draining");
+  if (generator_ == nullptr) return unavailable("not ready: {}", waiting_);
+  return generator_->submit(std::move(request), sink);
+}
+
+void GroupKeeper::cancel(api::RequestId request) {
+  const std::shared_lock lock(generator_mutex_);
+  if (generator_ != nullptr) generator_->cancel(request);
+}
+
+void GroupKeeper::finish_early(api::RequestId request) {
+  const std::shared_lock lock(generator_mutex_);
+  if (generator_ != nullptr) generator_->finish_early(request);
+}
+
+api::GeneratorStatus GroupKeeper::status() const {
+  const std::shared_lock lock(generator_mutex_);
+  if (generator_ == nullptr) return {};
+  api::GeneratorStatus status = generator_->status();
+  status.accepting = status.accepting && accepting_.load();
+  return status;
+}
+
+api::GeneratorLimits GroupKeeper::limits() const {
+  return limits_;
+}
+
+void GroupKeeper::reset_prefix_cache() {
+  const std::shared_lock lock(generator_mutex_);
+  if (generator_ != nullptr) generator_->reset_prefix_cache();
+}
+
+}  // namespace pleiad::engine
