@@ -1,8 +1,7 @@
 #include <cstdio>
-#include <map>
 #include <memory>
-#include <optional>
 #include <string>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -58,12 +57,13 @@ void add_machine_flags(CLI::App& verb, PlanLayoutFlags& flags) {
       ->capture_default_str();
 }
 
+engine::ComputeChoice compute_choice(std::string_view dtype) {
+  if (dtype == "float32") return engine::ComputeChoice::Float32;
+  if (dtype == "bfloat16") return engine::ComputeChoice::BFloat16;
+  return engine::ComputeChoice::Auto;
+}
+
 Result<plan::LayoutReport> plan_report(PlanLayoutFlags& flags) {
-  static const std::map<std::string, engine::ComputeChoice> kComputes = {
-      {"auto", engine::ComputeChoice::Auto},
-      {"float32", engine::ComputeChoice::Float32},
-      {"bfloat16", engine::ComputeChoice::BFloat16},
-  };
   flags.facts.model = flags.model;
   flags.facts.dtype = kComputes.at(flags.dtype);
   PLEIAD_TRY(group, complete(flags.group));
