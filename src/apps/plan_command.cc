@@ -65,7 +65,7 @@ engine::ComputeChoice compute_choice(std::string_view dtype) {
 
 Result<plan::LayoutReport> plan_report(PlanLayoutFlags& flags) {
   flags.facts.model = flags.model;
-  flags.facts.dtype = kComputes.at(flags.dtype);
+  flags.facts.dtype = compute_choice(flags.dtype);
   PLEIAD_TRY(group, complete(flags.group));
   PLEIAD_TRY(facts, read_model_facts(flags.facts));
   if (flags.device_memory_bytes == 0) {
