@@ -16,7 +16,6 @@ struct ExpertExchange::Sizes {
   RankPlace place;
   std::int64_t hidden = 0;
   std::int64_t topk = 0;
-  std::int64_t experts = 0;
   bool has_shared = false;
   std::int64_t rows_max = 0;   // own rows of a batch
   std::int64_t lane_rows = 0;  // rows that one message holds
