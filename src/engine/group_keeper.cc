@@ -124,7 +124,8 @@ void GroupKeeper::run() {
       ranks_.fail(*failure);
       life.end(failure->message, api::FinishReason::Error);
     } else {
-      // Before the other nodes notice, and call it a failure.
+      // Both halves end as Cancelled before either side can take the other's end for a failure.
+      ranks_.begin_stop();
       life.end("the service is stopping", api::FinishReason::Cancelled);
       ranks_.stop();
     }

@@ -30,10 +30,14 @@ void RankSet::start(
 }
 
 void RankSet::stop() {
+  begin_stop();
+  take_back();
+}
+
+void RankSet::begin_stop() {
   for (const auto& engine : engines_) {
     engine->begin_stop();
   }
-  take_back();
 }
 
 void RankSet::fail(const Error& reason) {
