@@ -1,9 +1,13 @@
+#include <algorithm>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
+#include <fmt/core.h>
 
 #include "apps/commands.h"
+#include "apps/config_arguments.h"
 
 int main(int argc, char** argv) {
   CLI::App app("pleiad: serves Mixture-of-Experts language models", "pleiad");
@@ -19,8 +23,17 @@ int main(int argc, char** argv) {
       return 0;
     };
   });
+  std::string notes;
+  auto arguments = pleiad::apps::with_config_file({argv + 1, argv + argc}, notes);
+  if (!arguments.ok()) {
+    fmt::print(stderr, "pleiad: {}\n", arguments.error().message);
+    return 2;
+  }
+  fmt::print("{}", notes);
+  // CLI11 takes its arguments from the back.
+  std::ranges::reverse(*arguments);
   try {
-    app.parse(argc, argv);
+    app.parse(*arguments);
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
   }

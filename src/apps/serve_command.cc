@@ -25,6 +25,7 @@ struct ServeFlags {
   std::string model;
   std::string dtype = "auto";
   std::string isa = "auto";
+  std::string config;  // taken out of the arguments before they are parsed; here for --help
   std::string key_file;
   std::string chat_template;
   std::string generation_config = "auto";
@@ -64,7 +65,12 @@ void add_network_flags(CLI::App& verb, ServeFlags& flags) {
 
 void add_model_flags(CLI::App& verb, ServeFlags& flags) {
   engine::LoadSettings& load = flags.settings.load;
-  verb.add_option("model", flags.model, "Hugging Face model folder")->required();
+  verb.add_option("model,--model", flags.model, "Hugging Face model folder")->required();
+  verb.add_option(
+      "--config",
+      flags.config,
+      "YAML or JSON file of these flags, or MindIE's ModelDeployConfig; what stands here wins"
+  );
   verb.add_option("--dtype", flags.dtype, "Compute type")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
       ->capture_default_str();
@@ -396,6 +402,8 @@ void add_serve_command(CLI::App& app, Command& chosen) {
   CLI::App* verb = app.add_subcommand("serve", "Serve a model over the OpenAI API");
   // Shared by the parser, which fills it, and the command, which runs after.
   auto flags = std::make_shared<ServeFlags>();
+  // A flag of a --config file may stand again on the command line, which comes later.
+  verb->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   add_model_flags(*verb, *flags);
   add_network_flags(*verb, *flags);
   add_limit_flags(*verb, *flags);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/wire_bytes.h"
 #include "comm/local_group.h"
+#include "engine/ep_report.h"
 #include "engine/group_forming.h"
 
 namespace pleiad::engine {
@@ -176,6 +177,7 @@ void GroupKeeper::attach(Life& life) {
     ));
     generators.push_back(life.remote.back().get());
   }
+  std::vector<api::Generator*> all_ranks = generators;
   life.balancer = std::make_unique<RankBalancer>(std::move(generators));
   for (const auto& link : life.links) {
     if (link == nullptr) continue;
@@ -190,6 +192,7 @@ void GroupKeeper::attach(Life& life) {
   }
   epoch_.store(life.epoch);
   const std::unique_lock lock(generator_mutex_);
+  all_ranks_ = std::move(all_ranks);
   generator_ = life.balancer.get();
   waiting_.clear();
 }
@@ -239,6 +242,16 @@ api::GeneratorStatus GroupKeeper::status() const {
 
 api::GeneratorLimits GroupKeeper::limits() const {
   return limits_;
+}
+
+Json GroupKeeper::ep_report() const {
+  const std::shared_lock lock(generator_mutex_);
+  if (generator_ != nullptr) {
+    return engine::ep_report(ranks_, options_.layout, all_ranks_, epoch_.load());
+  }
+  Json out;
+  out.set("waiting", waiting_);
+  return out;
 }
 
 void GroupKeeper::reset_prefix_cache() {

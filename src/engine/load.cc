@@ -9,6 +9,7 @@
 #include "device/buffer.h"
 #include "device/cpu_isa.h"
 #include "engine/capacity.h"
+#include "engine/level_choice.h"
 #include "ep/route.h"
 #include "model/config_reader.h"
 #include "plan/ep_settings_text.h"
@@ -331,11 +332,14 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   for (EngineParts& parts : out.ranks) {
     parts.eos_tokens = eos;
   }
-  out.lockstep = {
-      .settings = settings.ep,
-      // Below, a message to everybody is cheaper than one that is counted out.
-      .all_to_all_rows_min = 4 * static_cast<std::int64_t>(settings.layout.ranks()),
-  };
+  out.lockstep.settings = settings.ep;
+  if (settings.layout.ranks() > 1) {
+    const std::int64_t rows_max = settings.max_num_batched_tokens;
+    PLEIAD_TRY(
+        rows_min, all_to_all_rows_min(shape, settings.layout, settings.ep, out.compute, rows_max)
+    );
+    out.lockstep.all_to_all_rows_min = rows_min;
+  }
   out.positions_max = shape.positions_max;
   out.read_seconds = to_seconds(opened - begin);
   out.pack_seconds = to_seconds(clock.now() - opened);
