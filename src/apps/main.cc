@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -9,7 +10,9 @@
 #include "apps/commands.h"
 #include "apps/config_arguments.h"
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App app("pleiad: serves Mixture-of-Experts language models", "pleiad");
   app.set_version_flag("--version", "pleiad " PLEIAD_VERSION);
   app.require_subcommand(1);
@@ -38,4 +41,16 @@ int main(int argc, char** argv) {
     return app.exit(error);
   }
   return chosen();
+}
+
+}  // namespace
+
+// Nothing of ours throws; what a library still lets out ends the process with a line, not a core.
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "pleiad: %s\n", error.what());
+    return 1;
+  }
 }

@@ -1,5 +1,5 @@
 // The program as a user runs it. Also the place of the verbs' bad input.
-// Also tests: serve_command.cc, chat_command.cc, plan_command.cc
+// Also tests: main.cc, serve_command.cc, chat_command.cc, plan_command.cc
 #include <array>
 #include <cstdio>
 #include <string>
