@@ -75,7 +75,7 @@ class UcxGroup final : public Group {
   Result<void> wait(std::string_view step, Ready ready, const std::function<Rank()>& whom);
   template <typename Ready>
   Look look(std::string_view step, const Ready& ready, const std::function<Rank()>& whom);
-  bool sleep(Nanoseconds longest);
+  bool rest(Nanoseconds longest);
   void watch_processes();
   void note_dead_processes();
   Error fail();
@@ -121,7 +121,7 @@ Error UcxGroup::fail() {
 }
 
 // Sleeps until something may have changed; false when `longest` passed without that.
-bool UcxGroup::sleep(Nanoseconds longest) {
+bool UcxGroup::rest(Nanoseconds longest) {
   bool armed = false;
   {
     const std::lock_guard lock(mutex_);
@@ -202,7 +202,7 @@ Result<void> UcxGroup::wait(std::string_view step, Ready ready, const std::funct
     if (round < options_.spin) continue;
     const Nanoseconds left = began + options_.limit - clock_.now();
     if (left > Nanoseconds{0}) {
-      sleep(left);
+      rest(left);
       continue;
     }
     breakage_.set(rank_, heard_nothing(step, rank_, whom(), options_.limit));
@@ -318,7 +318,7 @@ Result<Group::Wake> UcxGroup::wait_for_message() {
     const Look seen = look("waiting for work", ready, whoever_left);
     if (seen == Look::Broken) return fail();
     if (seen == Look::Ready) return wake;
-    sleep(Nanoseconds::max());
+    rest(Nanoseconds::max());
   }
 }
 
@@ -424,8 +424,7 @@ Result<std::unique_ptr<Group>> UcxEndpoint::join(
   const auto size = static_cast<Rank>(addresses.size());
   PLEIAD_CHECK(rank >= 0 && rank < size, "a rank of the group");
   for (const auto& address : addresses) {
-    if (address.size() <= sizeof(UcxHome))
-      return invalid_input("a rank of the group has no address");
+    if (address.size() <= sizeof(UcxHome)) return invalid_input("a rank has no address");
   }
   const UcxGroupOptions options = endpoint.options();
   auto group = std::make_unique<UcxGroup>(
