@@ -47,7 +47,11 @@ struct UcxStream {
 // What a rank knows of one peer.
 struct UcxPeer {
   Rank rank = 0;
+  UcxHome home;
   ucp_ep_h endpoint = nullptr;
+  // Whether UCX watches the connection. It cannot where it uses shared memory; there the process is
+  // watched (ucx_group.cc).
+  bool watched_by_ucx = false;
   std::optional<UcxHello> hello;
   std::optional<std::uint32_t> other_epoch;  // a hello of another epoch came
   std::optional<UcxHeader> goodbye;
@@ -73,6 +77,7 @@ class UcxPort {
     Rank size = 1;
     std::uint32_t epoch = 0;
     bool checksums = true;
+    bool shared_memory = true;  // may be used
   };
 
   UcxPort(std::unique_ptr<UcxWorker> worker, const Place& place, Breakage& breakage);
