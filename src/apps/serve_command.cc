@@ -105,6 +105,12 @@ void add_limit_flags(CLI::App& verb, ServeFlags& flags) {
   )
       ->capture_default_str();
   verb.add_option(
+          "--max-model-len-limit",
+          load.max_model_len_limit,
+          "At most this many; unlike --max-model-len it may be more than the checkpoint allows"
+  )
+      ->capture_default_str();
+  verb.add_option(
           "--max-num-seqs,--max-running-requests", load.max_num_seqs, "Sequences in one step"
   )
       ->capture_default_str();
