@@ -192,11 +192,15 @@ void add_node_flags(CLI::App& verb, ServeFlags& flags) {
   );
 }
 
+// An environment variable, or nothing. Called before any thread starts.
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+  return value == nullptr ? "" : value;
+}
+
 Result<void> read_secret(ServeFlags& flags) {
   ServeSettings& s = flags.settings;
-  // Read once, before any thread starts.
-  if (const char* secret = std::getenv("PLEIAD_CLUSTER_SECRET"))  // NOLINT(concurrency-mt-unsafe)
-    s.cluster_secret = secret;
+  s.cluster_secret = environment("PLEIAD_CLUSTER_SECRET");
   if (flags.secret_file.empty()) return {};
   constexpr std::size_t kSecretBytesMax = 4096;
   PLEIAD_TRY(text, weights::read_text_file(flags.secret_file, kSecretBytesMax));
@@ -207,9 +211,8 @@ Result<void> read_secret(ServeFlags& flags) {
 
 Result<void> read_keys(ServeFlags& flags) {
   auto& keys = flags.settings.api_keys;
-  // Read once, before any thread starts.
-  if (const char* key = std::getenv("PLEIAD_API_KEY"))
-    keys.emplace_back(key);  // NOLINT(concurrency-mt-unsafe)
+  const std::string key = environment("PLEIAD_API_KEY");
+  if (!key.empty()) keys.push_back(key);
   if (flags.key_file.empty()) return {};
   constexpr std::size_t kKeyFileBytesMax = std::size_t{1} << 20U;
   PLEIAD_TRY(text, weights::read_text_file(flags.key_file, kKeyFileBytesMax));
@@ -387,8 +390,9 @@ int serve_node(const ServeFlags& flags, const sigset_t& signals) {
 int serve(ServeFlags flags) {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR1})
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
     sigaddset(&signals, signal);
+  }
   // Blocked before any thread exists, so that only wait_and_drain sees them.
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);

@@ -157,7 +157,7 @@ class Engine final : public api::Generator {
   void sample_all(std::span<const sched::PlannedChunk> plan);
   void sample_chunk(std::size_t index, const sched::PlannedChunk& chunk, Sampler& sampler);
   void deliver(std::size_t index, const sched::PlannedChunk& chunk);
-  void deliver_prompt_scores(std::size_t index, const sched::PlannedChunk& chunk, Live& live);
+  void deliver_prompt_scores(std::size_t index, const sched::PlannedChunk& chunk, Live& request);
   struct Ended {
     api::FinishReason reason = api::FinishReason::Stop;
     std::optional<TokenId> stop_token;
@@ -165,8 +165,8 @@ class Engine final : public api::Generator {
   };
   void finish(sched::SlotId slot, Ended ended);
   void finish_all(api::FinishReason reason, const std::string& message);
-  [[nodiscard]] bool stops(const Live& live, TokenId token) const;
-  void observe_token(Live& live);
+  [[nodiscard]] bool stops(const Live& request, TokenId token) const;
+  void observe_token(Live& request);
   void publish_state();
   void publish_ep();
   Live& live(sched::SlotId slot) { return live_[slot.index()]; }

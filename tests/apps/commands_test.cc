@@ -134,7 +134,7 @@ TEST(Commands, PlanLayoutRefusesWithTheNearestValidValue) {
   EXPECT_EQ(out.code, 1);
   EXPECT_TRUE(contains(out.output, "nearest --device-memory"));
   EXPECT_TRUE(contains(pleiad(plan + " --ep-level 3").output, "1 (AllGather), 2 (AllToAll)"));
-  EXPECT_TRUE(contains(pleiad(plan + " --moe-tp-size 2").output, "nearest valid: 1"));
+  EXPECT_TRUE(contains(pleiad(plan + " --moe-tp-size 3").output, "nearest valid: 2 and 4"));
   EXPECT_TRUE(
       contains(pleiad(plan + " --alltoall-ep-buffer-scale-factors '[[8,1]]'").output, "must be 0")
   );
