@@ -73,7 +73,8 @@ Result<std::unique_ptr<GroupKeeper>> GroupKeeper::start(RankSet& ranks, GroupOpt
 
 GroupKeeper::~GroupKeeper() {
   stop();
-  thread_.join();
+  // Without a thread when the address could not be listened at.
+  if (thread_.joinable()) thread_.join();
 }
 
 void GroupKeeper::stop() {
@@ -124,8 +125,9 @@ void GroupKeeper::run() {
       ranks_.fail(*failure);
       life.end(failure->message, api::FinishReason::Error);
     } else {
-      ranks_.stop();
+      // Before the other nodes notice, and call it a failure.
       life.end("the service is stopping", api::FinishReason::Cancelled);
+      ranks_.stop();
     }
   }
 }

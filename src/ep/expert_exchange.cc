@@ -18,10 +18,6 @@ namespace {
 // Assignments that one pass takes even when the limits say less: a row's choices stay together.
 constexpr std::int64_t kPassRowsMin = 16;
 
-std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 // Rows of the largest message between two ranks.
 std::int64_t lane_rows(const RankPlace& place, std::int64_t rows_max, std::int64_t topk) {
   // Two batches in flight never wait for buffers, so theirs hold everything.
@@ -71,7 +67,6 @@ ExpertExchange::ExpertExchange(
   s.place = place;
   s.hidden = shape.hidden;
   s.topk = shape.gate.topk;
-  s.experts = shape.gate.experts;
   s.has_shared = shape.shared_intermediate > 0;
   s.rows_max = limits.rows_max;
   s.lane_rows = lane_rows(place, s.rows_max, s.topk);

@@ -79,8 +79,8 @@ Result<void> ExpertExchange::take_rows_from(const Call& call, std::int32_t peer,
   const auto buffer = call.memory.get<std::byte>(flight.receive);
   const DispatchLimits limits{
       .rows_max = s.lane_rows,
-      .experts = s.experts,
-      .holders = s.place.ranks / s.place.moe_tp,
+      .rounds_max = divide_up(s.rows_max, s.lane_rows),
+      .placement = flight.step.placement,
   };
   auto read = read_dispatch(
       s.format, limits, {slice(buffer, static_cast<std::size_t>(peer), s.message_bytes), size}

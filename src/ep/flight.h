@@ -22,6 +22,10 @@ template <typename T>
   return all.data() + index * size;
 }
 
+inline std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
 inline bool wants(std::span<const Route> routes, std::int32_t holder) {
   return std::ranges::any_of(routes, [&](const Route& route) { return route.holder == holder; });
 }
@@ -53,7 +57,6 @@ struct ExpertExchange::Sizes {
   RankPlace place;
   std::int64_t hidden = 0;
   std::int64_t topk = 0;
-  std::int64_t experts = 0;
   bool has_shared = false;
   std::int64_t rows_max = 0;   // own rows of a batch
   std::int64_t lane_rows = 0;  // rows that one message holds

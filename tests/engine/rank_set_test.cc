@@ -1,4 +1,3 @@
-// Also tests: lockstep.cc
 #include "engine/rank_set.h"
 
 #include <memory>
