@@ -101,7 +101,8 @@ Result<std::vector<api::TokenLogprob>> StartCanary::answer() {
   AnswerSink sink;
   PLEIAD_TRY(request, generator_.submit(question_, sink));
   const api::FinishEvent& finish = sink.wait();
-  if (finish.reason == api::FinishReason::Error) {
+  const auto reason = finish.reason;
+  if (reason == api::FinishReason::Error || reason == api::FinishReason::Lost) {
     return internal_error("the start canary failed: {}", finish.message);
   }
   const auto wanted = static_cast<std::size_t>(question_.max_tokens);

@@ -121,7 +121,7 @@ void GroupKeeper::run() {
     if (failure) {
       PLEIAD_LOG(Error, "epoch {} ends: {}", life.epoch, failure->message);
       ranks_.fail(*failure);
-      life.end(failure->message, api::FinishReason::Error);
+      life.end(failure->message, api::FinishReason::Lost);
     } else {
       ranks_.stop();
       life.end("the service is stopping", api::FinishReason::Cancelled);
