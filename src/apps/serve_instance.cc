@@ -95,13 +95,14 @@ StartReport report_of(const engine::LoadedModel& model, const plan::ParallelLayo
   };
 }
 
-Result<std::unique_ptr<ServeInstance>> ServeInstance::start(ServeSettings settings) {
+Result<std::unique_ptr<ServeInstance>>
+ServeInstance::start(ServeSettings settings, const std::stop_token& stop) {
   PLEIAD_TRY(check_group_settings(settings));
   PLEIAD_TRY(check_exposure(settings));
   PLEIAD_TRY(check_keys(settings));
   auto instance = std::unique_ptr<ServeInstance>(new ServeInstance(std::move(settings)));
   PLEIAD_TRY(instance->listen());
-  PLEIAD_TRY(instance->load());
+  PLEIAD_TRY(instance->load(stop));
   return instance;
 }
 
@@ -157,7 +158,7 @@ void ServeInstance::handle(net::HttpRequest request, std::unique_ptr<net::Respon
   );
 }
 
-Result<void> ServeInstance::load() {
+Result<void> ServeInstance::load(const std::stop_token& stop) {
   const Nanoseconds begin = clock_.now();
   PLEIAD_TRY(loaded, engine::load_model(settings_.load, clock_));
   PLEIAD_TRY(text, load_model_text(settings_.text));
@@ -181,7 +182,10 @@ Result<void> ServeInstance::load() {
   ranks_ = std::make_unique<engine::RankSet>(std::move(loaded), clock_, metrics_);
   PLEIAD_TRY(keeper, engine::GroupKeeper::start(*ranks_, group));
   keeper_ = std::move(keeper);
-  PLEIAD_TRY(keeper_->wait_until_formed());
+  {
+    const std::stop_callback on_stop(stop, [this] { keeper_->stop(); });
+    PLEIAD_TRY(keeper_->wait_until_formed());
+  }
   PLEIAD_TRY(StartCanary(*keeper_).run());
   service_ = std::make_unique<server::OpenaiService>(
       server::ServiceParts{
