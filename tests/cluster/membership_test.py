@@ -102,7 +102,7 @@ class Membership(Case):
         strangers = self.strangers(service)
         strangers.pester()
         other = service.start_other("other model", 2, model=MODELS["kimi_k2"])
-        self.assert_refused(host, other, "checkpoint")
+        self.assert_refused(host, other, "node 2 has model [0-9a-f]+, node 0 has [0-9a-f]+")
         other = service.start_other("other limit", 2, flags=[*FLAGS, "--max-num-seqs", "17"])
         self.assert_refused(host, other, "sequences 17")
         other = service.start_other("other secret", 2, secret="another-secret")
