@@ -1,6 +1,7 @@
 """HTTP and server-sent events as a client sees them, cuts included."""
 import http.client
 import json
+import socket
 import threading
 import time
 
@@ -87,6 +88,12 @@ class Stream:
                 if not self.changed.wait(end - time.monotonic()):
                     break
         assert len(self.events) >= count, f"{len(self.events)} events, {count} wanted: {self.told()}"
+
+    def leave(self):
+        """Hangs up."""
+        made = self.connection.sock
+        if made is not None:
+            made.shutdown(socket.SHUT_RDWR)
 
     def wait_end(self, seconds=SECONDS):
         """Returns how it ended; fails when it hangs."""

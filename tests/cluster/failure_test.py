@@ -1,12 +1,13 @@
 """Nodes that die or stall while they work, and what clients see of it."""
 import os
+import random
 import signal
 import threading
 import time
 
 from answers import story
-from case import Case
-from nodes import Node, wait_until
+from case import Case, seed
+from nodes import FABLE, Node, wait_until
 
 STREAMS = 6
 FLAGS = ["--ep-size", "4"]
@@ -94,6 +95,42 @@ class Failure(Case):
             service.wait_ready()
         self.assert_same_answers(service)
 
+    def test_random_kills(self):
+        """nodes killed at random moments, two at once too: no stream ends as if all were well, no answer differs"""
+        draw = random.Random(seed())
+        service = self.group(4)
+        for _ in range(4):
+            streams = self.start_stories(service, [story(i) for i in range(STREAMS)], draw.randint(0, 30))
+            for rank in draw.sample([1, 2, 3], draw.randint(1, 2)):
+                service.nodes[rank].kill()
+                service.start_node(rank)
+            for stream in streams:
+                self.assert_failed_well(stream)
+            service.wait_ready()
+        self.assert_same_answers(service)
+
+    def test_killed_while_forming(self):
+        """a node that dies in the moment when the group forms for the first time does not end node 0"""
+        for wait in (0.0, 0.005, 0.01, 0.02, 0.04, 0.08):
+            service = self.make(flags=FLAGS, nodes=2)
+            service.start_node(0).wait_for("waiting for nodes: 1")
+            service.start_node(1)
+            service.nodes[0].wait_for("is there")
+            threading.Event().wait(wait)
+            service.nodes[1].kill()
+            service.start_node(1)
+            service.wait_ready()
+            service.close()
+
+    def test_client_leaves(self):
+        """clients that go away free their places on every node"""
+        service = self.group()
+        streams = self.open_streams(service)
+        for stream in streams:
+            stream.leave()
+        wait_until(lambda: service.client.request("GET", "/ready")[1]["running"] == 0, 3.0, "nothing runs")
+        self.assert_same_answers(service)
+
     def stall(self, stopped, steady):
         service = self.group(flags=["--step-timeout", "2"])
         streams = self.open_streams(service)
@@ -163,8 +200,6 @@ class Flags(Case):
 
     def test_flags(self):
         """a group without address, secret or a possible layout is refused before anything is loaded"""
-        from nodes import FABLE
-
         two = [FABLE, "--ep-size", "4", "--nnodes", "2"]
         self.assert_refused(two, "needs --dist-init-addr")
         self.assert_refused(

@@ -116,6 +116,19 @@ class Membership(Case):
         service.wait_ready()
         self.assert_same_answers(service, "deepseek_v3")
 
+    def test_spare_node(self):
+        """a second node for a place that is held waits without harm, and takes the place when it is free"""
+        service = self.make(MODELS["deepseek_v3"], ["--ep-size", "2"], 2)
+        service.start()
+        spare = service.start_other("spare node 1", 1)
+        spare.wait_for("pleiad .* threads a rank")
+        self.assert_same_answers(service, "deepseek_v3")
+        service.nodes[1].kill()
+        wait_until(lambda: spare.find("serving in epoch"), 10.0, "the spare node serves")
+        service.nodes[1] = spare
+        service.wait_ready()
+        self.assert_same_answers(service, "deepseek_v3")
+
     def test_strangers(self):
         """garbage and silence at the rendezvous port disturb neither a forming nor a standing group"""
         service = self.make(MODELS["deepseek_v3"], ["--ep-size", "2"], 2)

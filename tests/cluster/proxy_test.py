@@ -42,10 +42,10 @@ class Connections(Case):
         self.assert_same_answers(service)
 
     def test_cuts(self):
-        """a connection that is cut at eight places of the handshake: the node tries until it is let through"""
+        """a connection that is cut at six places of the handshake: the node tries until it is let through"""
         service, proxy = self.behind_proxy(start=False)
-        cuts = [0, 1, 30, 90, 150, 200, 300, 500]
-        proxy.cuts = [max(1, cut) for cut in cuts]
+        cuts = [1, 30, 90, 150, 300, 500]
+        proxy.cuts = list(cuts)
         service.start()
         self.assertGreater(proxy.connections, len(cuts))
         self.assert_same_answers(service)
