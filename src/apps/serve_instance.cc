@@ -182,11 +182,7 @@ Result<void> ServeInstance::load(const std::stop_token& stop) {
   ranks_ = std::make_unique<engine::RankSet>(std::move(loaded), clock_, metrics_);
   PLEIAD_TRY(keeper, engine::GroupKeeper::start(*ranks_, group));
   keeper_ = std::move(keeper);
-  {
-    const std::stop_callback on_stop(stop, [this] { keeper_->stop(); });
-    PLEIAD_TRY(keeper_->wait_until_formed());
-  }
-  PLEIAD_TRY(StartCanary(*keeper_).run());
+  PLEIAD_TRY(form_and_try(stop));
   service_ = std::make_unique<server::OpenaiService>(
       server::ServiceParts{
           .loop = &loop_,
@@ -206,6 +202,17 @@ Result<void> ServeInstance::load(const std::stop_token& stop) {
   report_.ready_seconds = to_seconds(clock_.now() - begin);
   ready_service_.store(service_.get());
   return {};
+}
+
+// A node that is lost before the canary has ended is waited for like any other.
+Result<void> ServeInstance::form_and_try(const std::stop_token& stop) {
+  const std::stop_callback on_stop(stop, [this] { keeper_->stop(); });
+  for (;;) {
+    PLEIAD_TRY(keeper_->wait_until_formed());
+    auto tried = StartCanary(*keeper_).run();
+    if (tried.ok() || tried.error().kind != ErrorKind::Unavailable) return tried;
+    PLEIAD_LOG(Warning, "the start canary is asked again: {}", tried.error().message);
+  }
 }
 
 std::string ServeInstance::url() const {

@@ -93,6 +93,7 @@ class ServeInstance {
   explicit ServeInstance(ServeSettings settings);
   Result<void> listen();
   Result<void> load(const std::stop_token& stop);
+  Result<void> form_and_try(const std::stop_token& stop);
   void handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
 
   ServeSettings settings_;

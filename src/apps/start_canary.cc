@@ -101,8 +101,8 @@ Result<std::vector<api::TokenLogprob>> StartCanary::answer() {
   AnswerSink sink;
   PLEIAD_TRY(request, generator_.submit(question_, sink));
   const api::FinishEvent& finish = sink.wait();
-  const auto reason = finish.reason;
-  if (reason == api::FinishReason::Error || reason == api::FinishReason::Lost) {
+  if (finish.reason == api::FinishReason::Lost) return unavailable("{}", finish.message);
+  if (finish.reason == api::FinishReason::Error) {
     return internal_error("the start canary failed: {}", finish.message);
   }
   const auto wanted = static_cast<std::size_t>(question_.max_tokens);
