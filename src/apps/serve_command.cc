@@ -351,9 +351,25 @@ void wait_and_drain(ServeInstance& instance, const sigset_t& signals, double tim
   }
 }
 
+// Starts the instance; a signal meanwhile ends a wait for other nodes.
+Result<std::unique_ptr<ServeInstance>> start_http(ServeSettings settings, const sigset_t& signals) {
+  std::stop_source stop;
+  std::thread watch([&] {
+    int signal = 0;
+    sigwait(&signals, &signal);
+    if (signal != SIGUSR1) stop.request_stop();
+  });
+  auto instance = ServeInstance::start(std::move(settings), stop.get_token());
+  kill(getpid(), SIGUSR1);
+  watch.join();
+  if (!stop.stop_requested()) return instance;
+  return error(ErrorKind::Cancelled, "stopped while starting");
+}
+
 int serve_http(ServeFlags flags, const sigset_t& signals) {
-  auto instance = ServeInstance::start(std::move(flags.settings));
+  auto instance = start_http(std::move(flags.settings), signals);
   if (!instance.ok()) {
+    if (instance.error().kind == ErrorKind::Cancelled) return 0;
     fmt::print(stderr, "pleiad serve: {}\n", instance.error().message);
     return 1;
   }

@@ -222,7 +222,7 @@ void Engine::run() {
     finish_all(api::FinishReason::Cancelled, {});
   } else {
     PLEIAD_LOG(Error, "rank {}: the group broke: {}", parts_.rank, ended.error().message);
-    finish_all(api::FinishReason::Error, ended.error().message);
+    finish_all(api::FinishReason::Lost, ended.error().message);
   }
   publish_state();
   if (!ended.ok() && !stopping && peers_.on_failure) peers_.on_failure(ended.error());
@@ -470,6 +470,7 @@ void Engine::finish(sched::SlotId slot, Ended ended) {
       metrics_.finished_abort.add();
       break;
     case api::FinishReason::Error:
+    case api::FinishReason::Lost:
       metrics_.finished_error.add();
       break;
   }

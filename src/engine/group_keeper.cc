@@ -89,8 +89,8 @@ void GroupKeeper::stop() {
 
 Result<void> GroupKeeper::wait_until_formed() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return formed_once_ || stopping_; });
-  if (formed_once_) return {};
+  changed_.wait(lock, [this] { return stands_ || stopping_; });
+  if (stands_ && !stopping_) return {};
   return error(ErrorKind::Cancelled, "stopped before the group stood");
 }
 
@@ -114,16 +114,17 @@ void GroupKeeper::run() {
     attach(life);
 
     lock.lock();
-    formed_once_ = true;
+    stands_ = true;
     changed_.notify_all();
     changed_.wait(lock, [this] { return stopping_ || failure_.has_value(); });
+    stands_ = false;
     const std::optional<Error> failure = stopping_ ? std::nullopt : failure_;
     lock.unlock();
     set_waiting(failure ? failure->message : "the service is stopping");
     if (failure) {
       PLEIAD_LOG(Error, "epoch {} ends: {}", life.epoch, failure->message);
       ranks_.fail(*failure);
-      life.end(failure->message, api::FinishReason::Error);
+      life.end(failure->message, api::FinishReason::Lost);
     } else {
       // Before the other nodes notice, and call it a failure.
       life.end("the service is stopping", api::FinishReason::Cancelled);

@@ -44,7 +44,7 @@ class GroupKeeper final : public api::Generator {
   static Result<std::unique_ptr<GroupKeeper>> start(RankSet& ranks, GroupOptions options);
   ~GroupKeeper() override;
 
-  // Blocks until the group stands for the first time. Fails with Cancelled when stopped before.
+  // Blocks until the group stands. Fails with Cancelled when stopped before.
   Result<void> wait_until_formed();
   // Ends wait_until_formed and the group. Any thread.
   void stop();
@@ -86,7 +86,7 @@ class GroupKeeper final : public api::Generator {
   std::mutex mutex_;  // guards below
   std::condition_variable changed_;
   std::optional<Error> failure_;
-  bool formed_once_ = false;
+  bool stands_ = false;
   bool stopping_ = false;
 
   std::atomic<bool> accepting_{true};
