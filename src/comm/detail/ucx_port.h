@@ -87,9 +87,9 @@ class UcxPort {
 
   // Creates the endpoints and says hello.
   Result<void> connect(std::span<const std::vector<std::byte>> addresses);
-  // Sends `payload`, which stays with the caller, as the next of its kind to `peer`. `mark` goes
-  // back to sent_up_to().
-  void send(Rank peer, UcxHeader header, std::span<const std::byte> payload, std::uint64_t mark);
+  // Sends `payload`, which stays with the caller, as the next of its kind to rank `to`. `mark` is
+  // what unsent() goes by.
+  void send(Rank to, UcxHeader header, std::span<const std::byte> payload, std::uint64_t mark);
   // Moves everything that can move. What contradicts itself breaks the group, naming `step`.
   void advance(std::string_view step);
   // Whether sends of `kind` with marks up to `mark` are done; the peer of the first that is not.
