@@ -33,7 +33,9 @@ struct GenerationRequest {
   std::int32_t priority = 0;  // lower runs earlier
 };
 
-enum class FinishReason { Stop, Length, Cancelled, Error };
+// Error: something is wrong with the program or the request, and asking again will not help. Lost:
+// a rank that worked at it is gone, and asking again may.
+enum class FinishReason { Stop, Length, Cancelled, Error, Lost };
 
 struct TokenLogprob {
   TokenId token = 0;
@@ -57,7 +59,7 @@ struct FinishEvent {
   std::int32_t prompt_tokens = 0;
   std::int32_t cached_tokens = 0;  // prompt tokens taken from the prefix cache
   std::int32_t output_tokens = 0;
-  std::string message;  // for Error: what went wrong
+  std::string message;  // for Error and Lost: what went wrong
 };
 
 // Receives what one request produces. Called on the engine's thread: must return at once, never

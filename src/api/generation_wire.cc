@@ -187,7 +187,7 @@ Result<FinishEvent> decode_finish(std::span<const std::byte> bytes) {
   PLEIAD_TRY(id, in.number<std::uint64_t>());
   out.request = RequestId(id);
   PLEIAD_TRY(reason, in.number<std::uint8_t>());
-  if (reason > static_cast<std::uint8_t>(FinishReason::Error)) {
+  if (reason > static_cast<std::uint8_t>(FinishReason::Lost)) {
     return corrupt("a finish reason of {} in a message", reason);
   }
   out.reason = static_cast<FinishReason>(reason);

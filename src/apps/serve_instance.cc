@@ -95,13 +95,14 @@ StartReport report_of(const engine::LoadedModel& model, const plan::ParallelLayo
   };
 }
 
-Result<std::unique_ptr<ServeInstance>> ServeInstance::start(ServeSettings settings) {
+Result<std::unique_ptr<ServeInstance>>
+ServeInstance::start(ServeSettings settings, const std::stop_token& stop) {
   PLEIAD_TRY(check_group_settings(settings));
   PLEIAD_TRY(check_exposure(settings));
   PLEIAD_TRY(check_keys(settings));
   auto instance = std::unique_ptr<ServeInstance>(new ServeInstance(std::move(settings)));
   PLEIAD_TRY(instance->listen());
-  PLEIAD_TRY(instance->load());
+  PLEIAD_TRY(instance->load(stop));
   return instance;
 }
 
@@ -157,7 +158,7 @@ void ServeInstance::handle(net::HttpRequest request, std::unique_ptr<net::Respon
   );
 }
 
-Result<void> ServeInstance::load() {
+Result<void> ServeInstance::load(const std::stop_token& stop) {
   const Nanoseconds begin = clock_.now();
   PLEIAD_TRY(loaded, engine::load_model(settings_.load, clock_));
   PLEIAD_TRY(text, load_model_text(settings_.text));
@@ -181,8 +182,7 @@ Result<void> ServeInstance::load() {
   ranks_ = std::make_unique<engine::RankSet>(std::move(loaded), clock_, metrics_);
   PLEIAD_TRY(keeper, engine::GroupKeeper::start(*ranks_, group));
   keeper_ = std::move(keeper);
-  PLEIAD_TRY(keeper_->wait_until_formed());
-  PLEIAD_TRY(StartCanary(*keeper_).run());
+  PLEIAD_TRY(form_and_try(stop));
   service_ = std::make_unique<server::OpenaiService>(
       server::ServiceParts{
           .loop = &loop_,
@@ -197,11 +197,23 @@ Result<void> ServeInstance::load() {
           .version = PLEIAD_VERSION,
           .api_keys = settings_.api_keys,
           .default_sampling = sampling,
+          .ep_report = [keeper = keeper_.get()] { return keeper->ep_report(); },
       }
   );
   report_.ready_seconds = to_seconds(clock_.now() - begin);
   ready_service_.store(service_.get());
   return {};
+}
+
+// A node that is lost before the canary has ended is waited for like any other.
+Result<void> ServeInstance::form_and_try(const std::stop_token& stop) {
+  const std::stop_callback on_stop(stop, [this] { keeper_->stop(); });
+  for (;;) {
+    PLEIAD_TRY(keeper_->wait_until_formed());
+    auto tried = StartCanary(*keeper_).run();
+    if (tried.ok() || tried.error().kind != ErrorKind::Unavailable) return tried;
+    PLEIAD_LOG(Warning, "the start canary is asked again: {}", tried.error().message);
+  }
 }
 
 std::string ServeInstance::url() const {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
@@ -70,8 +71,10 @@ StartReport report_of(const engine::LoadedModel& model, const plan::ParallelLayo
 // answered 503. One thread starts, drains and destroys it.
 class ServeInstance {
  public:
-  // Blocks until requests can be answered. Fails with what is wrong: flag or file, value, way out.
-  static Result<std::unique_ptr<ServeInstance>> start(ServeSettings settings);
+  // Blocks until requests can be answered. Fails with what is wrong: flag or file, value, way out;
+  // with Cancelled when `stop` is requested while the group waits for nodes.
+  static Result<std::unique_ptr<ServeInstance>>
+  start(ServeSettings settings, const std::stop_token& stop = {});
 
   ServeInstance(const ServeInstance&) = delete;
   ServeInstance& operator=(const ServeInstance&) = delete;
@@ -89,7 +92,8 @@ class ServeInstance {
  private:
   explicit ServeInstance(ServeSettings settings);
   Result<void> listen();
-  Result<void> load();
+  Result<void> load(const std::stop_token& stop);
+  Result<void> form_and_try(const std::stop_token& stop);
   void handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
 
   ServeSettings settings_;

@@ -101,6 +101,7 @@ Result<std::vector<api::TokenLogprob>> StartCanary::answer() {
   AnswerSink sink;
   PLEIAD_TRY(request, generator_.submit(question_, sink));
   const api::FinishEvent& finish = sink.wait();
+  if (finish.reason == api::FinishReason::Lost) return unavailable("{}", finish.message);
   if (finish.reason == api::FinishReason::Error) {
     return internal_error("the start canary failed: {}", finish.message);
   }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/wire_bytes.h"
 #include "comm/local_group.h"
+#include "engine/ep_report.h"
 #include "engine/group_forming.h"
 
 namespace pleiad::engine {
@@ -88,8 +89,8 @@ void GroupKeeper::stop() {
 
 Result<void> GroupKeeper::wait_until_formed() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return formed_once_ || stopping_; });
-  if (formed_once_) return {};
+  changed_.wait(lock, [this] { return stands_ || stopping_; });
+  if (stands_ && !stopping_) return {};
   return error(ErrorKind::Cancelled, "stopped before the group stood");
 }
 
@@ -113,16 +114,17 @@ void GroupKeeper::run() {
     attach(life);
 
     lock.lock();
-    formed_once_ = true;
+    stands_ = true;
     changed_.notify_all();
     changed_.wait(lock, [this] { return stopping_ || failure_.has_value(); });
+    stands_ = false;
     const std::optional<Error> failure = stopping_ ? std::nullopt : failure_;
     lock.unlock();
     set_waiting(failure ? failure->message : "the service is stopping");
     if (failure) {
       PLEIAD_LOG(Error, "epoch {} ends: {}", life.epoch, failure->message);
       ranks_.fail(*failure);
-      life.end(failure->message, api::FinishReason::Error);
+      life.end(failure->message, api::FinishReason::Lost);
     } else {
       // Both halves end as Cancelled before either side can take the other's end for a failure.
       ranks_.begin_stop();
@@ -179,6 +181,7 @@ void GroupKeeper::attach(Life& life) {
     ));
     generators.push_back(life.remote.back().get());
   }
+  std::vector<api::Generator*> all_ranks = generators;
   life.balancer = std::make_unique<RankBalancer>(std::move(generators));
   for (const auto& link : life.links) {
     if (link == nullptr) continue;
@@ -193,6 +196,7 @@ void GroupKeeper::attach(Life& life) {
   }
   epoch_.store(life.epoch);
   const std::unique_lock lock(generator_mutex_);
+  all_ranks_ = std::move(all_ranks);
   generator_ = life.balancer.get();
   waiting_.clear();
 }
@@ -242,6 +246,16 @@ api::GeneratorStatus GroupKeeper::status() const {
 
 api::GeneratorLimits GroupKeeper::limits() const {
   return limits_;
+}
+
+Json GroupKeeper::ep_report() const {
+  const std::shared_lock lock(generator_mutex_);
+  if (generator_ != nullptr) {
+    return engine::ep_report(ranks_, options_.layout, all_ranks_, epoch_.load());
+  }
+  Json out;
+  out.set("waiting", waiting_);
+  return out;
 }
 
 void GroupKeeper::reset_prefix_cache() {

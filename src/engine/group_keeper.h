@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "api/generation.h"
+#include "base/json.h"
 #include "comm/rendezvous.h"
 #include "comm/ucx_group.h"
 #include "engine/rank_balancer.h"
@@ -43,7 +44,7 @@ class GroupKeeper final : public api::Generator {
   static Result<std::unique_ptr<GroupKeeper>> start(RankSet& ranks, GroupOptions options);
   ~GroupKeeper() override;
 
-  // Blocks until the group stands for the first time. Fails with Cancelled when stopped before.
+  // Blocks until the group stands. Fails with Cancelled when stopped before.
   Result<void> wait_until_formed();
   // Ends wait_until_formed and the group. Any thread.
   void stop();
@@ -57,6 +58,8 @@ class GroupKeeper final : public api::Generator {
   [[nodiscard]] api::GeneratorLimits limits() const override;
   void reset_prefix_cache() override;
 
+  // Slot tables and loads (ep_report.h); what the group waits for while there is none. Any thread.
+  [[nodiscard]] Json ep_report() const;
   [[nodiscard]] std::uint32_t epoch() const { return epoch_.load(); }
   [[nodiscard]] std::uint16_t rendezvous_port() const;
 
@@ -75,14 +78,15 @@ class GroupKeeper final : public api::Generator {
   const GroupOptions options_;
   std::unique_ptr<comm::RendezvousHost> host_;
 
-  mutable std::shared_mutex generator_mutex_;  // guards generator_ and waiting_
+  mutable std::shared_mutex generator_mutex_;  // guards the three below
   RankBalancer* generator_ = nullptr;          // null: no group
+  std::vector<api::Generator*> all_ranks_;     // in rank order
   std::string waiting_ = "the group is forming";
 
   std::mutex mutex_;  // guards below
   std::condition_variable changed_;
   std::optional<Error> failure_;
-  bool formed_once_ = false;
+  bool stands_ = false;
   bool stopping_ = false;
 
   std::atomic<bool> accepting_{true};

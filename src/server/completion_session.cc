@@ -142,6 +142,10 @@ void CompletionSession::finish_choice(std::size_t index, const api::FinishEvent&
     case api::FinishReason::Error:
       fail(from_error(internal_error("{}", event.message)));
       return;
+    case api::FinishReason::Lost:
+      fail(from_error(unavailable("the service lost one of its ranks while it answered; ask again"))
+      );
+      return;
     case api::FinishReason::Cancelled:
       fail(from_error(unavailable("the server is shutting down")));
       return;

@@ -1,3 +1,4 @@
+// Also tests: expert_serving.cc
 #include "ep/expert_exchange.h"
 
 #include <algorithm>
