@@ -47,7 +47,7 @@ limits_of(const model::ModelShape& shape, const sched::SchedulerOptions& limits)
 // samples and hands tokens out, until destroyed. Steady steps allocate nothing.
 //
 // A rank with peers takes every step together with them (Lockstep), those without work of its own
-// too. When the group breaks, every open request ends with Error, nothing more is accepted, and the
+// too. When the group breaks, every open request ends with Lost, nothing more is accepted, and the
 // engine's thread ends; take_parts() then gives back what a new engine needs.
 //
 // Sinks are called on the engine's thread. Destroying the engine finishes every open request with

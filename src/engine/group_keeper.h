@@ -36,7 +36,7 @@ struct GroupOptions {
 
 // Node 0's side of a group: forms it, offers it as one Generator, and forms it again, under a new
 // epoch, when it broke. While there is no group, requests are refused as Unavailable with what is
-// missing; requests under way when it breaks end with Error and the reason.
+// missing; requests under way when it breaks end with Lost and the reason.
 class GroupKeeper final : public api::Generator {
  public:
   // Returns at once with a thread that forms the group; `ranks` is stopped, and only the keeper's

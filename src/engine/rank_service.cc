@@ -52,9 +52,10 @@ Result<void> RankService::submit(std::span<const std::byte> bytes) {
   const auto taken = engine->submit_as(message.id, std::move(message.request), *this);
   // Node 0 judged by the same rules; what is refused all the same ends like any other request.
   if (!taken.ok()) {
+    const bool hopeless = taken.error().kind == ErrorKind::InvalidInput;
     on_finish(
         {.request = message.id,
-         .reason = api::FinishReason::Error,
+         .reason = hopeless ? api::FinishReason::Error : api::FinishReason::Lost,
          .prompt_tokens = prompt_tokens,
          .message = taken.error().message}
     );
@@ -73,7 +74,7 @@ void RankService::on_token(const api::TokenEvent& event) {
 void RankService::on_finish(const api::FinishEvent& event) {
   if (closed_.load() && event.reason == api::FinishReason::Cancelled) {
     api::FinishEvent cut = event;
-    cut.reason = api::FinishReason::Error;
+    cut.reason = api::FinishReason::Lost;
     cut.message = "its node left the group";
     send(RankMessage::Finish, api::encode(cut));
     return;

@@ -23,7 +23,7 @@ class RankService final : private api::GenerationSink {
   // A message of node 0. The link's thread. Fails with Corrupt when it makes no sense.
   Result<void> handle(const comm::ControlMessage& message);
   // Messages are dropped from now on; returns once none is being handled. Events still go out, and
-  // what the engines' end cancels ends with Error, since no client asked for it. Any thread.
+  // what the engines' end cancels ends with Lost, since no client asked for it. Any thread.
   void close();
 
  private:

@@ -34,10 +34,10 @@ class RankSet {
   // Ends all engines: open requests finish with Cancelled.
   void stop();
   // Its first half: returns at once, and from then on nothing that befalls the group makes a
-  // request finish with Error. stop() must follow.
+  // request finish with Lost. stop() must follow.
   void begin_stop();
   // Breaks the group, if it is not broken yet, and ends all engines: open requests finish with
-  // Error. REQUIRES: started with groups.
+  // Lost. REQUIRES: started with groups.
   void fail(const Error& reason);
 
   // Empty while stopped.

@@ -89,7 +89,7 @@ TokenEvent random_token_event(Random& random) {
 FinishEvent random_finish(Random& random) {
   FinishEvent out;
   out.request = RequestId(random.next());
-  out.reason = static_cast<FinishReason>(random.below(4));
+  out.reason = static_cast<FinishReason>(random.below(5));
   if (random.below(2) == 0) out.stop_token = static_cast<TokenId>(random.next());
   out.prompt_tokens = static_cast<std::int32_t>(random.next());
   out.cached_tokens = static_cast<std::int32_t>(random.next());
@@ -290,8 +290,8 @@ TEST(GenerationWire, FlagsAndReasonsThatDoNotExistAreRefused) {
   constexpr std::size_t kReason = sizeof(std::uint64_t);
 
   EXPECT_THAT(
-      decode_finish(with(finish, kReason, std::uint8_t{4})).error().message,
-      HasSubstr("a finish reason of 4")
+      decode_finish(with(finish, kReason, std::uint8_t{5})).error().message,
+      HasSubstr("a finish reason of 5")
   );
   EXPECT_THAT(
       decode_finish(with(finish, kReason + 1, std::uint8_t{2})).error().message,

@@ -107,7 +107,7 @@ TEST(GroupKeeper, RequestsOfBothNodesEndByCancellation) {
 }
 
 // The whole life: serving, a node that goes, what clients are told meanwhile, its return.
-TEST(GroupKeeper, ANodeThatGoesEndsRequestsWithAnErrorAndItsReturnBringsServiceBack) {
+TEST(GroupKeeper, ANodeThatGoesLosesItsRequestsAndItsReturnBringsServiceBack) {
   FirstNode first;
   NodeRanks model(1);
   EXPECT_TRUE(first.told.wait_for("waiting for nodes: 1"));
@@ -128,7 +128,7 @@ TEST(GroupKeeper, ANodeThatGoesEndsRequestsWithAnErrorAndItsReturnBringsServiceB
   EXPECT_TRUE(second->wait().ok());
 
   for (const auto& sink : sinks) {
-    EXPECT_EQ(sink->wait().reason, api::FinishReason::Error);
+    EXPECT_EQ(sink->wait().reason, api::FinishReason::Lost);
     EXPECT_NE(sink->wait().message, "");
   }
   ASSERT_TRUE(first.told.wait_for("waiting for nodes: 1", 2));

@@ -62,7 +62,7 @@ class RankServiceOf : public ::testing::Test {
               }
               EXPECT_TRUE(rank_.handle(kind, message.bytes).ok());
             },
-        .on_lost = [this](const Error& e) { rank_.fail(e.message, api::FinishReason::Error); },
+        .on_lost = [this](const Error& e) { rank_.fail(e.message, api::FinishReason::Lost); },
     });
     far_.start({
         .on_message = [this](const comm::ControlMessage& m
@@ -146,7 +146,7 @@ TEST_F(RankServiceOf, ALostLinkEndsWhatIsOpenWithItsReason) {
 
   near_.lose(unavailable("node 1 is silent"));
 
-  EXPECT_EQ(sink.wait().reason, api::FinishReason::Error);
+  EXPECT_EQ(sink.wait().reason, api::FinishReason::Lost);
   EXPECT_THAT(sink.wait().message, HasSubstr("node 1 is silent"));
   RecordingSink late;
   EXPECT_EQ(rank_.submit(story(1), late).error().kind, ErrorKind::Unavailable);
@@ -209,7 +209,7 @@ TEST_F(RankServiceOf, AClosedServiceDropsMessagesAndNeedsNoEngines) {
   EXPECT_TRUE(link.take().empty());
 }
 
-TEST_F(RankServiceOf, RequestsThatTheNodesEndCutsShortEndWithAnError) {
+TEST_F(RankServiceOf, RequestsThatTheNodesEndCutsShortAreLost) {
   RecordingSink sink;
   ASSERT_TRUE(rank_.submit(story(400), sink).ok());
   sink.wait_for_tokens(2);
@@ -217,7 +217,7 @@ TEST_F(RankServiceOf, RequestsThatTheNodesEndCutsShortEndWithAnError) {
   service_.close();
   harness_.ranks->stop();
 
-  EXPECT_EQ(sink.wait().reason, api::FinishReason::Error);
+  EXPECT_EQ(sink.wait().reason, api::FinishReason::Lost);
   EXPECT_THAT(sink.wait().message, HasSubstr("its node left the group"));
 }
 
