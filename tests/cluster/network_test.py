@@ -46,7 +46,7 @@ class Network(Case):
             self.assertEqual(again.token_ids()[: len(tokens)], tokens, "what came before the failure")
 
     def outage(self, begin, end, seconds):
-        bodies = [story(i, 400) for i in range(STREAMS)]
+        bodies = [story(i, 250) for i in range(STREAMS)]
         streams = self.start_stories(self.service, bodies)
         over = threading.Event()
         begin()
