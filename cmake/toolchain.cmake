@@ -13,6 +13,10 @@ if(PLEIAD_SANITIZE)
   add_compile_options(-fsanitize=${PLEIAD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -O1 -g1)
   add_link_options(-fsanitize=${PLEIAD_SANITIZE})
 endif()
+if(PLEIAD_FUZZ)
+  # Every room tells the fuzzer what an input reached; the fuzzer's main is linked by its targets alone.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 target_compile_options(pleiad_flags INTERFACE ${pleiad_warnings} -ffp-contract=off
   -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
 

@@ -113,7 +113,8 @@ void print_row(std::string_view name, const Figures& figures, const Figures& lim
   fmt::print("\n");
 }
 
-int run() {
+// Measures the transports whose name contains `wanted`.
+int run(std::string_view wanted) {
   void* memory =
       ::mmap(nullptr, sizeof(Figures), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   PLEIAD_CHECK(memory != MAP_FAILED, "shared memory");
@@ -133,17 +134,18 @@ int run() {
   using Kind = Transport::Kind;
   const std::vector<Transport> transports{
       {.name = "local", .kind = Kind::Local},
-      {.name = "local, spinning", .kind = Kind::Local, .spin = 20'000},
+      {.name = "local, spinning", .kind = Kind::Local, .spin = 2'000},
       {.name = "ucx, threads", .kind = Kind::UcxThreads},
       {.name = "ucx, processes", .kind = Kind::UcxProcesses},
-      {.name = "ucx, spinning", .kind = Kind::UcxProcesses, .spin = 20'000},
+      {.name = "ucx, spinning", .kind = Kind::UcxProcesses, .spin = 100},
       {.name = "ucx-tcp, processes", .kind = Kind::UcxProcesses, .ucx_transports = "tcp"},
       {.name = "ucx-tcp, spinning",
        .kind = Kind::UcxProcesses,
        .ucx_transports = "tcp",
-       .spin = 20'000},
+       .spin = 100},
   };
   for (const Transport& transport : transports) {
+    if (transport.name.find(wanted) == std::string::npos) continue;
     figures = {};
     measure(transport, figures);
     print_row(transport.name, figures, transport.ucx_transports == "tcp" ? tcp : copy);
@@ -155,6 +157,6 @@ int run() {
 }  // namespace
 }  // namespace pleiad
 
-int main() {
-  return pleiad::run();
+int main(int argc, char** argv) {
+  return pleiad::run(argc > 1 ? argv[1] : "");
 }

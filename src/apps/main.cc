@@ -1,11 +1,18 @@
+#include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
+#include <fmt/core.h>
 
 #include "apps/commands.h"
+#include "apps/config_arguments.h"
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App app("pleiad: serves Mixture-of-Experts language models", "pleiad");
   app.set_version_flag("--version", "pleiad " PLEIAD_VERSION);
   app.require_subcommand(1);
@@ -19,10 +26,31 @@ int main(int argc, char** argv) {
       return 0;
     };
   });
+  std::string notes;
+  auto arguments = pleiad::apps::with_config_file({argv + 1, argv + argc}, notes);
+  if (!arguments.ok()) {
+    fmt::print(stderr, "pleiad: {}\n", arguments.error().message);
+    return 2;
+  }
+  fmt::print("{}", notes);
+  // CLI11 takes its arguments from the back.
+  std::ranges::reverse(*arguments);
   try {
-    app.parse(argc, argv);
+    app.parse(*arguments);
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
   }
   return chosen();
+}
+
+}  // namespace
+
+// Nothing of ours throws; what a library still lets out ends the process with a line, not a core.
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "pleiad: %s\n", error.what());
+    return 1;
+  }
 }

@@ -25,6 +25,7 @@ struct ServeFlags {
   std::string model;
   std::string dtype = "auto";
   std::string isa = "auto";
+  std::string config;  // taken out of the arguments before they are parsed; here for --help
   std::string key_file;
   std::string chat_template;
   std::string generation_config = "auto";
@@ -64,7 +65,12 @@ void add_network_flags(CLI::App& verb, ServeFlags& flags) {
 
 void add_model_flags(CLI::App& verb, ServeFlags& flags) {
   engine::LoadSettings& load = flags.settings.load;
-  verb.add_option("model", flags.model, "Hugging Face model folder")->required();
+  verb.add_option("model,--model", flags.model, "Hugging Face model folder")->required();
+  verb.add_option(
+      "--config",
+      flags.config,
+      "YAML or JSON file of these flags, or MindIE's ModelDeployConfig; what stands here wins"
+  );
   verb.add_option("--dtype", flags.dtype, "Compute type")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
       ->capture_default_str();
@@ -96,6 +102,12 @@ void add_limit_flags(CLI::App& verb, ServeFlags& flags) {
           "--max-model-len,--context-length",
           load.max_model_len,
           "Longest prompt + output, in tokens; 0: what checkpoint and memory allow"
+  )
+      ->capture_default_str();
+  verb.add_option(
+          "--max-model-len-limit",
+          load.max_model_len_limit,
+          "At most this many; unlike --max-model-len it may be more than the checkpoint allows"
   )
       ->capture_default_str();
   verb.add_option(
@@ -180,11 +192,15 @@ void add_node_flags(CLI::App& verb, ServeFlags& flags) {
   );
 }
 
+// An environment variable, or nothing. Called before any thread starts.
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+  return value == nullptr ? "" : value;
+}
+
 Result<void> read_secret(ServeFlags& flags) {
   ServeSettings& s = flags.settings;
-  // Read once, before any thread starts.
-  if (const char* secret = std::getenv("PLEIAD_CLUSTER_SECRET"))  // NOLINT(concurrency-mt-unsafe)
-    s.cluster_secret = secret;
+  s.cluster_secret = environment("PLEIAD_CLUSTER_SECRET");
   if (flags.secret_file.empty()) return {};
   constexpr std::size_t kSecretBytesMax = 4096;
   PLEIAD_TRY(text, weights::read_text_file(flags.secret_file, kSecretBytesMax));
@@ -195,9 +211,8 @@ Result<void> read_secret(ServeFlags& flags) {
 
 Result<void> read_keys(ServeFlags& flags) {
   auto& keys = flags.settings.api_keys;
-  // Read once, before any thread starts.
-  if (const char* key = std::getenv("PLEIAD_API_KEY"))
-    keys.emplace_back(key);  // NOLINT(concurrency-mt-unsafe)
+  const std::string key = environment("PLEIAD_API_KEY");
+  if (!key.empty()) keys.push_back(key);
   if (flags.key_file.empty()) return {};
   constexpr std::size_t kKeyFileBytesMax = std::size_t{1} << 20U;
   PLEIAD_TRY(text, weights::read_text_file(flags.key_file, kKeyFileBytesMax));
@@ -391,8 +406,9 @@ int serve_node(const ServeFlags& flags, const sigset_t& signals) {
 int serve(ServeFlags flags) {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR1})
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
     sigaddset(&signals, signal);
+  }
   // Blocked before any thread exists, so that only wait_and_drain sees them.
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
@@ -412,6 +428,8 @@ void add_serve_command(CLI::App& app, Command& chosen) {
   CLI::App* verb = app.add_subcommand("serve", "Serve a model over the OpenAI API");
   // Shared by the parser, which fills it, and the command, which runs after.
   auto flags = std::make_shared<ServeFlags>();
+  // A flag of a --config file may stand again on the command line, which comes later.
+  verb->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   add_model_flags(*verb, *flags);
   add_network_flags(*verb, *flags);
   add_limit_flags(*verb, *flags);

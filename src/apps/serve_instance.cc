@@ -197,6 +197,7 @@ Result<void> ServeInstance::load(const std::stop_token& stop) {
           .version = PLEIAD_VERSION,
           .api_keys = settings_.api_keys,
           .default_sampling = sampling,
+          .ep_report = [keeper = keeper_.get()] { return keeper->ep_report(); },
       }
   );
   report_.ready_seconds = to_seconds(clock_.now() - begin);

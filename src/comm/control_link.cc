@@ -70,7 +70,7 @@ class SocketLink final : public ControlLink {
  private:
   void run();
   std::optional<ControlEvents> take_events();
-  void sleep(Nanoseconds until, bool listening);
+  void rest(Nanoseconds until, bool listening);
   Nanoseconds beat(Nanoseconds now);
   void listen();
   void flush();
@@ -123,7 +123,7 @@ Nanoseconds SocketLink::beat(Nanoseconds now) {
   return std::max(spoke_, now - options_.heartbeat_interval / 2) + options_.heartbeat_interval;
 }
 
-void SocketLink::sleep(Nanoseconds until, bool listening) {
+void SocketLink::rest(Nanoseconds until, bool listening) {
   bool writing = false;
   {
     const std::lock_guard lock(mutex_);
@@ -206,7 +206,7 @@ void SocketLink::run() {
     }
     if (listening_) until = std::min(until, silent_until);
     if (lost) until = now + options_.heartbeat_interval;
-    sleep(until, listening_);
+    rest(until, listening_);
   }
 }
 

@@ -71,6 +71,7 @@ class Group {
   // post_receive and wait_receive in one.
   Result<std::size_t> receive(Rank peer, std::span<std::byte> buffer, std::string_view step);
   // Moves messages along without waiting; compute loops that last long may call it in between.
+  // Messages move in calls of the group only: while a rank computes, its large messages wait.
   virtual void poll() = 0;
 
   static constexpr int kPostedMax = 8;

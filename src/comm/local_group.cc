@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -64,8 +65,9 @@ class LocalGroup final : public Group {
   bool pause(std::uint64_t seen, Nanoseconds began);
   void progress(std::string_view step);
   bool deliver_next(Rank source, std::string_view step);
-  void fetch(Rank source, const LocalNote& note, std::string_view step);
+  void fetch(Rank source, std::span<const std::byte> lent, std::string_view step);
   void arrived(Lane& lane, std::size_t bytes);
+  bool has_fetched(Rank peer, std::uint64_t up_to);
   std::optional<Wake> reason_to_wake();
   Error fail();
   Error fail(Error reason);
@@ -131,7 +133,8 @@ void LocalGroup::send(Rank peer, std::span<const std::byte> bytes) {
     const bool rides_along = bytes.size() <= LocalNote::kInlineMax && notes.size() < kInlineLaneMax;
     LocalNote& note = notes.push();
     note.size = bytes.size();
-    note.bytes = rides_along ? nullptr : bytes.data();
+    note.lent = !rides_along;
+    note.bytes = bytes.data();
     if (!rides_along) {
       lane.lent.push() = traffic_.messages_sent;
     } else if (!bytes.empty()) {
@@ -162,38 +165,43 @@ void LocalGroup::progress(std::string_view step) {
 bool LocalGroup::deliver_next(Rank source, std::string_view step) {
   Lane& lane = lanes_[index_of(source)];
   const std::span<std::byte> buffer = lane.offers.next();
-  LocalNote note;
+  std::optional<std::span<const std::byte>> lent;
+  std::size_t bytes = 0;
   {
     const std::lock_guard lock(mine_.mutex);
     auto& notes = mine_.lanes[index_of(source)];
     if (notes.empty() || common_->breakage.broken()) return false;
-    const LocalNote& front = notes.front();
-    note.bytes = front.bytes;
-    note.size = front.size;
-    const bool here = note.bytes == nullptr && note.size <= buffer.size();
-    if (here && note.size > 0) std::memcpy(buffer.data(), front.own.data(), note.size);
+    const LocalNote& note = notes.front();
+    bytes = note.size;
+    if (note.lent) {
+      lent.emplace(note.bytes, bytes);
+    } else if (bytes > 0 && bytes <= buffer.size()) {
+      std::memcpy(buffer.data(), note.own.data(), bytes);
+    }
     notes.pop();
   }
-  if (note.size > buffer.size()) {
-    common_->break_group(rank_, too_long(step, rank_, source, note.size, buffer.size()));
+  if (bytes > buffer.size()) {
+    common_->break_group(rank_, too_long(step, rank_, source, bytes, buffer.size()));
     return false;
   }
-  if (note.bytes != nullptr) {
-    fetch(source, note, step);
+  if (lent) {
+    fetch(source, *lent, step);
     if (common_->breakage.broken()) return false;
   }
-  arrived(lane, note.size);
+  arrived(lane, bytes);
   return true;
 }
 
-void LocalGroup::fetch(Rank source, const LocalNote& note, std::string_view step) {
+void LocalGroup::fetch(Rank source, std::span<const std::byte> lent, std::string_view step) {
   LocalMailbox& theirs = common_->of(source);
   const LocalLoan loan(*common_, source);
   if (!loan.given()) {
     common_->break_group(rank_, lost_peer(step, rank_, source, "its end of the group is gone"));
     return;
   }
-  std::memcpy(lanes_[index_of(source)].offers.next().data(), note.bytes, note.size);
+  if (!lent.empty()) {
+    std::memcpy(lanes_[index_of(source)].offers.next().data(), lent.data(), lent.size());
+  }
   theirs.post([&] { ++theirs.fetched[index_of(rank_)]; });
 }
 
@@ -205,7 +213,7 @@ bool LocalGroup::pause(std::uint64_t seen, Nanoseconds began) {
   }
   const Nanoseconds left = began + options_.limit - clock_.now();
   if (left <= Nanoseconds{0}) return false;
-  mine_.sleep(seen, left);
+  mine_.rest(seen, left);
   return true;
 }
 
@@ -237,18 +245,21 @@ Result<std::size_t> LocalGroup::wait_receive(Rank peer, std::string_view step) {
   return offers.take();
 }
 
+// Whether the peer has fetched what was lent to it by the first `up_to` sends.
+bool LocalGroup::has_fetched(Rank peer, std::uint64_t up_to) {
+  Lane& lane = lanes_[index_of(peer)];
+  if (lane.lent.empty()) return true;
+  const std::lock_guard lock(mine_.mutex);
+  for (; lane.fetched < mine_.fetched[index_of(peer)]; ++lane.fetched) {
+    lane.lent.pop();
+  }
+  return lane.lent.empty() || lane.lent.front() > up_to;
+}
+
 Result<void> LocalGroup::wait_sends(std::string_view step, std::uint64_t up_to) {
   for (Rank peer = 0; peer < size(); ++peer) {
-    Lane& lane = lanes_[index_of(peer)];
-    const auto covered = [&] { return lane.lent.empty() || lane.lent.front() > up_to; };
-    if (covered()) continue;
-    PLEIAD_TRY(wait(peer, step, [&] {
-      const std::lock_guard lock(mine_.mutex);
-      for (; lane.fetched < mine_.fetched[index_of(peer)]; ++lane.fetched) {
-        lane.lent.pop();
-      }
-      return covered();
-    }));
+    if (has_fetched(peer, up_to)) continue;
+    PLEIAD_TRY(wait(peer, step, [&] { return has_fetched(peer, up_to); }));
   }
   if (common_->breakage.broken()) return fail();
   return {};
@@ -278,7 +289,7 @@ Result<Group::Wake> LocalGroup::wait_for_message() {
     if (gone < size()) {
       return fail(lost_peer("waiting for work", rank_, gone, "its end of the group is gone"));
     }
-    mine_.sleep(seen, Nanoseconds::max());
+    mine_.rest(seen, Nanoseconds::max());
   }
 }
 
@@ -348,6 +359,7 @@ std::vector<std::unique_ptr<Group>> make_local_group(Rank size, const LocalGroup
   PLEIAD_CHECK(size > 0, "a group has at least one rank");
   const auto common = std::make_shared<LocalCommon>(size);
   std::vector<std::unique_ptr<Group>> ends;
+  ends.reserve(index_of(size));
   for (Rank rank = 0; rank < size; ++rank) {
     ends.push_back(std::make_unique<LocalGroup>(common, rank, options));
   }

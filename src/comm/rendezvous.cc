@@ -49,7 +49,8 @@ class Host final : public RendezvousHost {
 
   void wait_for_events(const Guests& guests);
   void accept_guests(Guests& guests);
-  void listen_to(Guests& guests, const NodeHello& self);
+  Result<void> listen_to(Guest& guest, const Guests& guests, const NodeHello& self);
+  void listen_to_all(Guests& guests, const NodeHello& self);
   void introduce(Guest& guest, const Guests& guests, const NodeHello& self);
   [[nodiscard]] bool is_over(const Guest& guest, const Result<void>& heard) const;
   void tell_missing(Guests& guests, const std::vector<std::int32_t>& missing, bool changed);
@@ -113,21 +114,24 @@ void Host::accept_guests(Guests& guests) {
   }
 }
 
+void warn(const std::string& text) {
+  PLEIAD_LOG(Warning, "{}", text);
+}
+
+// Whether the connection has come to its end, which is logged.
 bool Host::is_over(const Guest& guest, const Result<void>& heard) const {
   const bool seated = guest.stage() == Guest::Stage::Seated;
-  if (!heard.ok()) {
-    if (seated) {
-      const std::string name = node_name(guest.hello().node, guest.address());
-      PLEIAD_LOG(Warning, "{} left before the group was complete: {}", name, heard.error().message);
-    } else if (guest.stage() != Guest::Stage::Dismissed) {
-      PLEIAD_LOG(Warning, "connection of {} dropped: {}", guest.address(), heard.error().message);
-    }
-    return true;
-  }
-  if (seated || clock_.now() < guest.deadline()) return false;
-  if (guest.stage() != Guest::Stage::Dismissed) {
-    const auto limit = options_.control.heartbeat_limit.count();
-    PLEIAD_LOG(Warning, "connection of {} dropped: silent for {} ms", guest.address(), limit);
+  const bool late = !seated && clock_.now() >= guest.deadline();
+  if (heard.ok() && !late) return false;
+  if (guest.stage() == Guest::Stage::Dismissed) return true;  // its refusal was logged
+  const std::string why =
+      heard.ok() ? fmt::format("not done within {} ms", options_.control.heartbeat_limit.count())
+                 : heard.error().message;
+  if (seated) {
+    const std::string name = node_name(guest.hello().node, guest.address());
+    warn(fmt::format("{} left before the group was complete: {}", name, why));
+  } else {
+    warn(fmt::format("connection of {} dropped: {}", guest.address(), why));
   }
   return true;
 }
@@ -153,17 +157,21 @@ void Host::introduce(Guest& guest, const Guests& guests, const NodeHello& self) 
   }
 }
 
-void Host::listen_to(Guests& guests, const NodeHello& self) {
+// Hears one guest out, as far as it has spoken.
+Result<void> Host::listen_to(Guest& guest, const Guests& guests, const NodeHello& self) {
+  const bool was_dismissed = guest.stage() == Guest::Stage::Dismissed;
+  PLEIAD_TRY(guest.listen(options_.secret));
+  if (guest.stage() == Guest::Stage::Introduced) introduce(guest, guests, self);
+  if (!was_dismissed && guest.stage() == Guest::Stage::Dismissed) {
+    warn(fmt::format("{} was refused: {}", guest.address(), guest.refusal()));
+  }
+  return guest.channel().flush();
+}
+
+void Host::listen_to_all(Guests& guests, const NodeHello& self) {
   for (std::size_t i = 0; i < guests.size();) {
-    Guest& guest = *guests[i];
-    const bool was_dismissed = guest.stage() == Guest::Stage::Dismissed;
-    Result<void> heard = guest.listen(options_.secret);
-    if (heard.ok() && guest.stage() == Guest::Stage::Introduced) introduce(guest, guests, self);
-    if (!was_dismissed && guest.stage() == Guest::Stage::Dismissed) {
-      PLEIAD_LOG(Warning, "{} was refused: {}", guest.address(), guest.refusal());
-    }
-    if (heard.ok()) heard = guest.channel().flush();
-    if (is_over(guest, heard)) {
+    const Result<void> heard = listen_to(*guests[i], guests, self);
+    if (is_over(*guests[i], heard)) {
       guests.erase(guests.begin() + static_cast<std::ptrdiff_t>(i));
     } else {
       ++i;
@@ -220,7 +228,7 @@ Result<RendezvousHost::Gathered> Host::gather(
   for (;;) {
     if (stopped_.load()) return error(ErrorKind::Cancelled, "stopped while nodes were gathering");
     accept_guests(guests);
-    listen_to(guests, self);
+    listen_to_all(guests, self);
     std::vector<std::int32_t> now_missing = missing_nodes(guests, self.nodes);
     if (now_missing.empty()) return announce(guests, self);
     const bool changed = first || now_missing != missing;

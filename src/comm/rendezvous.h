@@ -52,8 +52,9 @@ class RendezvousHost {
     std::vector<std::unique_ptr<ControlLink>> links;  // [nodes]; element 0 is null
   };
   // Waits until all of `self.nodes` nodes are there, then tells all of them the roster under a new
-  // epoch. Call again after a node was lost; nodes come back by themselves. Ends with Cancelled
-  // after stop(). `on_waiting` is told who is still missing whenever that changes; may be empty.
+  // epoch, which grows from call to call and over restarts of node 0. Call again after a node was
+  // lost; nodes come back by themselves. Ends with Cancelled after stop(). `on_waiting` is told who
+  // is still missing whenever that changes; may be empty.
   virtual Result<Gathered> gather(
       const NodeHello& self,
       const std::function<void(const std::vector<std::int32_t>& missing)>& on_waiting

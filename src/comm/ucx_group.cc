@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include <poll.h>
@@ -74,7 +75,7 @@ class UcxGroup final : public Group {
   Result<void> wait(std::string_view step, Ready ready, const std::function<Rank()>& whom);
   template <typename Ready>
   Look look(std::string_view step, const Ready& ready, const std::function<Rank()>& whom);
-  bool sleep(Nanoseconds longest);
+  bool rest(Nanoseconds longest);
   void watch_processes();
   void note_dead_processes();
   Error fail();
@@ -120,10 +121,17 @@ Error UcxGroup::fail() {
 }
 
 // Sleeps until something may have changed; false when `longest` passed without that.
-bool UcxGroup::sleep(Nanoseconds longest) {
+bool UcxGroup::rest(Nanoseconds longest) {
+  bool armed = false;
   {
     const std::lock_guard lock(mutex_);
-    if (breakage_.broken() || !port_.worker().arm()) return true;
+    if (breakage_.broken()) return true;
+    armed = port_.worker().arm();
+  }
+  if (!armed) {
+    // Also when a peer's queue in shared memory is full: it may need this processor to empty it.
+    std::this_thread::yield();
+    return true;
   }
   timespec limit{};
   const bool endless = longest == Nanoseconds::max();
@@ -139,12 +147,11 @@ bool UcxGroup::sleep(Nanoseconds longest) {
 
 // The kernel says at once when the process of a peer on this machine has died.
 void UcxGroup::watch_processes() {
-  const UcxHello mine = describe_process(size_);
+  const UcxHome mine = find_home();
   for (Rank other = 0; other < size_; ++other) {
-    const auto& hello = port_.peer(other).hello;
-    if (!hello || mine.machine == 0 || hello->machine != mine.machine) continue;
-    if (hello->process == mine.process) continue;
-    FileHandle process(static_cast<int>(::syscall(SYS_pidfd_open, hello->process, 0)));
+    const UcxHome& home = port_.peer(other).home;
+    if (!home.shares_memory_with(mine) || home.process == mine.process) continue;
+    FileHandle process(static_cast<int>(::syscall(SYS_pidfd_open, home.process, 0)));
     if (!process.valid()) continue;
     events_.push_back({.fd = process.get(), .events = POLLIN, .revents = 0});
     processes_.push_back(std::move(process));
@@ -195,7 +202,7 @@ Result<void> UcxGroup::wait(std::string_view step, Ready ready, const std::funct
     if (round < options_.spin) continue;
     const Nanoseconds left = began + options_.limit - clock_.now();
     if (left > Nanoseconds{0}) {
-      sleep(left);
+      rest(left);
       continue;
     }
     breakage_.set(rank_, heard_nothing(step, rank_, whom(), options_.limit));
@@ -210,6 +217,7 @@ Result<void> UcxGroup::meet(std::span<const std::vector<std::byte>> addresses) {
     const std::lock_guard lock(mutex_);
     PLEIAD_TRY(port_.connect(addresses));
   }
+  watch_processes();
   const auto missing = [&] {
     Rank other = 0;
     while (other < size_ && (other == rank_ || port_.peer(other).hello)) {
@@ -229,7 +237,6 @@ Result<void> UcxGroup::meet(std::span<const std::vector<std::byte>> addresses) {
       );
       return fail();
     }
-    watch_processes();
     return {};
   }
   const Rank late = someone();
@@ -311,7 +318,7 @@ Result<Group::Wake> UcxGroup::wait_for_message() {
     const Look seen = look("waiting for work", ready, whoever_left);
     if (seen == Look::Broken) return fail();
     if (seen == Look::Ready) return wake;
-    sleep(Nanoseconds::max());
+    rest(Nanoseconds::max());
   }
 }
 
@@ -390,6 +397,16 @@ UcxGroup::wait_put_from(Rank peer, WindowId window, std::uint64_t count, std::st
   return wait(step, landed, [&] { return peer; });
 }
 
+// Whether a value of UCX_TLS allows shared memory.
+bool may_share_memory(std::string_view transports) {
+  if (transports.empty()) return true;
+  for (const std::string_view name : {"sm", "shm", "posix", "sysv", "xpmem", "all"}) {
+    const std::size_t at = transports.find(name);
+    if (at != std::string_view::npos && transports.front() != '^') return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<UcxEndpoint>> UcxEndpoint::open(const UcxGroupOptions& options) {
@@ -407,12 +424,17 @@ Result<std::unique_ptr<Group>> UcxEndpoint::join(
   const auto size = static_cast<Rank>(addresses.size());
   PLEIAD_CHECK(rank >= 0 && rank < size, "a rank of the group");
   for (const auto& address : addresses) {
-    if (address.empty()) return invalid_input("a rank of the group has no address");
+    if (address.size() <= sizeof(UcxHome)) return invalid_input("a rank has no address");
   }
   const UcxGroupOptions options = endpoint.options();
   auto group = std::make_unique<UcxGroup>(
       endpoint.take_worker(),
-      UcxPort::Place{.rank = rank, .size = size, .epoch = epoch, .checksums = options.checksums},
+      UcxPort::Place{
+          .rank = rank,
+          .size = size,
+          .epoch = epoch,
+          .checksums = options.checksums,
+          .shared_memory = may_share_memory(options.transports)},
       options
   );
   PLEIAD_TRY(group->meet(addresses));

@@ -26,7 +26,8 @@ class UcxEndpoint {
   // Fails with Internal when UCX finds no usable transport.
   static Result<std::unique_ptr<UcxEndpoint>> open(const UcxGroupOptions& options);
   virtual ~UcxEndpoint() = default;
-  // Opaque bytes for the peers; what rendezvous carries.
+  // Opaque bytes for the peers; what rendezvous carries. They also tell ranks of one machine that
+  // they can share memory and watch each other's processes.
   [[nodiscard]] virtual std::span<const std::byte> address() const = 0;
   // Becomes rank `rank` of the ranks with these addresses, in rank order. `epoch` is told with
   // every message: one of another epoch is dropped, so that a late write of an earlier group harms

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "engine/balancedness.h"
 
 namespace pleiad::engine {
 namespace {
@@ -57,18 +58,6 @@ std::int64_t tokens_of(const api::GenerationRequest& request) {
   return static_cast<std::int64_t>(request.prompt.size()) + request.max_tokens;
 }
 
-// Mean over maximum of `tokens`, 1 when nothing was counted.
-double balancedness(std::span<const std::uint64_t> tokens) {
-  std::uint64_t sum = 0;
-  std::uint64_t most = 0;
-  for (const std::uint64_t count : tokens) {
-    sum += count;
-    most = std::max(most, count);
-  }
-  if (most == 0) return 1.0;
-  return static_cast<double>(sum) / static_cast<double>(tokens.size()) / static_cast<double>(most);
-}
-
 }  // namespace
 
 api::GeneratorLimits
@@ -96,6 +85,7 @@ Engine::Engine(EngineParts parts, Peers peers, const Clock& clock, MetricsRegist
   live_.resize(static_cast<std::size_t>(parts_.limits.running_max + parts_.limits.waiting_max));
   sampled_.resize(static_cast<std::size_t>(parts_.limits.running_max));
   metrics_.pages_total.set(static_cast<double>(parts_.limits.pages));
+  expert_tokens_.resize(parts_.model->expert_tokens().size());
   thread_ = std::thread([this] { run(); });
 }
 
@@ -532,16 +522,48 @@ void Engine::publish_state() {
   published_stats_ = stats;
   published_evictions_ = pool.evictions();
 
+  publish_ep();
+}
+
+void Engine::publish_ep() {
+  const ep::EpStats& stats = *parts_.stats;
+  const auto follow = [](Counter& counter, const std::atomic<std::uint64_t>& total, double unit) {
+    const double now = static_cast<double>(total.load(std::memory_order_relaxed)) * unit;
+    counter.add(now - counter.value());
+  };
+  follow(metrics_.ep_dispatch_bytes, stats.dispatch_bytes, 1.0);
+  follow(metrics_.ep_combine_bytes, stats.combine_bytes, 1.0);
+  follow(metrics_.ep_dispatch_wait_seconds, stats.dispatch_wait_ns, 1e-9);
+  follow(metrics_.ep_combine_wait_seconds, stats.combine_wait_ns, 1e-9);
+  follow(metrics_.ep_rows_sent, stats.rows_sent, 1.0);
+  follow(metrics_.ep_assignments, stats.assignments, 1.0);
+  follow(metrics_.ep_extra_rounds, stats.extra_rounds, 1.0);
+  follow(metrics_.ep_extra_passes, stats.extra_passes, 1.0);
+
   const auto tokens = parts_.model->expert_tokens();
   const auto experts = static_cast<std::size_t>(shape_.moe.gate.experts);
   if (experts == 0 || tokens.empty()) return;
   double sum = 0.0;
+  double least = 1.0;
   for (std::size_t first = 0; first < tokens.size(); first += experts) {
-    sum += balancedness(tokens.subspan(first, experts));
+    const double layer = balancedness(tokens.subspan(first, experts));
+    sum += layer;
+    least = std::min(least, layer);
   }
   metrics_.expert_balance.set(
       sum * static_cast<double>(experts) / static_cast<double>(tokens.size())
   );
+  metrics_.expert_balance_least.set(least);
+  const std::scoped_lock lock(expert_tokens_mutex_);
+  std::ranges::copy(tokens, expert_tokens_.begin());
+}
+
+void Engine::add_expert_tokens(std::span<std::uint64_t> sum) const {
+  const std::scoped_lock lock(expert_tokens_mutex_);
+  PLEIAD_CHECK(sum.size() == expert_tokens_.size());
+  for (std::size_t i = 0; i < sum.size(); ++i) {
+    sum[i] += expert_tokens_[i];
+  }
 }
 
 }  // namespace pleiad::engine

@@ -95,6 +95,9 @@ class Engine final : public api::Generator {
   void stop_accepting() { accepting_.store(false); }
   [[nodiscard]] std::int32_t rank() const { return parts_.rank; }
   [[nodiscard]] std::int32_t ranks() const { return parts_.ranks; }
+  [[nodiscard]] const ep::EpStats& ep_stats() const { return *parts_.stats; }
+  // Adds the rows of this rank that chose each expert, [moe_layers, experts], as of the last step.
+  void add_expert_tokens(std::span<std::uint64_t> sum) const;
   // Requests in flight at most.
   [[nodiscard]] std::int64_t places() const { return static_cast<std::int64_t>(live_.size()); }
   // Breaks the group with `reason`, as if a peer had died. Any thread.
@@ -154,7 +157,7 @@ class Engine final : public api::Generator {
   void sample_all(std::span<const sched::PlannedChunk> plan);
   void sample_chunk(std::size_t index, const sched::PlannedChunk& chunk, Sampler& sampler);
   void deliver(std::size_t index, const sched::PlannedChunk& chunk);
-  void deliver_prompt_scores(std::size_t index, const sched::PlannedChunk& chunk, Live& live);
+  void deliver_prompt_scores(std::size_t index, const sched::PlannedChunk& chunk, Live& request);
   struct Ended {
     api::FinishReason reason = api::FinishReason::Stop;
     std::optional<TokenId> stop_token;
@@ -162,9 +165,10 @@ class Engine final : public api::Generator {
   };
   void finish(sched::SlotId slot, Ended ended);
   void finish_all(api::FinishReason reason, const std::string& message);
-  [[nodiscard]] bool stops(const Live& live, TokenId token) const;
-  void observe_token(Live& live);
+  [[nodiscard]] bool stops(const Live& request, TokenId token) const;
+  void observe_token(Live& request);
   void publish_state();
+  void publish_ep();
   Live& live(sched::SlotId slot) { return live_[slot.index()]; }
 
   EngineParts parts_;
@@ -185,7 +189,9 @@ class Engine final : public api::Generator {
   bool called_ = false;  // a peer has begun a step
 
   // Shared.
-  mutable std::mutex mutex_;  // guards mail_ and stopping_
+  mutable std::mutex expert_tokens_mutex_;    // guards expert_tokens_
+  std::vector<std::uint64_t> expert_tokens_;  // [moe_layers, experts], copied after each step
+  mutable std::mutex mutex_;                  // guards mail_ and stopping_
   std::condition_variable wake_;
   Mail mail_;
   bool stopping_ = false;

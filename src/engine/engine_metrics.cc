@@ -147,6 +147,35 @@ EngineMetrics::EngineMetrics(const Declare& metric)
       expert_balance(metric.gauge(
           "pleiad_expert_balancedness",
           "Mean over maximum of tokens per expert, averaged over layers"
+      )),
+      expert_balance_least(
+          metric.gauge("pleiad_expert_balancedness_min", "The same of the least even layer")
+      ),
+      ep_dispatch_bytes(
+          metric.counter("pleiad_ep_dispatch_bytes_total", "Bytes of rows sent to experts' ranks")
+      ),
+      ep_combine_bytes(metric.counter("pleiad_ep_combine_bytes_total", "Bytes of results sent back")
+      ),
+      ep_dispatch_wait_seconds(metric.counter(
+          "pleiad_ep_dispatch_wait_seconds_total",
+          "Time blocked until peers' rows came"
+      )),
+      ep_combine_wait_seconds(metric.counter(
+          "pleiad_ep_combine_wait_seconds_total",
+          "Time blocked until results came back"
+      )),
+      ep_rows_sent(
+          metric.counter("pleiad_ep_rows_sent_total", "Rows sent, once for each rank they went to")
+      ),
+      ep_assignments(
+          metric.counter("pleiad_ep_assignments_total", "Pairs of row and expert computed here")
+      ),
+      ep_extra_rounds(
+          metric.counter("pleiad_ep_extra_rounds_total", "Rounds that full receive buffers added")
+      ),
+      ep_extra_passes(metric.counter(
+          "pleiad_ep_extra_passes_total",
+          "Passes over experts that the limit of rows added"
       )) {}
 
 }  // namespace pleiad::engine

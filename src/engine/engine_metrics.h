@@ -43,6 +43,17 @@ struct EngineMetrics {
   Gauge& pages_total;
   Counter& page_evictions;
   Gauge& expert_balance;  // mean / max of tokens per expert, averaged over MoE layers; 1 is even
+  Gauge& expert_balance_least;  // of the least even layer
+
+  // What expert parallelism costs (ep::EpStats).
+  Counter& ep_dispatch_bytes;
+  Counter& ep_combine_bytes;
+  Counter& ep_dispatch_wait_seconds;
+  Counter& ep_combine_wait_seconds;
+  Counter& ep_rows_sent;
+  Counter& ep_assignments;
+  Counter& ep_extra_rounds;
+  Counter& ep_extra_passes;
 
  private:
   struct Declare;

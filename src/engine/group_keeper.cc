@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/wire_bytes.h"
 #include "comm/local_group.h"
+#include "engine/ep_report.h"
 #include "engine/group_forming.h"
 
 namespace pleiad::engine {
@@ -72,7 +73,8 @@ Result<std::unique_ptr<GroupKeeper>> GroupKeeper::start(RankSet& ranks, GroupOpt
 
 GroupKeeper::~GroupKeeper() {
   stop();
-  thread_.join();
+  // Without a thread when the address could not be listened at.
+  if (thread_.joinable()) thread_.join();
 }
 
 void GroupKeeper::stop() {
@@ -124,8 +126,9 @@ void GroupKeeper::run() {
       ranks_.fail(*failure);
       life.end(failure->message, api::FinishReason::Lost);
     } else {
-      ranks_.stop();
+      // Before the other nodes notice, and call it a failure.
       life.end("the service is stopping", api::FinishReason::Cancelled);
+      ranks_.stop();
     }
   }
 }
@@ -177,6 +180,7 @@ void GroupKeeper::attach(Life& life) {
     ));
     generators.push_back(life.remote.back().get());
   }
+  std::vector<api::Generator*> all_ranks = generators;
   life.balancer = std::make_unique<RankBalancer>(std::move(generators));
   for (const auto& link : life.links) {
     if (link == nullptr) continue;
@@ -191,6 +195,7 @@ void GroupKeeper::attach(Life& life) {
   }
   epoch_.store(life.epoch);
   const std::unique_lock lock(generator_mutex_);
+  all_ranks_ = std::move(all_ranks);
   generator_ = life.balancer.get();
   waiting_.clear();
 }
@@ -240,6 +245,16 @@ api::GeneratorStatus GroupKeeper::status() const {
 
 api::GeneratorLimits GroupKeeper::limits() const {
   return limits_;
+}
+
+Json GroupKeeper::ep_report() const {
+  const std::shared_lock lock(generator_mutex_);
+  if (generator_ != nullptr) {
+    return engine::ep_report(ranks_, options_.layout, all_ranks_, epoch_.load());
+  }
+  Json out;
+  out.set("waiting", waiting_);
+  return out;
 }
 
 void GroupKeeper::reset_prefix_cache() {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "api/generation.h"
+#include "base/json.h"
 #include "comm/rendezvous.h"
 #include "comm/ucx_group.h"
 #include "engine/rank_balancer.h"
@@ -57,6 +58,8 @@ class GroupKeeper final : public api::Generator {
   [[nodiscard]] api::GeneratorLimits limits() const override;
   void reset_prefix_cache() override;
 
+  // Slot tables and loads (ep_report.h); what the group waits for while there is none. Any thread.
+  [[nodiscard]] Json ep_report() const;
   [[nodiscard]] std::uint32_t epoch() const { return epoch_.load(); }
   [[nodiscard]] std::uint16_t rendezvous_port() const;
 
@@ -75,8 +78,9 @@ class GroupKeeper final : public api::Generator {
   const GroupOptions options_;
   std::unique_ptr<comm::RendezvousHost> host_;
 
-  mutable std::shared_mutex generator_mutex_;  // guards generator_ and waiting_
+  mutable std::shared_mutex generator_mutex_;  // guards the three below
   RankBalancer* generator_ = nullptr;          // null: no group
+  std::vector<api::Generator*> all_ranks_;     // in rank order
   std::string waiting_ = "the group is forming";
 
   std::mutex mutex_;  // guards below

@@ -82,7 +82,8 @@ Result<void> GroupMember::serve_once() {
     changed_.wait(lock, [this] { return stopping_ || failure_.has_value(); });
     if (!stopping_) failure = failure_;
   }
-  // Engines first: their last events still find the link, open or not.
+  // No message may find the engines gone. Their last events still find the link, open or not.
+  service.close();
   if (failure) {
     ranks_.fail(*failure);
   } else {

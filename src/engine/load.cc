@@ -9,6 +9,7 @@
 #include "device/buffer.h"
 #include "device/cpu_isa.h"
 #include "engine/capacity.h"
+#include "engine/level_choice.h"
 #include "ep/route.h"
 #include "model/config_reader.h"
 #include "plan/ep_settings_text.h"
@@ -36,6 +37,7 @@ Result<void> check_settings(const LoadSettings& s) {
   };
   PLEIAD_TRY(at_least("--threads", s.threads, 0));
   PLEIAD_TRY(at_least("--max-model-len", s.max_model_len, 0));
+  PLEIAD_TRY(at_least("--max-model-len-limit", s.max_model_len_limit, 0));
   PLEIAD_TRY(at_least("--max-num-seqs", s.max_num_seqs, 1));
   PLEIAD_TRY(at_least("--max-num-batched-tokens", s.max_num_batched_tokens, s.max_num_seqs));
   PLEIAD_TRY(at_least("--chunked-prefill-size", s.chunked_prefill_size, 1));
@@ -223,7 +225,12 @@ make_ranks(const LoadSettings& s, int threads, std::int64_t longest, LoadedModel
 }
 
 // What is left of memory becomes the ranks' KV caches.
-Result<void> make_caches(const LoadSettings& s, std::size_t memory_bytes, LoadedModel& out) {
+Result<void> make_caches(
+    const LoadSettings& s,
+    std::size_t memory_bytes,
+    std::int64_t positions_max,
+    LoadedModel& out
+) {
   const model::ModelShape& shape = out.weights->shape();
   const std::size_t count = out.ranks.size();
   const std::int64_t logits_bytes = s.max_num_seqs * shape.vocabulary * 4;
@@ -237,7 +244,7 @@ Result<void> make_caches(const LoadSettings& s, std::size_t memory_bytes, Loaded
           .resident_bytes = resident / count + static_cast<std::size_t>(logits_bytes),
           .page_bytes = shape.cache.page_bytes_all_layers(),
           .model_tokens = s.max_model_len,
-          .positions_max = shape.positions_max,
+          .positions_max = positions_max,
           .sequences_max = s.max_num_seqs,
       })
   );
@@ -324,18 +331,24 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   );
   out.weights = std::move(weights);
   out.weight_bytes = out.weights->bytes();
-  const std::int64_t longest =
-      settings.max_model_len > 0 ? settings.max_model_len : shape.positions_max;
+  std::int64_t positions = shape.positions_max;
+  if (settings.max_model_len_limit > 0) {
+    positions = std::min(positions, settings.max_model_len_limit);
+  }
+  const std::int64_t longest = settings.max_model_len > 0 ? settings.max_model_len : positions;
   PLEIAD_TRY(make_ranks(settings, threads, longest, out));
-  PLEIAD_TRY(make_caches(settings, memory_bytes, out));
+  PLEIAD_TRY(make_caches(settings, memory_bytes, positions, out));
   for (EngineParts& parts : out.ranks) {
     parts.eos_tokens = eos;
   }
-  out.lockstep = {
-      .settings = settings.ep,
-      // Below, a message to everybody is cheaper than one that is counted out.
-      .all_to_all_rows_min = 4 * static_cast<std::int64_t>(settings.layout.ranks()),
-  };
+  out.lockstep.settings = settings.ep;
+  if (settings.layout.ranks() > 1) {
+    const std::int64_t rows_max = settings.max_num_batched_tokens;
+    PLEIAD_TRY(
+        rows_min, all_to_all_rows_min(shape, settings.layout, settings.ep, out.compute, rows_max)
+    );
+    out.lockstep.all_to_all_rows_min = rows_min;
+  }
   out.positions_max = shape.positions_max;
   out.read_seconds = to_seconds(opened - begin);
   out.pack_seconds = to_seconds(clock.now() - opened);

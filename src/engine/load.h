@@ -25,6 +25,7 @@ struct LoadSettings {
   int threads = 0;                            // 0: every processor of this process
   std::optional<device::CpuIsa> isa;          // none: the best there is
   std::int64_t max_model_len = 0;             // 0: what the checkpoint and memory allow
+  std::int64_t max_model_len_limit = 0;       // at most this, and what they allow; 0: no limit
   // Of each rank:
   std::int64_t max_num_seqs = 128;
   std::int64_t max_num_batched_tokens = 512;

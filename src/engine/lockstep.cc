@@ -4,6 +4,12 @@
 #include <utility>
 
 namespace pleiad::engine {
+namespace {
+
+// Far beyond any step; what lies above is no number of rows.
+constexpr std::int64_t kRowsMax = std::int64_t{1} << 24U;
+
+}  // namespace
 
 Lockstep::Lockstep(std::unique_ptr<comm::Group> group, const LockstepOptions& options)
     : group_(std::move(group)),
@@ -24,6 +30,9 @@ Result<const ep::GroupStep*> Lockstep::agree(std::int64_t rows) {
     const Announcement& said = announced_[rank];
     if (said.step != step_) {
       return corrupt("rank {} is at step {}, this rank at {}", rank, said.step, step_);
+    }
+    if (said.rows < 0 || said.rows > kRowsMax) {
+      return corrupt("rank {} says that it brings {} rows", rank, said.rows);
     }
     rows_[rank] = static_cast<std::int32_t>(said.rows);
     rows_of_all_ += said.rows;

@@ -16,6 +16,17 @@ Result<Engine*> RankService::engine_of(std::uint64_t id_or_rank) const {
 }
 
 Result<void> RankService::handle(const comm::ControlMessage& message) {
+  const std::scoped_lock lock(mutex_);
+  if (closed_.load()) return {};
+  return dispatch(message);
+}
+
+void RankService::close() {
+  const std::scoped_lock lock(mutex_);
+  closed_.store(true);
+}
+
+Result<void> RankService::dispatch(const comm::ControlMessage& message) {
   const auto kind = static_cast<RankMessage>(message.kind);
   if (kind == RankMessage::Submit) return submit(message.bytes);
   ByteReader in(message.bytes);
@@ -60,6 +71,13 @@ void RankService::on_token(const api::TokenEvent& event) {
 }
 
 void RankService::on_finish(const api::FinishEvent& event) {
+  if (closed_.load() && event.reason == api::FinishReason::Cancelled) {
+    api::FinishEvent cut = event;
+    cut.reason = api::FinishReason::Error;
+    cut.message = "its node left the group";
+    send(RankMessage::Finish, api::encode(cut));
+    return;
+  }
   send(RankMessage::Finish, api::encode(event));
   const auto engine = engine_of(event.request.value());
   if (!engine.ok()) return;

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 
 #include "comm/control_link.h"
@@ -11,7 +13,8 @@
 namespace pleiad::engine {
 
 // The ranks of a node other than 0, at the service of node 0: requests come in over the control
-// link, events go back. Engines are stopped before it goes; the link outlives it.
+// link, events go back. It is closed before the engines are stopped, and they are before it goes;
+// the link outlives it.
 class RankService final : private api::GenerationSink {
  public:
   RankService(comm::ControlLink& link, std::span<const std::unique_ptr<Engine>> engines)
@@ -19,6 +22,9 @@ class RankService final : private api::GenerationSink {
 
   // A message of node 0. The link's thread. Fails with Corrupt when it makes no sense.
   Result<void> handle(const comm::ControlMessage& message);
+  // Messages are dropped from now on; returns once none is being handled. Events still go out, and
+  // what the engines' end cancels ends with Error, since no client asked for it. Any thread.
+  void close();
 
  private:
   // Of all requests; events carry the ids that node 0 gave.
@@ -26,6 +32,7 @@ class RankService final : private api::GenerationSink {
   void on_token(const api::TokenEvent& event) override;
   void on_finish(const api::FinishEvent& event) override;
 
+  Result<void> dispatch(const comm::ControlMessage& message);
   Result<void> submit(std::span<const std::byte> bytes);
   // The engine whose ids or whose number this is. Fails with Corrupt when it is not here.
   Result<Engine*> engine_of(std::uint64_t id_or_rank) const;
@@ -35,6 +42,8 @@ class RankService final : private api::GenerationSink {
 
   comm::ControlLink& link_;
   std::span<const std::unique_ptr<Engine>> engines_;
+  std::mutex mutex_;  // held while a message is handled
+  std::atomic<bool> closed_{false};
 };
 
 }  // namespace pleiad::engine

@@ -1,5 +1,7 @@
 #include "engine/remote_rank.h"
 
+#include <algorithm>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -7,6 +9,18 @@
 #include "base/wire_bytes.h"
 
 namespace pleiad::engine {
+namespace {
+
+Result<void> check_tokens(const api::TokenEvent& event, std::int64_t vocabulary) {
+  const auto known = [&](const api::TokenLogprob& scored) {
+    return static_cast<std::int64_t>(scored.token) < vocabulary;
+  };
+  const auto top = std::span(event.top).first(static_cast<std::size_t>(event.top_count));
+  if (known(event.chosen) && std::ranges::all_of(top, known)) return {};
+  return corrupt("a token that is not of the vocabulary of {}", vocabulary);
+}
+
+}  // namespace
 
 Result<api::RequestId>
 RemoteRank::submit(api::GenerationRequest request, api::GenerationSink& sink) {
@@ -66,6 +80,7 @@ api::GenerationSink* RemoteRank::sink_of(api::RequestId request) {
 Result<void> RemoteRank::handle(RankMessage kind, std::span<const std::byte> bytes) {
   if (kind == RankMessage::Token || kind == RankMessage::PromptToken) {
     PLEIAD_TRY(event, api::decode_token(bytes));
+    PLEIAD_TRY(check_tokens(event, options_.limits.vocabulary));
     api::GenerationSink* sink = sink_of(event.request);
     if (sink == nullptr) return {};
     if (kind == RankMessage::Token) {

@@ -57,8 +57,9 @@ std::span<const float> Sampler::adjusted_logits(const SampleInput& input) {
   const api::Sampling& sampling = *input.sampling;
   if (sampling.logit_bias.empty() && !has_penalties(sampling)) return input.logits;
   std::ranges::copy(input.logits, logits_.begin());
-  for (const auto& [token, bias] : sampling.logit_bias)
+  for (const auto& [token, bias] : sampling.logit_bias) {
     logits_[token] += bias;
+  }
   if (has_penalties(sampling)) penalise(input);
   return logits_;
 }
@@ -70,8 +71,9 @@ void Sampler::penalise(const SampleInput& input) {
     float& logit = logits_[token];
     logit = logit > 0.0F ? logit / repetition : logit * repetition;
   };
-  for (const TokenId token : input.output)
+  for (const TokenId token : input.output) {
     ++counts_[token];
+  }
   for (const TokenId token : input.output) {
     const std::int32_t count = counts_[token];
     if (count <= 0) continue;
@@ -87,10 +89,12 @@ void Sampler::penalise(const SampleInput& input) {
       counts_[token] = -1;
     }
   }
-  for (const TokenId token : input.output)
+  for (const TokenId token : input.output) {
     counts_[token] = 0;
-  for (const TokenId token : input.prompt)
+  }
+  for (const TokenId token : input.prompt) {
     counts_[token] = 0;
+  }
 }
 
 TokenId Sampler::draw_from_all(std::span<const float> logits, float top, const SampleInput& input) {
@@ -164,8 +168,9 @@ void score_token(
     api::TokenEvent& event
 ) {
   float likeliest = kNegativeInfinity;
-  for (const float logit : logits)
+  for (const float logit : logits) {
     likeliest = std::max(likeliest, or_negative_infinity(logit));
+  }
   double mass = 0.0;
   for (const float logit : logits) {
     mass += static_cast<double>(std::exp(or_negative_infinity(logit) - likeliest));

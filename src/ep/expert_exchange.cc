@@ -15,45 +15,8 @@
 namespace pleiad::ep {
 namespace {
 
-constexpr std::string_view kDispatch = "dispatch";
-constexpr std::string_view kCombine = "combine";
 // Assignments that one pass takes even when the limits say less: a row's choices stay together.
 constexpr std::int64_t kPassRowsMin = 16;
-
-template <typename T>
-T* slice(std::span<T> all, std::size_t index, std::size_t size) {
-  return all.data() + index * size;
-}
-
-bool wants(std::span<const Route> routes, std::int32_t holder) {
-  return std::ranges::any_of(routes, [&](const Route& route) { return route.holder == holder; });
-}
-
-std::int64_t divide_up(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
-// Adds what this thread waited for peers since construction to `total_ns`.
-class WaitTimer {
- public:
-  WaitTimer(const comm::Group& group, std::atomic<std::uint64_t>& total_ns)
-      : group_(group), total_ns_(total_ns), before_(group.traffic().wait_seconds) {}
-  ~WaitTimer() {
-    const double seconds = group_.traffic().wait_seconds - before_;
-    total_ns_.fetch_add(static_cast<std::uint64_t>(seconds * 1e9), std::memory_order_relaxed);
-  }
-  WaitTimer(const WaitTimer&) = delete;
-  WaitTimer& operator=(const WaitTimer&) = delete;
-
- private:
-  const comm::Group& group_;
-  std::atomic<std::uint64_t>& total_ns_;
-  double before_;
-};
-
-void count(std::atomic<std::uint64_t>& counter, std::size_t by) {
-  counter.fetch_add(by, std::memory_order_relaxed);
-}
 
 // Rows of the largest message between two ranks.
 std::int64_t lane_rows(const RankPlace& place, std::int64_t rows_max, std::int64_t topk) {
@@ -104,7 +67,6 @@ ExpertExchange::ExpertExchange(
   s.place = place;
   s.hidden = shape.hidden;
   s.topk = shape.gate.topk;
-  s.experts = shape.gate.experts;
   s.has_shared = shape.shared_intermediate > 0;
   s.rows_max = limits.rows_max;
   s.lane_rows = lane_rows(place, s.rows_max, s.topk);
@@ -115,8 +77,9 @@ ExpertExchange::ExpertExchange(
   s.message_bytes = (dispatch_bytes(s.format, s.lane_rows) + 63) / 64 * 64;
   const std::int64_t nodes = s.sharded() ? s.topk : place.nodes_per_row_max;
   s.results_bytes = static_cast<std::size_t>(s.lane_rows * nodes) * s.result_row_bytes();
-  for (int i = 0; i < (two ? 2 : 1); ++i)
+  for (int i = 0; i < (two ? 2 : 1); ++i) {
     flights_.push_back(std::make_unique<Flight>(s, plan, first, last));
+  }
 
   const auto reserve = [&](std::string_view name, std::int64_t count, std::size_t size) {
     return plan.reserve(name, static_cast<std::size_t>(count) * size, first, last);
@@ -137,6 +100,16 @@ ExpertExchange::~ExpertExchange() = default;
 
 // --- Sending ------------------------------------------------------------------------------------
 
+void ExpertExchange::prepare(device::Scratch& memory, int batch, const ExchangeStep& step) {
+  Flight& flight = *flights_.at(static_cast<std::size_t>(batch));
+  PLEIAD_CHECK(step.rows <= sizes_->rows_max);
+  flight.step = step;
+  flight.batch = batch;
+  flight.prepared = true;
+  std::ranges::fill(flight.lanes, Flight::Lane{});
+  if (step.rows > 0) plan_rows(memory, flight);
+}
+
 Result<void> ExpertExchange::begin(
     const kernels::Context& context,
     device::Scratch& memory,
@@ -144,13 +117,9 @@ Result<void> ExpertExchange::begin(
     const ExchangeStep& step
 ) {
   Flight& flight = *flights_.at(static_cast<std::size_t>(batch));
-  PLEIAD_CHECK(step.rows <= sizes_->rows_max);
-  flight.step = step;
-  flight.batch = batch;
-  std::ranges::fill(flight.lanes, Flight::Lane{});
-  const Call call{context, memory, flight};
-  if (step.rows > 0) plan_rows(call);
-  PLEIAD_TRY(start_round(call, 0));
+  if (!flight.prepared) prepare(memory, batch, step);
+  flight.prepared = false;
+  PLEIAD_TRY(start_round({context, memory, flight}, 0));
   if (step.rows == 0 || !sizes_->has_shared) return {};
   experts_.run_shared(
       context,
@@ -165,14 +134,13 @@ Result<void> ExpertExchange::begin(
 
 // Fills routes, nodes and the lists of rows per lane, and gives every result its line: those of one
 // rank stand together, in the order in which it will send them.
-void ExpertExchange::plan_rows(const Call& call) const {
+void ExpertExchange::plan_rows(device::Scratch& memory, Flight& flight) const {
   const Sizes& s = *sizes_;
-  Flight& flight = call.flight;
   const auto topk = static_cast<std::size_t>(s.topk);
-  const auto routes = call.memory.get<Route>(flight.routes);
-  const auto nodes = call.memory.get<Node>(flight.nodes);
-  const auto starts = call.memory.get<std::int32_t>(flight.node_starts);
-  const auto lane_rows = call.memory.get<std::int32_t>(flight.lane_rows);
+  const auto routes = memory.get<Route>(flight.routes);
+  const auto nodes = memory.get<Node>(flight.nodes);
+  const auto starts = memory.get<std::int32_t>(flight.node_starts);
+  const auto lane_rows = memory.get<std::int32_t>(flight.lane_rows);
   const bool all = flight.step.group->level == plan::EpLevel::AllGather;
   std::size_t used = 0;
   for (std::int64_t row = 0; row < flight.step.rows; ++row) {
@@ -218,8 +186,9 @@ Result<void> ExpertExchange::start_round(const Call& call, std::int64_t round) {
     );
   }
   // From the next rank on, so that not all ranks begin with the same peer.
-  for (std::int32_t i = 1; i < s.place.ranks; ++i)
+  for (std::int32_t i = 1; i < s.place.ranks; ++i) {
     send_rows(call, (s.place.rank + i) % s.place.ranks, round);
+  }
   flight.sends = group.sends();
   return {};
 }
@@ -242,8 +211,9 @@ void ExpertExchange::send_rows(const Call& call, std::int32_t peer, std::int64_t
   const auto nodes = call.memory.get<Node>(flight.nodes);
   for (std::int64_t i = 0; i < rows; ++i) {
     const auto row = static_cast<std::size_t>(list[i]);
-    for (std::int32_t n = starts[row]; n < starts[row + 1]; ++n)
+    for (std::int32_t n = starts[row]; n < starts[row + 1]; ++n) {
       lane.expected += nodes[static_cast<std::size_t>(n)].holder == s.holder_of(peer) ? 1 : 0;
+    }
   }
 
   // Under AllGather all lanes carry the same message: the next rank's buffer holds it.
@@ -296,263 +266,6 @@ void ExpertExchange::pack_message(
        .dtype = s.format.dtype,
        .out = parts.x.data()}
   );
-}
-
-// --- Serving ------------------------------------------------------------------------------------
-
-Result<void>
-ExpertExchange::serve(const kernels::Context& context, device::Scratch& memory, int batch) {
-  return serve_round({context, memory, *flights_.at(static_cast<std::size_t>(batch))}, 0);
-}
-
-ExpertExchange::Work ExpertExchange::open_work(device::Scratch& memory) const {
-  return {
-      .x = memory.get<float>(work_x_).data(),
-      .routes = memory.get<Route>(work_routes_).data(),
-      .weights = memory.get<float>(work_weights_).data(),
-      .sources = memory.get<Work::Range>(work_sources_),
-  };
-}
-
-Result<void> ExpertExchange::serve_round(const Call& call, std::int64_t round) {
-  const Sizes& s = *sizes_;
-  Flight& flight = call.flight;
-  comm::Group& group = *flight.step.group->group;
-  Work work = open_work(call.memory);
-  std::ranges::fill(work.sources, Work::Range{});
-  if (round == 0) take_own_rows(call, work);
-  {
-    const WaitTimer timer(group, s.place.stats->dispatch_wait_ns);
-    for (std::int32_t i = 1; i < s.place.ranks; ++i) {
-      const std::int32_t peer = (s.place.rank + s.place.ranks - i) % s.place.ranks;
-      if (flight.lanes[static_cast<std::size_t>(peer)].rounds_in <= round) continue;
-      PLEIAD_TRY(take_rows_from(call, peer, work));
-    }
-  }
-  const auto results = call.memory.get<std::byte>(flight.results_in);
-  for (std::int32_t peer = 0; peer < s.place.ranks; ++peer) {
-    const Flight::Lane& lane = flight.lanes[static_cast<std::size_t>(peer)];
-    if (peer == s.place.rank || lane.expected == 0) continue;
-    group.post_receive(
-        peer, {slice(results, static_cast<std::size_t>(peer), s.results_bytes), s.results_bytes}
-    );
-  }
-  compute(call, work);
-  send_results(call);
-  return {};
-}
-
-void ExpertExchange::take_own_rows(const Call& call, Work& work) const {
-  const Sizes& s = *sizes_;
-  const Flight& flight = call.flight;
-  const auto topk = static_cast<std::size_t>(s.topk);
-  const auto routes = call.memory.get<Route>(call.flight.routes);
-  const auto hidden = static_cast<std::size_t>(s.hidden);
-  for (std::int64_t row = 0; row < flight.step.rows; ++row) {
-    const auto mine = routes.subspan(static_cast<std::size_t>(row) * topk, topk);
-    if (!wants(mine, s.ep_rank())) continue;
-    const std::int64_t at = work.rows++;
-    std::ranges::copy(mine, work.routes + at * s.topk);
-    std::copy_n(flight.step.gate_weights + row * s.topk, topk, work.weights + at * s.topk);
-    std::copy_n(flight.step.x + row * s.hidden, hidden, work.x + at * s.hidden);
-  }
-  work.sources[static_cast<std::size_t>(s.place.rank)] = {0, work.rows};
-}
-
-Result<void> ExpertExchange::take_rows_from(const Call& call, std::int32_t peer, Work& work) {
-  const Sizes& s = *sizes_;
-  Flight& flight = call.flight;
-  Flight::Lane& lane = flight.lanes[static_cast<std::size_t>(peer)];
-  PLEIAD_TRY(size, flight.step.group->group->wait_receive(peer, kDispatch));
-  const auto buffer = call.memory.get<std::byte>(flight.receive);
-  const DispatchLimits limits{
-      .rows_max = s.lane_rows,
-      .experts = s.experts,
-      .holders = s.place.ranks / s.place.moe_tp,
-  };
-  auto read = read_dispatch(
-      s.format, limits, {slice(buffer, static_cast<std::size_t>(peer), s.message_bytes), size}
-  );
-  if (!read.ok()) return with_context(std::move(read).error(), fmt::format("from rank {}", peer));
-  const DispatchView& view = *read;
-  lane.rounds_in = view.head.rounds;
-
-  const auto topk = static_cast<std::size_t>(s.topk);
-  const auto chosen = call.memory.get<std::int32_t>(work_picks_);
-  const std::int64_t begin = work.rows;
-  for (std::uint32_t row = 0; row < view.head.rows; ++row) {
-    const auto routes = view.routes.subspan(row * topk, topk);
-    if (!wants(routes, s.ep_rank())) continue;
-    chosen[static_cast<std::size_t>(work.rows - begin)] = static_cast<std::int32_t>(row);
-    const std::int64_t at = work.rows++;
-    std::ranges::copy(routes, work.routes + at * s.topk);
-    std::ranges::copy(view.weights.subspan(row * topk, topk), work.weights + at * s.topk);
-  }
-  kernels::unpack_rows(
-      call.context,
-      {.bytes = view.x.data(),
-       .from_rows = chosen.data(),
-       .dtype = s.format.dtype,
-       .rows = work.rows - begin,
-       .width = s.hidden,
-       .y = work.x + begin * s.hidden}
-  );
-  work.sources[static_cast<std::size_t>(peer)] = {begin, work.rows};
-  return {};
-}
-
-// Runs the experts on all work rows, as many at once as the limit allows.
-void ExpertExchange::compute(const Call& call, const Work& work) {
-  const Sizes& s = *sizes_;
-  for (Flight::Lane& lane : call.flight.lanes)
-    lane.results = 0;
-  std::int64_t begin = 0;
-  std::int64_t assignments = 0;
-  for (std::int64_t row = 0; row < work.rows; ++row) {
-    const std::span routes(work.routes + row * s.topk, static_cast<std::size_t>(s.topk));
-    const std::int64_t mine = std::ranges::count_if(routes, [&](const Route& route) {
-      return route.holder == s.ep_rank();
-    });
-    if (assignments + mine > s.pass_max) {
-      compute_pass(call, work, begin, row);
-      count(s.place.stats->extra_passes, 1);
-      begin = row;
-      assignments = 0;
-    }
-    assignments += mine;
-    count(s.place.stats->assignments, static_cast<std::size_t>(mine));
-  }
-  if (begin < work.rows) compute_pass(call, work, begin, work.rows);
-}
-
-// Nodes of the pass's rows follow each other as the rows do, so every source's are a run.
-void ExpertExchange::compute_pass(
-    const Call& call,
-    const Work& work,
-    std::int64_t begin,
-    std::int64_t end
-) {
-  const Sizes& s = *sizes_;
-  const auto experts = call.memory.get<std::int32_t>(pass_experts_);
-  const auto rows = call.memory.get<std::int32_t>(pass_rows_);
-  const auto weights = call.memory.get<float>(pass_weights_);
-  const auto starts = call.memory.get<std::int32_t>(pass_starts_);
-  std::array<Node, kernels::kTopkMax> nodes{};
-  std::size_t terms = 0;
-  std::size_t node_count = 0;
-  const auto topk = static_cast<std::size_t>(s.topk);
-  const auto first_node = call.memory.get<std::int32_t>(work_picks_);  // of each row of the pass
-  for (std::int64_t row = begin; row < end; ++row) {
-    first_node[static_cast<std::size_t>(row - begin)] = static_cast<std::int32_t>(node_count);
-    const std::span routes(work.routes + row * s.topk, topk);
-    const std::size_t found = split_into_nodes(routes, s.sharded(), nodes);
-    for (const Node& node : std::span(nodes).first(found)) {
-      if (node.holder != s.ep_rank()) continue;
-      starts[node_count++] = static_cast<std::int32_t>(terms);
-      for (std::size_t k = node.first; k < std::size_t{node.first} + node.count; ++k) {
-        experts[terms] = routes[k].expert;
-        rows[terms] = static_cast<std::int32_t>(row);
-        weights[terms++] = work.weights[row * s.topk + static_cast<std::int64_t>(k)];
-      }
-    }
-  }
-  starts[node_count] = static_cast<std::int32_t>(terms);
-  first_node[static_cast<std::size_t>(end - begin)] = static_cast<std::int32_t>(node_count);
-
-  const ExpertOutput output = experts_.run(
-      call.context,
-      call.memory,
-      {.weights = &call.flight.step.weights->shards[static_cast<std::size_t>(s.shard())],
-       .x = work.x,
-       .experts = experts.first(terms),
-       .rows = rows.first(terms)},
-      nullptr
-  );
-  for (std::size_t source = 0; source < work.sources.size(); ++source) {
-    const std::int64_t from = std::max(work.sources[source].begin, begin);
-    const std::int64_t to = std::min(work.sources[source].end, end);
-    if (from >= to) continue;
-    const std::int64_t first = first_node[static_cast<std::size_t>(from - begin)];
-    const std::int64_t last = first_node[static_cast<std::size_t>(to - begin)];
-    sum_nodes(call, output, static_cast<std::int32_t>(source), {first, last});
-  }
-}
-
-// The nodes' sums (shards: the bare outputs) of one source: own ones go to their lines, others into
-// the message that takes them home.
-void ExpertExchange::sum_nodes(
-    const Call& call,
-    const ExpertOutput& output,
-    std::int32_t source,
-    NodeRange nodes
-) {
-  const Sizes& s = *sizes_;
-  Flight::Lane& lane = call.flight.lanes[static_cast<std::size_t>(source)];
-  const bool own = source == s.place.rank;
-  const std::int64_t count = nodes.end - nodes.begin;
-  const auto starts = call.memory.get<std::int32_t>(pass_starts_);
-  float* home = call.memory.get<float>(call.flight.lines).data() + lane.next_line * s.hidden;
-  float* sums = own ? home : call.memory.get<float>(node_sums_).data();
-  const float* source_rows = output.lines;
-  const std::int32_t* picks = output.line_of.data() + starts[static_cast<std::size_t>(nodes.begin)];
-  if (!s.sharded()) {
-    kernels::tree_combine(
-        call.context,
-        {.term_rows = output.lines,
-         .row_of = output.line_of.data(),
-         .ids = call.memory.get<std::int32_t>(pass_experts_).data(),
-         .weights = call.memory.get<float>(pass_weights_).data(),
-         .starts = starts.data() + nodes.begin,
-         .rows = count,
-         .topk = s.topk,
-         .hidden = s.hidden,
-         .sum = sums}
-    );
-    source_rows = sums;
-    picks = nullptr;
-  }
-  std::byte* out = reinterpret_cast<std::byte*>(home);
-  if (!own) {
-    out = slice(
-              call.memory.get<std::byte>(call.flight.results_out),
-              static_cast<std::size_t>(source),
-              s.results_bytes
-          ) +
-          static_cast<std::size_t>(lane.results) * s.result_row_bytes();
-    PLEIAD_CHECK(
-        static_cast<std::size_t>(lane.results + count) * s.result_row_bytes() <= s.results_bytes
-    );
-    lane.results += count;
-  } else {
-    lane.next_line += count;
-  }
-  if (own && !s.sharded()) return;
-  kernels::pack_rows(
-      call.context,
-      {.x = source_rows,
-       .x_rows = picks,
-       .rows = count,
-       .width = s.hidden,
-       .dtype = own ? device::DType::F32 : s.result_dtype,
-       .out = out}
-  );
-}
-
-void ExpertExchange::send_results(const Call& call) {
-  const Sizes& s = *sizes_;
-  Flight& flight = call.flight;
-  const auto results = call.memory.get<std::byte>(flight.results_out);
-  for (std::int32_t i = 1; i < s.place.ranks; ++i) {
-    const std::int32_t peer = (s.place.rank + i) % s.place.ranks;
-    const Flight::Lane& lane = flight.lanes[static_cast<std::size_t>(peer)];
-    if (lane.results == 0) continue;
-    const std::size_t bytes = static_cast<std::size_t>(lane.results) * s.result_row_bytes();
-    flight.step.group->group->send(
-        peer, {slice(results, static_cast<std::size_t>(peer), s.results_bytes), bytes}
-    );
-    count(s.place.stats->combine_bytes, bytes);
-  }
-  flight.sends = flight.step.group->group->sends();
 }
 
 // --- Finishing ----------------------------------------------------------------------------------

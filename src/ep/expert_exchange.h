@@ -69,6 +69,10 @@ class ExpertExchange {
   );
   ~ExpertExchange();
 
+  // Plans where the batch's rows go, from ids and weights alone: may come before x is known (what
+  // routing by hash is for). `step` and what it points to stay until finish(). begin() does it
+  // unless done.
+  void prepare(device::Scratch& memory, int batch, const ExchangeStep& step);
   // Sends the batch's rows on their way and runs the shared expert meanwhile. `step` and what it
   // points to stay until finish().
   Result<void> begin(
@@ -100,7 +104,7 @@ class ExpertExchange {
     std::int64_t end = 0;
   };
 
-  void plan_rows(const Call& call) const;
+  void plan_rows(device::Scratch& memory, Flight& flight) const;
   Result<void> start_round(const Call& call, std::int64_t round);
   void send_rows(const Call& call, std::int32_t peer, std::int64_t round);
   void pack_message(

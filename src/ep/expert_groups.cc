@@ -17,8 +17,9 @@ void group_by_expert(
   );
   const std::span<std::int32_t> first = groups.first;
   std::ranges::fill(first, 0);
-  for (const std::int32_t expert : experts)
+  for (const std::int32_t expert : experts) {
     ++first[static_cast<std::size_t>(expert)];
+  }
   // Exclusive sums; first[e] then walks from the start of expert e to its end while lines are given
   // out.
   std::int32_t sum = 0;
@@ -33,8 +34,9 @@ void group_by_expert(
     groups.rows[static_cast<std::size_t>(line)] = rows[i];
   }
   // Each first[e] stands at the start of e + 1 now: shift back by one.
-  for (std::size_t e = first.size() - 1; e > 0; --e)
+  for (std::size_t e = first.size() - 1; e > 0; --e) {
     first[e] = first[e - 1];
+  }
   first[0] = 0;
 }
 

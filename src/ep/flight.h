@@ -1,8 +1,10 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "device/arena_plan.h"
@@ -11,12 +13,50 @@
 
 namespace pleiad::ep {
 
+// Names of the two ways, for errors.
+inline constexpr std::string_view kDispatch = "dispatch";
+inline constexpr std::string_view kCombine = "combine";
+
+template <typename T>
+[[nodiscard]] T* slice(std::span<T> all, std::size_t index, std::size_t size) {
+  return all.data() + index * size;
+}
+
+inline std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+inline bool wants(std::span<const Route> routes, std::int32_t holder) {
+  return std::ranges::any_of(routes, [&](const Route& route) { return route.holder == holder; });
+}
+
+// Adds what this thread waited for peers since construction to `total_ns`.
+class WaitTimer {
+ public:
+  WaitTimer(const comm::Group& group, std::atomic<std::uint64_t>& total_ns)
+      : group_(group), total_ns_(total_ns), before_(group.traffic().wait_seconds) {}
+  ~WaitTimer() {
+    const double seconds = group_.traffic().wait_seconds - before_;
+    total_ns_.fetch_add(static_cast<std::uint64_t>(seconds * 1e9), std::memory_order_relaxed);
+  }
+  WaitTimer(const WaitTimer&) = delete;
+  WaitTimer& operator=(const WaitTimer&) = delete;
+
+ private:
+  const comm::Group& group_;
+  std::atomic<std::uint64_t>& total_ns_;
+  double before_;
+};
+
+inline void count(std::atomic<std::uint64_t>& counter, std::size_t by) {
+  counter.fetch_add(by, std::memory_order_relaxed);
+}
+
 // Sizes of an exchange, derived once.
 struct ExpertExchange::Sizes {
   RankPlace place;
   std::int64_t hidden = 0;
   std::int64_t topk = 0;
-  std::int64_t experts = 0;
   bool has_shared = false;
   std::int64_t rows_max = 0;   // own rows of a batch
   std::int64_t lane_rows = 0;  // rows that one message holds
@@ -54,6 +94,7 @@ struct ExpertExchange::Flight {
   std::vector<Lane> lanes;  // [ranks]
   std::uint64_t sends = 0;  // mark up to which the buffers are in use
   int batch = 0;
+  bool prepared = false;  // planned, and not begun yet
 
   device::RegionId routes;        // Route [rows_max, topk]
   device::RegionId nodes;         // Node [rows_max, topk]

@@ -72,8 +72,9 @@ void MoeRunner::run(const kernels::Context& context, device::Scratch& memory, co
   const auto assignments = static_cast<std::size_t>(step.rows * shape_.gate.topk);
   const auto ids = memory.get<std::int32_t>(choices_[0].ids).first(assignments);
   const auto rows = memory.get<std::int32_t>(assignment_rows_).first(assignments);
-  for (std::size_t i = 0; i < assignments; ++i)
+  for (std::size_t i = 0; i < assignments; ++i) {
     rows[i] = static_cast<std::int32_t>(i / static_cast<std::size_t>(shape_.gate.topk));
+  }
   float* shared_out = memory.get<float>(shared_out_).data();
   const SharedBatch shared{
       .weights = step.weights, .x = step.x, .rows = step.rows, .out = shared_out};
@@ -132,8 +133,42 @@ void MoeRunner::route(
     );
   }
   if (step.expert_tokens.empty()) return;
-  for (std::int64_t i = 0; i < step.rows * shape_.gate.topk; ++i)
+  for (std::int64_t i = 0; i < step.rows * shape_.gate.topk; ++i) {
     ++step.expert_tokens[static_cast<std::size_t>(ids[i])];
+  }
+}
+
+ExchangeStep MoeRunner::exchange_step(
+    device::Scratch& memory,
+    const GroupStep& group,
+    const MoeStep& step,
+    const Choice& choice
+) const {
+  return {
+      .weights = step.weights,
+      .placement = &place_.placements[static_cast<std::size_t>(step.layer)],
+      .group = &group,
+      .x = step.x,
+      .rows = step.rows,
+      .ids = memory.get<std::int32_t>(choice.ids).data(),
+      .gate_weights = memory.get<float>(choice.weights).data(),
+      .residual = step.residual,
+  };
+}
+
+void MoeRunner::prepare(
+    const kernels::Context& context,
+    device::Scratch& memory,
+    const GroupStep& group,
+    int batch,
+    const MoeStep& step
+) {
+  if (exchange_ == nullptr || place_.rank.settings.routing != plan::Routing::Hash) return;
+  PLEIAD_CHECK(step.rows <= rows_max_);
+  Choice& choice = choices_.at(static_cast<std::size_t>(batch));
+  if (step.rows > 0) route(context, memory, step, choice);
+  choice.made = true;
+  exchange_->prepare(memory, batch, exchange_step(memory, group, step, choice));
 }
 
 Result<void> MoeRunner::begin(
@@ -150,18 +185,12 @@ Result<void> MoeRunner::begin(
   }
   Choice& choice = choices_.at(static_cast<std::size_t>(batch));
   choice.layer = step.layer;
-  if (step.rows > 0) route(context, memory, step, choice);
-  const ExchangeStep exchange{
-      .weights = step.weights,
-      .placement = &place_.placements[static_cast<std::size_t>(step.layer)],
-      .group = &group,
-      .x = step.x,
-      .rows = step.rows,
-      .ids = memory.get<std::int32_t>(choice.ids).data(),
-      .gate_weights = memory.get<float>(choice.weights).data(),
-      .residual = step.residual,
-  };
-  return in_layer(exchange_->begin(context, memory, batch, exchange), step.layer);
+  if (step.rows > 0 && !choice.made) route(context, memory, step, choice);
+  choice.made = false;
+  return in_layer(
+      exchange_->begin(context, memory, batch, exchange_step(memory, group, step, choice)),
+      step.layer
+  );
 }
 
 Result<void> MoeRunner::serve(const kernels::Context& context, device::Scratch& memory, int batch) {

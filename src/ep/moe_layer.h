@@ -58,6 +58,15 @@ class MoeRunner {
   // A layer on this rank alone. `memory` is of the plan given at construction.
   void run(const kernels::Context& context, device::Scratch& memory, const MoeStep& step);
 
+  // Under hash routing, chooses experts and plans the exchange before x is known; under gate
+  // routing does nothing. `step` is that of the begin() to come.
+  void prepare(
+      const kernels::Context& context,
+      device::Scratch& memory,
+      const GroupStep& group,
+      int batch,
+      const MoeStep& step
+  );
   // A layer over the ranks of `group`, in three calls that every rank makes in the same order; up
   // to two batches take turns when the settings say two_batch_overlap. Fail when a peer does: the
   // error names it, the layer, and what was under way.
@@ -77,11 +86,19 @@ class MoeRunner {
     device::RegionId ids;      // int32 [rows_max, topk]
     device::RegionId weights;  // float [rows_max, topk]
     std::int64_t layer = 0;
+    bool made = false;  // by prepare()
   };
 
   void route(
       const kernels::Context& context,
       device::Scratch& memory,
+      const MoeStep& step,
+      const Choice& choice
+  ) const;
+
+  [[nodiscard]] ExchangeStep exchange_step(
+      device::Scratch& memory,
+      const GroupStep& group,
       const MoeStep& step,
       const Choice& choice
   ) const;

@@ -30,13 +30,18 @@ std::span<T> typed(Byte* at, std::int64_t count) {
   return {reinterpret_cast<T*>(at), static_cast<std::size_t>(count)};
 }
 
+bool exists(const Route& route, const plan::ExpertPlacement& placement) {
+  if (route.expert >= placement.experts() || route.holder >= placement.ranks()) return false;
+  return placement.holds(route.holder, route.expert);
+}
+
 bool routes_fit(
     std::span<const Route> routes,
     const RowFormat& format,
-    const DispatchLimits& limits
+    const plan::ExpertPlacement& placement
 ) {
   for (std::size_t i = 0; i < routes.size(); ++i) {
-    if (routes[i].expert >= limits.experts || routes[i].holder >= limits.holders) return false;
+    if (!exists(routes[i], placement)) return false;
     const bool first = i % static_cast<std::size_t>(format.topk) == 0;
     if (!first && routes[i - 1].expert >= routes[i].expert) return false;
   }
@@ -77,6 +82,13 @@ Result<DispatchView> read_dispatch(
         "a dispatch message says {} rows, {} is the most", view.head.rows, limits.rows_max
     );
   }
+  if (view.head.rounds < 1 || view.head.rounds > limits.rounds_max) {
+    return corrupt(
+        "a dispatch message says {} rounds, 1 to {} are possible",
+        view.head.rounds,
+        limits.rounds_max
+    );
+  }
   const Offsets at = offsets_of(format, view.head.rows);
   if (message.size() != at.end) {
     return corrupt(
@@ -87,8 +99,8 @@ Result<DispatchView> read_dispatch(
   view.routes = typed<const Route>(message.data() + at.routes, choices);
   view.weights = typed<const float>(message.data() + at.weights, choices);
   view.x = message.subspan(at.x);
-  if (!routes_fit(view.routes, format, limits)) {
-    return corrupt("a dispatch message names experts or ranks that do not exist");
+  if (!routes_fit(view.routes, format, *limits.placement)) {
+    return corrupt("a dispatch message names experts where they do not stand, or out of order");
   }
   return view;
 }

@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "device/dtype.h"
 #include "ep/route.h"
+#include "plan/expert_placement.h"
 
 namespace pleiad::ep {
 
@@ -38,13 +39,11 @@ std::size_t dispatch_bytes(const RowFormat& format, std::int64_t rows);
 DispatchParts
 begin_dispatch(const RowFormat& format, const DispatchHead& head, std::span<std::byte> message);
 
-// Reads a received message. Fails with Corrupt when its length, its number of rows (at most
-// `rows_max`), a route (experts ascending below `experts`, holders below `holders`) contradict the
-// format: nothing of it is used then.
+// What a received message may say.
 struct DispatchLimits {
   std::int64_t rows_max = 0;
-  std::int64_t experts = 0;
-  std::int64_t holders = 0;
+  std::int64_t rounds_max = 0;
+  const plan::ExpertPlacement* placement = nullptr;
 };
 struct DispatchView {
   DispatchHead head;
@@ -52,6 +51,9 @@ struct DispatchView {
   std::span<const float> weights;
   std::span<const std::byte> x;
 };
+// Reads a received message. Fails with Corrupt when its length, its numbers of rows or rounds, or a
+// route (a row's experts ascending, each at a holder where the placement has it) contradict format
+// and limits: nothing of it is used then.
 Result<DispatchView> read_dispatch(
     const RowFormat& format,
     const DispatchLimits& limits,

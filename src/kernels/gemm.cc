@@ -99,8 +99,9 @@ struct PartialSums {
     alignas(64) std::array<float, static_cast<std::size_t>(kRowBlock * kPartialOutputs)> upper;
     sum(first, count / 2, y, y_stride);
     sum(first + count / 2, count / 2, upper.data(), kPartialOutputs);
-    for (std::int64_t row = 0; row < whole.rows; ++row)
+    for (std::int64_t row = 0; row < whole.rows; ++row) {
       kernels.add(upper.data() + row * kPartialOutputs, whole.outputs, y + row * y_stride);
+    }
   }
 };
 

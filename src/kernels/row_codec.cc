@@ -25,8 +25,9 @@ void narrow(const float* x, std::int64_t count, std::byte* out) {
   std::array<std::uint16_t, kBlock> block;  // NOLINT(cppcoreguidelines-pro-type-member-init)
   std::int64_t i = 0;
   for (; i + kBlock <= count; i += kBlock) {
-    for (std::size_t j = 0; j < kBlock; ++j)
+    for (std::size_t j = 0; j < kBlock; ++j) {
       block[j] = upper_half(x[i + static_cast<std::int64_t>(j)]);
+    }
     std::memcpy(out + i * 2, block.data(), sizeof(block));
   }
   for (; i < count; ++i) {
@@ -40,8 +41,9 @@ void widen(const std::byte* bytes, std::int64_t count, float* y) {
   std::int64_t i = 0;
   for (; i + kBlock <= count; i += kBlock) {
     std::memcpy(block.data(), bytes + i * 2, sizeof(block));
-    for (std::size_t j = 0; j < kBlock; ++j)
+    for (std::size_t j = 0; j < kBlock; ++j) {
       y[i + static_cast<std::int64_t>(j)] = from_upper_half(block[j]);
+    }
   }
   for (; i < count; ++i) {
     std::uint16_t value = 0;

@@ -77,7 +77,8 @@ std::vector<std::int64_t> ConfigReader::ids(std::string_view key) {
   const Json* value = find(key);
   if (value == nullptr) return {};
   const JsonArray one = {*value};
-  const JsonArray& list = value->is_array() ? *value->as_array() : one;
+  const JsonArray* many = value->as_array();
+  const JsonArray& list = many == nullptr ? one : *many;
   std::vector<std::int64_t> out;
   for (const Json& item : list) {
     const auto id = item.as_int();

@@ -18,7 +18,7 @@ class ConfigReader {
  public:
   // `object` must outlive the reader; `path` is the prefix of names in error texts
   // ("rope_scaling.").
-  ConfigReader(const Json& object, std::string path = "");
+  explicit ConfigReader(const Json& object, std::string path = "");
 
   // A member that must be there. `low` is the smallest value allowed.
   std::int64_t integer(std::string_view key, std::int64_t low);

@@ -47,8 +47,9 @@ ModelShape model_shape(const DeepseekV3Config& c, kernels::Compute compute) {
   ModelShape shape;
   shape.vocabulary = c.vocabulary;
   shape.positions_max = c.positions_max;
-  for (std::int64_t i = 0; i < c.layers; ++i)
+  for (std::int64_t i = 0; i < c.layers; ++i) {
     shape.moe_layers += c.is_moe(i) ? 1 : 0;
+  }
   shape.moe = moe_shape(c);
   if (shape.moe_layers == 0) shape.moe.gate.experts = 0;
   const bool wide = compute == kernels::Compute::Float32;
@@ -62,7 +63,7 @@ ModelShape model_shape(const DeepseekV3Config& c, kernels::Compute compute) {
 
 // Ops of a step in the order of their scratch's lifetimes: the residual lives through all of them.
 // Expert layers reach into the next attention, so that results can travel meanwhile.
-enum Op : int { kBegin, kAttention, kMlp, kHead, kEnd };
+enum Op : int { Begin, Attention, Mlp, Head, End };
 
 // Rows of a step that go through the layers together.
 struct Rows {
@@ -109,7 +110,9 @@ class DeepseekV3 final : public Model {
   Result<void> run_layers(const Step& step);
   void attend(std::size_t layer, const Step& step, const Rows& rows);
   void run_dense(std::size_t layer, const Rows& rows);
-  Result<void> begin_moe(std::size_t layer, std::int64_t moe_index, const Step& step, int part);
+  static const ep::GroupStep& group_of(const Step& step);
+  ep::MoeStep
+  moe_step(std::size_t layer, std::int64_t moe_index, const Step& step, const Rows& rows);
   void run_head(const Batch& batch);
   void norm(const float* x, std::int64_t rows, const std::vector<float>& weight, float* y) const;
   float* line(device::RegionId region, std::int64_t row, std::int64_t width) {
@@ -141,20 +144,20 @@ Result<void> DeepseekV3::plan_scratch(const ep::MoePlace& place) {
     return static_cast<std::size_t>(count) * sizeof(float);
   };
   const bool overlap = place.rank.ranks > 1 && place.rank.settings.two_batch_overlap;
-  residual_ = plan.reserve("residual", floats(rows * config_.hidden), kBegin, kEnd);
-  x_ = plan.reserve("normalised rows", floats(rows * config_.hidden), kAttention, kMlp);
-  cos_sin_ = plan.reserve("cosines and sines", floats(rows * config_.rope), kBegin, kMlp);
+  residual_ = plan.reserve("residual", floats(rows * config_.hidden), Begin, End);
+  x_ = plan.reserve("normalised rows", floats(rows * config_.hidden), Attention, Mlp);
+  cos_sin_ = plan.reserve("cosines and sines", floats(rows * config_.rope), Begin, Mlp);
   head_in_ =
-      plan.reserve("head input", floats(limits_.logit_rows_max * config_.hidden), kHead, kEnd);
+      plan.reserve("head input", floats(limits_.logit_rows_max * config_.hidden), Head, End);
   const MlaRunner::Limits limits{
       .rows_max = rows, .context_max = limits_.context_max, .workers = context_.pool->workers()};
-  attention_.emplace(mla_shape(config_), limits, plan, kAttention, kAttention);
+  attention_.emplace(mla_shape(config_), limits, plan, Attention, Attention);
   dense_.emplace(
-      DenseMlpRunner::Shape{config_.hidden, config_.intermediate}, rows, plan, kMlp, kMlp
+      DenseMlpRunner::Shape{config_.hidden, config_.intermediate}, rows, plan, Mlp, Mlp
   );
   // Peers write into a rank's buffers while it is in its next attention, and read from them.
-  const int first = place.rank.ranks > 1 ? kBegin : kMlp;
-  const int last = place.rank.ranks > 1 ? kEnd : kMlp;
+  const int first = place.rank.ranks > 1 ? Begin : Mlp;
+  const int last = place.rank.ranks > 1 ? End : Mlp;
   const std::int64_t moe_rows =
       overlap ? std::min(rows, std::max((rows + 1) / 2, place.rank.settings.two_batch_tokens_min))
               : rows;
@@ -214,21 +217,25 @@ Result<void> DeepseekV3::run_layers(const Step& step) {
     for (int part = 0; part < step.part_count; ++part) {
       if (expected) PLEIAD_TRY(moe_->finish(context_, scratch_, part));
       const Rows& rows = step.parts.at(static_cast<std::size_t>(part));
+      const ep::MoeStep moe = is_moe ? moe_step(layer, moe_index, step, rows) : ep::MoeStep{};
+      if (is_moe) moe_->prepare(context_, scratch_, group_of(step), part, moe);
       if (rows.count > 0) attend(layer, step, rows);
       if (is_moe) {
-        PLEIAD_TRY(begin_moe(layer, moe_index, step, part));
+        PLEIAD_TRY(moe_->begin(context_, scratch_, group_of(step), part, moe));
       } else if (rows.count > 0) {
         run_dense(layer, rows);
       }
     }
     expected = is_moe;
     if (!is_moe) continue;
-    for (int part = 0; part < step.part_count; ++part)
+    for (int part = 0; part < step.part_count; ++part) {
       PLEIAD_TRY(moe_->serve(context_, scratch_, part));
+    }
     ++moe_index;
   }
-  for (int part = 0; expected && part < step.part_count; ++part)
+  for (int part = 0; expected && part < step.part_count; ++part) {
     PLEIAD_TRY(moe_->finish(context_, scratch_, part));
+  }
   return {};
 }
 
@@ -271,11 +278,20 @@ void DeepseekV3::run_dense(std::size_t layer, const Rows& rows) {
   );
 }
 
-Result<void>
-DeepseekV3::begin_moe(std::size_t layer, std::int64_t moe_index, const Step& step, int part) {
-  const Rows& rows = step.parts.at(static_cast<std::size_t>(part));
+// A rank alone has agreed on nothing.
+const ep::GroupStep& DeepseekV3::group_of(const Step& step) {
+  static const ep::GroupStep kAlone;
+  return step.batch.group == nullptr ? kAlone : *step.batch.group;
+}
+
+ep::MoeStep DeepseekV3::moe_step(
+    std::size_t layer,
+    std::int64_t moe_index,
+    const Step& step,
+    const Rows& rows
+) {
   const auto experts = static_cast<std::size_t>(config_.gate.experts);
-  const ep::MoeStep moe{
+  return {
       .weights = &*weights_.layers[layer].moe,
       .layer = moe_index,
       .x = line(x_, rows.begin, config_.hidden),
@@ -287,10 +303,6 @@ DeepseekV3::begin_moe(std::size_t layer, std::int64_t moe_index, const Step& ste
       .expert_tokens =
           std::span(expert_tokens_).subspan(static_cast<std::size_t>(moe_index) * experts, experts),
   };
-  if (step.batch.group != nullptr) {
-    return moe_->begin(context_, scratch_, *step.batch.group, part, moe);
-  }
-  return moe_->begin(context_, scratch_, ep::GroupStep{}, part, moe);
 }
 
 void DeepseekV3::run_head(const Batch& batch) {

@@ -80,8 +80,9 @@ void WeightLoader::vector(const std::string& name, std::int64_t size, std::vecto
     return;
   }
   out.resize(static_cast<std::size_t>(size));
-  for (std::size_t i = 0; i < out.size(); ++i)
+  for (std::size_t i = 0; i < out.size(); ++i) {
     out[i] = element(*view, i);
+  }
 }
 
 Result<void> WeightLoader::result() const {
@@ -125,8 +126,9 @@ Result<device::Buffer> WeightLoader::load(
         return;
       }
       *job.out = *packed;
-      for (const kernels::MatrixSource& source : job.sources)
+      for (const kernels::MatrixSource& source : job.sources) {
         checkpoint_.release(source.tensor);
+      }
     });
     for (auto& failure : failures) {
       if (failure) return *std::move(failure);

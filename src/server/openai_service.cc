@@ -72,6 +72,7 @@ const std::vector<OpenaiService::Route>& OpenaiService::routes() {
       {"/ready", "GET", Access::Public, &S::take_ready},
       {"/version", "GET", Access::Key, &S::take_version},
       {"/metrics", "GET", Access::Key, &S::take_metrics},
+      {"/ep", "GET", Access::Key, &S::take_ep},
       {"/v1/models", "GET", Access::Key, &S::take_models},
       {kModelPrefix, "GET", Access::Key, &S::take_model},
       {kChatPath, "POST", Access::Key, &S::take_chat},
@@ -162,6 +163,14 @@ void OpenaiService::take_ready(Call call) {
 
 void OpenaiService::take_version(Call call) {
   answer(call, info_.version());
+}
+
+void OpenaiService::take_ep(Call call) {
+  if (!options_.ep_report) {
+    refuse(call, {.status = 404, .message = "this model has no experts on ranks"});
+    return;
+  }
+  answer(call, json_response(options_.ep_report()));
 }
 
 void OpenaiService::take_metrics(Call call) {

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 
 #include "api/generation.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/metrics.h"
 #include "net/event_loop.h"
 #include "net/http_message.h"
@@ -33,6 +35,8 @@ struct ServiceOptions {
   // Requests parsed or tokenised at once, and the bytes of their bodies; beyond: 429.
   std::int64_t preparing_max = 1024;
   std::int64_t preparing_bytes_max = std::int64_t{256} << 20U;
+  // What GET /ep answers: where experts stand and how they are used. Empty: there is no such route.
+  std::function<Json()> ep_report;
   double stuck_seconds = 30.0;  // without a step while work waits: unhealthy
   // Silent streams get a comment this often, so that proxies keep them open; 0: never.
   Nanoseconds keep_alive = std::chrono::seconds(10);
@@ -96,6 +100,7 @@ class OpenaiService {
   void take_health(Call call);
   void take_ready(Call call);
   void take_version(Call call);
+  void take_ep(Call call);
   void take_metrics(Call call);
   void take_chat(Call call);
   void take_completion(Call call);

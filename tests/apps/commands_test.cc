@@ -1,5 +1,5 @@
 // The program as a user runs it. Also the place of the verbs' bad input.
-// Also tests: serve_command.cc, chat_command.cc, plan_command.cc
+// Also tests: main.cc, serve_command.cc, chat_command.cc, plan_command.cc
 #include <array>
 #include <cstdio>
 #include <string>
@@ -134,7 +134,7 @@ TEST(Commands, PlanLayoutRefusesWithTheNearestValidValue) {
   EXPECT_EQ(out.code, 1);
   EXPECT_TRUE(contains(out.output, "nearest --device-memory"));
   EXPECT_TRUE(contains(pleiad(plan + " --ep-level 3").output, "1 (AllGather), 2 (AllToAll)"));
-  EXPECT_TRUE(contains(pleiad(plan + " --moe-tp-size 2").output, "nearest valid: 1"));
+  EXPECT_TRUE(contains(pleiad(plan + " --moe-tp-size 3").output, "nearest valid: 2 and 4"));
   EXPECT_TRUE(
       contains(pleiad(plan + " --alltoall-ep-buffer-scale-factors '[[8,1]]'").output, "must be 0")
   );

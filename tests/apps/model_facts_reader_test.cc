@@ -51,13 +51,12 @@ TEST(ModelFactsReader, AgreesWithTheLoadedModel) {
   engine::LoadSettings settings{.model = request.model, .kv_cache_bytes = std::size_t{4} << 20U};
   const auto loaded = engine::load_model(settings, clock).value();
 
-  // The loaded model tells its packed weights; the table of embeddings is not packed.
   const std::int64_t packed =
-      facts.dense_step_bytes + facts.experts * facts.moe_layers * facts.expert_bytes;
-  const double weights = static_cast<double>(loaded.memory.weights);
+      facts.dense_bytes + facts.experts * facts.moe_layers * facts.expert_bytes;
+  const double weights = static_cast<double>(loaded.weight_bytes);
   EXPECT_NEAR(static_cast<double>(packed) / weights, 1.0, 0.02);
   const std::int64_t logits = request.logit_rows * facts.vocabulary * 4;
-  const double scratch = static_cast<double>(loaded.memory.scratch);
+  const double scratch = static_cast<double>(loaded.scratch.planned);
   EXPECT_NEAR(static_cast<double>(facts.scratch_bytes - logits) / scratch, 1.1, 0.1);
 }
 

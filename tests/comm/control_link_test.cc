@@ -39,7 +39,7 @@ struct Wire {
   FileHandle right;
 };
 
-// Collects what happens on a link.
+// Collects what happens on a link, which it outlives.
 class Witness {
  public:
   ControlEvents events() {
@@ -88,11 +88,11 @@ std::unique_ptr<ControlLink> link_over(FileHandle socket, const ControlOptions& 
 }
 
 TEST(ControlLink, CarriesMessagesOfAllSizesInOrder) {
+  Witness seen;
+  Witness ignored;
   Wire wire;
   const auto left = link_over(std::move(wire.left));
   const auto right = link_over(std::move(wire.right));
-  Witness seen;
-  Witness ignored;
   right->start(seen.events());
   left->start(ignored.events());
   const std::uint64_t seed = entropy_seed();
@@ -118,10 +118,10 @@ TEST(ControlLink, CarriesMessagesOfAllSizesInOrder) {
 }
 
 TEST(ControlLink, TakesMessagesFromManyThreads) {
+  Witness seen;
   Wire wire;
   const auto left = link_over(std::move(wire.left));
   const auto right = link_over(std::move(wire.right));
-  Witness seen;
   right->start(seen.events());
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
@@ -138,9 +138,9 @@ TEST(ControlLink, TakesMessagesFromManyThreads) {
 }
 
 TEST(ControlLink, LosesAPeerThatClosesAtOnce) {
+  Witness seen;
   Wire wire;
   const auto left = link_over(std::move(wire.left));
-  Witness seen;
   left->start(seen.events());
 
   { const FileHandle gone = std::move(wire.right); }
@@ -154,13 +154,13 @@ TEST(ControlLink, LosesAPeerThatClosesAtOnce) {
 }
 
 TEST(ControlLink, DeliversWhatCameBeforeTheEnd) {
+  Witness seen;
   Wire wire;
   {
     const auto right = link_over(std::move(wire.right));
     right->send({.kind = 20, .bytes = bytes_of("last words")});
   }
   const auto left = link_over(std::move(wire.left));
-  Witness seen;
   left->start(seen.events());
 
   EXPECT_EQ(seen.wait_for_loss().kind, ErrorKind::Unavailable);
@@ -169,12 +169,12 @@ TEST(ControlLink, DeliversWhatCameBeforeTheEnd) {
 }
 
 TEST(ControlLink, LosesAPeerThatIsSilent) {
+  Witness seen;
   Wire wire;
   const auto left = link_over(
       std::move(wire.left),
       {.heartbeat_interval = milliseconds{10}, .heartbeat_limit = milliseconds{100}}
   );
-  Witness seen;
   left->start(seen.events());
 
   const Error error = seen.wait_for_loss();
@@ -184,6 +184,7 @@ TEST(ControlLink, LosesAPeerThatIsSilent) {
 }
 
 TEST(ControlLink, BeatsWhileNothingIsSaidAndBeforeItIsStarted) {
+  Witness seen;
   Wire wire;
   const ControlOptions left_options{
       .heartbeat_interval = milliseconds{10}, .heartbeat_limit = milliseconds{200}};
@@ -191,7 +192,6 @@ TEST(ControlLink, BeatsWhileNothingIsSaidAndBeforeItIsStarted) {
       .heartbeat_interval = milliseconds{10}, .heartbeat_limit = milliseconds{20'000}};
   const auto left = link_over(std::move(wire.left), left_options);
   const auto right = link_over(std::move(wire.right), right_options);
-  Witness seen;
   left->start(seen.events());
   // Three limits pass; only the other side's thread, which was never started, speaks.
   std::promise<void> never;
@@ -202,9 +202,9 @@ TEST(ControlLink, BeatsWhileNothingIsSaidAndBeforeItIsStarted) {
 }
 
 TEST(ControlLink, LosesAPeerThatSpeaksGarbage) {
+  Witness seen;
   Wire wire;
   const auto left = link_over(std::move(wire.left));
-  Witness seen;
   left->start(seen.events());
 
   EXPECT_EQ(::send(wire.right.get(), "GET / HTTP/1.1\r\n\r\n", 18, 0), 18);
@@ -213,9 +213,9 @@ TEST(ControlLink, LosesAPeerThatSpeaksGarbage) {
 }
 
 TEST(ControlLink, LosesAPeerThatUsesTheHandshakesKinds) {
+  Witness seen;
   Wire wire;
   const auto left = link_over(std::move(wire.left));
-  Witness seen;
   left->start(seen.events());
   FrameChannel right(std::move(wire.right));
   right.queue(LinkFrame::Hello, {});
@@ -228,9 +228,9 @@ TEST(ControlLink, LosesAPeerThatUsesTheHandshakesKinds) {
 }
 
 TEST(ControlLink, LosesAPeerThatNeverReads) {
+  Witness seen;
   Wire wire;
   const auto left = link_over(std::move(wire.left), {.queue_bytes_max = 1U << 20U});
-  Witness seen;
   left->start(seen.events());
 
   for (int i = 0; i < 40; ++i) {
@@ -243,11 +243,11 @@ TEST(ControlLink, LosesAPeerThatNeverReads) {
 }
 
 TEST(ControlLink, ClosesWithoutSayingThatItIsLost) {
+  Witness closed;
+  Witness other;
   Wire wire;
   const auto left = link_over(std::move(wire.left));
   const auto right = link_over(std::move(wire.right));
-  Witness closed;
-  Witness other;
   left->start(closed.events());
   right->start(other.events());
 

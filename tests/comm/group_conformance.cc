@@ -238,6 +238,26 @@ void messages_wake_sleepers(Group& group, Findings& findings) {
   }
 }
 
+void short_messages_queue_up(Group& group, Findings& findings) {
+  constexpr std::size_t kMessages = 1'000;
+  const Rank peer = group.rank() ^ 1;
+  std::vector<Bytes> out;
+  for (std::size_t i = 0; i < kMessages; ++i) {
+    out.push_back(pattern(group.rank(), peer, i, i % 5));
+  }
+  for (const Bytes& message : out) {
+    group.send(peer, message);
+  }
+  for (std::size_t i = 0; i < kMessages; ++i) {
+    Bytes got(4);
+    const auto size = group.receive(peer, got, "queue");
+    if (!findings.expect(size.ok(), "{}", size.ok() ? "" : size.error().message)) return;
+    got.resize(*size);
+    if (!findings.expect(got == pattern(peer, group.rank(), i, i % 5), "message {}", i)) return;
+  }
+  findings.expect(group.wait_sends("queue"));
+}
+
 // Rank 0 is interrupted; the others keep silent until it is done.
 void interrupts_wake_sleepers(Group& group, Findings& findings) {
   if (group.rank() != 0) {

@@ -18,6 +18,8 @@ void interleavings_arrive(Group& group, std::uint64_t seed, Findings& findings);
 void sends_are_waited_for_up_to_a_mark(Group& group, Findings& findings);
 // Receives that were offered complete while their rank waits for something else.
 void offered_receives_let_senders_go(Group& group, Findings& findings);
+// A sender that runs far ahead of its receiver with small and empty messages loses none.
+void short_messages_queue_up(Group& group, Findings& findings);
 // Rank 0 hands out work by messages; the others sleep for it.
 void messages_wake_sleepers(Group& group, Findings& findings);
 void interrupts_wake_sleepers(Group& group, Findings& findings);

@@ -81,6 +81,10 @@ TEST_P(GroupTest, MovesOfferedReceivesWhileItWaitsForSends) {
   EXPECT_THAT(run(4, offered_receives_let_senders_go), Each(IsEmpty()));
 }
 
+TEST_P(GroupTest, QueuesShortMessages) {
+  EXPECT_THAT(run(2, short_messages_queue_up), Each(IsEmpty()));
+}
+
 TEST_P(GroupTest, SleepsUntilThereIsAMessage) {
   EXPECT_THAT(run(3, messages_wake_sleepers), Each(IsEmpty()));
 }

@@ -296,6 +296,7 @@ TEST(Rendezvous, GathersAgainUnderALaterEpoch) {
     joined->link.reset();
 
     lost.get_future().wait();
+    gathered->links[1]->close();
     hosting.begin(2);
   }
 }

@@ -134,10 +134,11 @@ TEST(UcxWire, ChecksumsCoverHeaderAndPayload) {
 }
 
 TEST(UcxWire, KnowsItsProcess) {
-  const UcxHello mine = describe_process(4);
-  EXPECT_EQ(mine.size, 4);
+  const UcxHome mine = find_home();
   EXPECT_EQ(mine.process, ::getpid());
-  EXPECT_EQ(mine.machine, describe_process(2).machine);
+  EXPECT_TRUE(mine.shares_memory_with(find_home()));
+  EXPECT_FALSE(mine.shares_memory_with({.machine = mine.machine + 1, .process = mine.process}));
+  EXPECT_FALSE(UcxHome{}.shares_memory_with(UcxHome{}));
 }
 
 TEST(UcxGroup, EpochsFollowEachOther) {

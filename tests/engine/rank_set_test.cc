@@ -1,4 +1,3 @@
-// Also tests: lockstep.cc
 #include "engine/rank_set.h"
 
 #include <memory>
@@ -155,6 +154,25 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values("fable", "deepseek_v3", "kimi_k2"),
     [](const auto& model) { return model.param; }
 );
+
+TEST(RankSet, HashRoutingPlansBeforeTheLayerAndAnswersAlike) {
+  LoadSettings alone = fable_settings();
+  alone.threads = 1;
+  alone.ep.routing = plan::Routing::Hash;
+  EXPECT_FALSE(load_model(alone, SystemClock()).ok());  // fable was trained with a gate
+  alone.force_routing = true;
+  EngineHarness one(alone);
+  const auto requests = random_requests(5, 6);
+  const auto expected = run_all(*one.engine, requests);
+  for (const bool overlap : {false, true}) {
+    LoadSettings many = alone;
+    many.layout = {.dp_size = 3, .ep_size = 3};
+    many.ep.two_batch_overlap = overlap;
+    many.ep.two_batch_tokens_min = 2;
+    EngineHarness group(many);
+    EXPECT_EQ(run_all(*group.balancer, requests), expected);
+  }
+}
 
 // No interleaving of arrivals, finishes and cancellations may stop the group, and a rank without
 // requests lends its experts and nothing else.

@@ -1,12 +1,14 @@
+// Also tests: expert_serving.cc
 #include "ep/expert_exchange.h"
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <memory>
-#include <numeric>
 #include <thread>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/random.h"
@@ -14,30 +16,18 @@
 #include "device/thread_pool.h"
 #include "ep/moe_layer.h"
 #include "ep/route.h"
+#include "ep/row_message.h"
 #include "tests/ep/moe_fixture.h"
+#include "tests/ep/placement_fixture.h"
 
 namespace pleiad::ep {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::Layer;
 using testing::Matrix;
 using testing::random_matrix;
-
-// Every expert on a random rank, in random order; some on further ranks too.
-plan::ExpertPlacement random_placement(Random& random, std::int32_t experts, std::int32_t ranks) {
-  std::vector<std::vector<std::int32_t>> slots(static_cast<std::size_t>(ranks));
-  std::vector<std::int32_t> order(static_cast<std::size_t>(experts));
-  std::iota(order.begin(), order.end(), 0);
-  for (std::size_t i = order.size(); i > 1; --i)
-    std::swap(order[i - 1], order[random.below(i)]);
-  for (const std::int32_t expert : order) {
-    const std::size_t home = random.below(slots.size());
-    slots[home].push_back(expert);
-    const std::size_t other = random.below(slots.size());
-    if (other != home && random.below(3) == 0) slots[other].push_back(expert);
-  }
-  return plan::ExpertPlacement::make(experts, std::move(slots)).value();
-}
+using testing::random_placement;
 
 struct Setting {
   std::int32_t ranks = 2;
@@ -89,6 +79,21 @@ class GroupRun {
     for (std::thread& thread : threads)
       thread.join();
     return results;
+  }
+
+  // Rank 0 of two alone, beside a peer that does what it likes; both bring `rows`.
+  Result<void> run_beside(
+      const plan::ExpertPlacement& placement,
+      const Matrix& x,
+      std::span<const std::int32_t> rows,
+      const std::function<void(comm::Group&)>& peer
+  ) {
+    auto groups = comm::make_local_group(2, {});
+    std::thread other([&] { peer(*groups[1]); });
+    const RankResult out = run_rank(*groups[0], placement, x, rows);
+    groups[0]->abort(unavailable("the test is over"));
+    other.join();
+    return out.result;
   }
 
   std::vector<EpStats>& stats() { return stats_; }
@@ -271,6 +276,101 @@ TEST(ExpertExchange, SmallBuffersCostRoundsAndPassesThatAreCounted) {
   ASSERT_TRUE(results[0].result.ok());
   EXPECT_GT(run.stats()[0].extra_rounds.load(), 0U);
   EXPECT_EQ(run.stats()[0].assignments.load() + run.stats()[1].assignments.load(), 80U * 4U);
+}
+
+// A rank whose peer does not keep to the rules: eight experts over two ranks, two choices each.
+class ExpertExchangeWith : public ::testing::Test {
+ protected:
+  static constexpr std::int64_t kHidden = 16;
+  static constexpr RowFormat kFormat{.hidden = kHidden, .topk = 2, .dtype = device::DType::F32};
+
+  // The words of rank 0 when rank 1 sends `message` as its dispatch of `rows` rows.
+  std::string refusal_of(std::vector<float>& message, std::int32_t rows = 2) {
+    const auto result = exchange(0, rows, [&](comm::Group& group) {
+      group.send(0, std::as_bytes(std::span(message)));
+      static_cast<void>(group.wait_sends("lying").ok());
+    });
+    if (result.ok()) return "accepted";
+    EXPECT_EQ(result.error().kind, ErrorKind::Corrupt);
+    return result.error().message;
+  }
+
+  Result<void>
+  exchange(std::int32_t mine, std::int32_t others, const std::function<void(comm::Group&)>& peer) {
+    Random random(11);
+    const MoeShape shape{.hidden = kHidden, .intermediate = 8, .gate = {.experts = 8, .topk = 2}};
+    const Layer layer(shape, random);
+    const Matrix x = random_matrix(random, mine * kHidden, 1);
+    GroupRun run(layer, {}, kernels::Compute::Float32, 4);
+    const std::vector<std::int32_t> rows = {mine, others};
+    return run.run_beside(plan::ExpertPlacement::contiguous(8, 2), x, rows, peer);
+  }
+
+  // Two rows for experts 1 and 2, both on rank 0.
+  static std::vector<float> good_message() {
+    std::vector<float> words(dispatch_bytes(kFormat, 2) / sizeof(float));
+    const auto parts =
+        begin_dispatch(kFormat, {.rows = 2, .rounds = 1}, std::as_writable_bytes(std::span(words)));
+    for (std::size_t i = 0; i < 4; ++i) {
+      parts.routes[i] = {static_cast<std::uint16_t>(1 + i % 2), 0};
+    }
+    return words;
+  }
+};
+
+TEST_F(ExpertExchangeWith, APeerThatCutsItsDispatchIsNamed) {
+  auto message = good_message();
+  message.pop_back();
+  EXPECT_THAT(refusal_of(message), HasSubstr("from rank 1: a dispatch message of 2 rows has"));
+  message.resize(1);
+  EXPECT_THAT(refusal_of(message), HasSubstr("from rank 1"));
+}
+
+TEST_F(ExpertExchangeWith, APeerThatSendsMoreRowsOrRoundsThanAgreedIsNamed) {
+  auto message = good_message();
+  reinterpret_cast<DispatchHead*>(message.data())->rows = 5;
+  EXPECT_THAT(refusal_of(message), HasSubstr("from rank 1: a dispatch message says 5 rows"));
+  message = good_message();
+  reinterpret_cast<DispatchHead*>(message.data())->rounds = 2;
+  EXPECT_THAT(refusal_of(message), HasSubstr("from rank 1: a dispatch message says 2 rounds"));
+}
+
+TEST_F(ExpertExchangeWith, APeerThatAsksForAnExpertThatIsNotHereIsNamed) {
+  for (const Route& route : {Route{6, 0}, Route{1, 1}, Route{8, 0}, Route{2, 9}}) {
+    auto message = good_message();
+    reinterpret_cast<Route*>(message.data() + 2)[1] = route;
+    EXPECT_THAT(refusal_of(message), HasSubstr("from rank 1: a dispatch message names experts"));
+  }
+}
+
+TEST_F(ExpertExchangeWith, APeerThatSendsMoreThanAnyMessageHasIsNamed) {
+  std::vector<float> message(100'000);
+  EXPECT_THAT(refusal_of(message), HasSubstr("rank 1"));
+}
+
+TEST_F(ExpertExchangeWith, APeerThatSendsResultsOfAWrongSizeIsNamed) {
+  for (const std::size_t lines : {0U, 1U, 3U}) {
+    std::vector<float> results(lines * kHidden + 1);
+    const auto result = exchange(4, 0, [&](comm::Group& group) {
+      std::vector<std::byte> dispatch(dispatch_bytes(kFormat, 4) + 64);
+      if (!group.receive(0, dispatch, "lying").ok()) return;
+      group.send(0, std::as_bytes(std::span(results)));
+      static_cast<void>(group.wait_sends("lying").ok());
+    });
+    ASSERT_FALSE(result.ok());
+    EXPECT_EQ(result.error().kind, ErrorKind::Corrupt);
+    EXPECT_THAT(result.error().message, HasSubstr("rank 1 sent"));
+    EXPECT_THAT(result.error().message, HasSubstr("bytes of results"));
+  }
+}
+
+TEST_F(ExpertExchangeWith, APeerThatLeavesIsNamed) {
+  const auto result = exchange(0, 2, [](comm::Group& group) {
+    group.abort(unavailable("rank 1 is shutting down"));
+  });
+
+  ASSERT_FALSE(result.ok());
+  EXPECT_THAT(result.error().message, HasSubstr("rank 1"));
 }
 
 }  // namespace

@@ -91,6 +91,50 @@ TEST_P(PackedMatrixFor, StacksBlocksAndTransposes) {
   }
 }
 
+TEST_P(PackedMatrixFor, TakesAnyBlockOfRowsAndColumnsAlsoTransposed) {
+  Random random(3);
+  constexpr std::int64_t kRows = 37;
+  constexpr std::int64_t kColumns = 83;
+  const auto values = testing::random_floats(random, kRows * kColumns, Compute::BFloat16);
+  const auto part = [&](std::int64_t extent) {
+    const auto begin = static_cast<std::int64_t>(random.below(static_cast<std::size_t>(extent)));
+    const auto most = static_cast<std::size_t>(extent - begin);
+    return std::pair{begin, static_cast<std::int64_t>(1 + random.below(most))};
+  };
+  for (int round = 0; round < 60; ++round) {
+    const auto [row_begin, row_count] = part(kRows);
+    const auto [column_begin, column_count] = part(kColumns);
+    const bool transposed = round % 2 == 1;
+    const bool open_ended = round % 5 == 0;
+    const MatrixSource source = {
+        .tensor = view_of(values, kRows, kColumns),
+        .row_begin = row_begin,
+        .row_count = row_count,
+        .column_begin = column_begin,
+        .column_count = open_ended ? -1 : column_count,
+        .transposed = transposed,
+    };
+    const std::int64_t width = open_ended ? kColumns - column_begin : column_count;
+    const std::int64_t outputs = transposed ? width : row_count;
+    const std::int64_t inputs = transposed ? row_count : width;
+    auto memory = dirty_memory(PackedMatrix::bytes(outputs, inputs, GetParam()));
+
+    const auto matrix =
+        PackedMatrix::pack({&source, 1}, GetParam(), memory.as<std::byte>()).value();
+
+    ASSERT_EQ(matrix.outputs(), outputs);
+    ASSERT_EQ(matrix.inputs(), inputs);
+    for (std::int64_t o = 0; o < outputs; ++o) {
+      for (std::int64_t i = 0; i < inputs; ++i) {
+        const std::int64_t row = row_begin + (transposed ? i : o);
+        const std::int64_t column = column_begin + (transposed ? o : i);
+        const float expected = values[static_cast<std::size_t>(row * kColumns + column)];
+        ASSERT_EQ(weight_at(matrix, o, i), expected) << round << ": " << o << ' ' << i;
+      }
+    }
+  }
+}
+
 TEST_P(PackedMatrixFor, ReadsHalfPrecisionAndMisalignedSources) {
   // 1.0, -2.0, 0.5, 65504 as BF16 and F16, one byte off.
   const std::array<std::uint16_t, 4> bf16 = {0x3F80, 0xC000, 0x3F00, 0x4780};
@@ -143,6 +187,28 @@ TEST(PackedMatrix, RefusesABlockOutsideItsTensor) {
         .tensor = view_of(values, 4, 6), .row_begin = begin, .row_count = count};
     EXPECT_THAT(refusal({&source, 1}), HasSubstr("lie outside its 4 rows"));
   }
+}
+
+TEST(PackedMatrix, RefusesColumnsOutsideTheirTensorAndBlocksOfDifferentWidths) {
+  const std::vector<float> values(24);
+  for (const bool transposed : {false, true}) {
+    for (const auto& [begin, count] : {std::pair{-1, 1}, {7, -1}, {5, 2}, {0, 7}}) {
+      const MatrixSource source = {
+          .tensor = view_of(values, 4, 6),
+          .column_begin = begin,
+          .column_count = count,
+          .transposed = transposed,
+      };
+      EXPECT_THAT(refusal({&source, 1}), HasSubstr("lie outside its 6 columns"));
+    }
+  }
+  const MatrixSource empty = {.tensor = view_of(values, 4, 6), .column_begin = 6};
+  EXPECT_THAT(refusal({&empty, 1}), HasSubstr("matrix of 4 x 0"));
+  const std::array<MatrixSource, 2> uneven = {{
+      {.tensor = view_of(values, 4, 6), .column_count = 3},
+      {.tensor = view_of(values, 4, 6), .column_begin = 2},
+  }};
+  EXPECT_THAT(refusal(uneven), HasSubstr("source 1: 4 inputs, the sources before it have 3"));
 }
 
 TEST(PackedMatrix, RefusesTensorsThatAreNoFloatingMatrix) {

@@ -46,6 +46,24 @@ TEST(RequestReader, SaysWhatItWaitsFor) {
   EXPECT_EQ(reader.advance(), Status::Ready);
 }
 
+TEST(RequestReader, LetsOneEmptyLinePassHoweverItIsCut) {
+  constexpr std::string_view kRequest = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+  for (const std::string_view lines : {"", "\r\n", "\r\n\r\n", "\r\n\r\n\r\n"}) {
+    const std::string bytes = std::string(lines) + std::string(kRequest);
+    for (std::size_t piece = 1; piece <= bytes.size(); ++piece) {
+      RequestReader reader({}, 100);
+      Status status = Status::NeedHead;
+      for (std::size_t at = 0; at < bytes.size(); at += piece) {
+        reader.append(std::string_view(bytes).substr(at, piece));
+        status = reader.advance();
+      }
+
+      EXPECT_EQ(status, lines.size() <= 2 ? Status::Ready : Status::Refused)
+          << lines.size() << " bytes of empty lines, in pieces of " << piece;
+    }
+  }
+}
+
 TEST(RequestReader, YieldsNothingBehindARefusal) {
   RequestReader reader({}, 100);
 

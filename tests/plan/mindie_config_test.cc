@@ -58,7 +58,7 @@ TEST(MindieConfig, TheManualsExampleOfLevel2IsMappedWhole) {
   EXPECT_THAT(
       config.flags(),
       ElementsAre(
-          flag("max-model-len", "2560"),
+          flag("max-model-len-limit", "2560"),
           flag("served-model-name", "DeepSeek-R1_w8a8"),
           flag("model", "/data/weights/DeepSeek-R1_w8a8"),
           flag("ep-size", "8"),
@@ -80,7 +80,7 @@ TEST(MindieConfig, TheManualsExampleOfLevel1IsMappedWhole) {
   EXPECT_THAT(
       config.flags(),
       ElementsAre(
-          flag("max-model-len", "66000"),
+          flag("max-model-len-limit", "66000"),
           flag("served-model-name", "DeepSeek-R1_w8a8"),
           flag("model", "/data/weights/DeepSeek-R1_w8a8"),
           flag("ep-size", "8"),
@@ -108,7 +108,7 @@ TEST(MindieConfig, IsFoundInsideAWholeServerConfigToo) {
   );
 
   EXPECT_THAT(
-      config.flags(), ElementsAre(flag("max-model-len", "5"), flag("served-model-name", "m"))
+      config.flags(), ElementsAre(flag("max-model-len-limit", "5"), flag("served-model-name", "m"))
   );
   EXPECT_EQ(entry(config, "Version").outcome, MindieOutcome::Unknown);
   EXPECT_EQ(entry(config, "BackendConfig.npuDeviceIds").outcome, MindieOutcome::Unknown);
@@ -238,7 +238,7 @@ TEST(MindieConfig, BufferScalesWithoutEffectAreIgnoredAsMindieDoes) {
 TEST(MindieConfig, TheTextTellsWhatBecameOfEveryKey) {
   const std::string text = read(example("mindie_ep_level_1.json")).to_text();
 
-  EXPECT_THAT(text, HasSubstr("maxSeqLen = 66000 -> --max-model-len 66000\n"));
+  EXPECT_THAT(text, HasSubstr("maxSeqLen = 66000 -> --max-model-len-limit 66000\n"));
   EXPECT_THAT(text, HasSubstr("backendType = \"atb\" ignored: "));
 }
 

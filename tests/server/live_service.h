@@ -22,7 +22,11 @@
 namespace pleiad::server {
 
 inline ServiceOptions default_service_options() {
-  return {.model_names = {"fable", "fable-alias"}, .version = "1.2.3"};
+  return {
+      .model_names = {"fable", "fable-alias"},
+      .version = "1.2.3",
+      .ep_report = [] { return parse_json(R"({"ep_size": 2})").value(); },
+  };
 }
 
 // The fable tokenizer and template, or neither.

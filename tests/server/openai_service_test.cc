@@ -32,6 +32,7 @@ constexpr RouteCase kRoutes[] = {
     {"/ready", "GET", true},
     {"/version", "GET", false},
     {"/metrics", "GET", false},
+    {"/ep", "GET", false},
     {"/v1/models", "GET", false},
     {"/v1/models/fable", "GET", false},
     {"/v1/chat/completions", "POST", false},
@@ -157,6 +158,7 @@ TEST(OpenaiService, TakesAnEmptyModelForTheServedOne) {
 TEST(OpenaiService, TellsItsVersionAndMetrics) {
   LiveService live(LiveService::says("a"));
 
+  EXPECT_EQ(json(live.get("/ep").body), json(R"({"ep_size": 2})"));
   EXPECT_EQ(json(live.get("/version").body), json(R"({"version": "1.2.3"})"));
   (void)live.get("/nowhere");
   (void)live.post(kChat, chat_body());

@@ -62,8 +62,8 @@ void FrameReader::feed(std::span<const std::byte> bytes) {
 Result<std::optional<ControlMessage>> FrameReader::next() {
   const std::span<const std::byte> rest = std::span(buffer_).subspan(taken_);
   const std::size_t seen = std::min(rest.size(), sizeof kMagic);
-  const bool ours = std::memcmp(rest.data(), &kMagic, seen) == 0;
-  if (seen > 0 && !ours) return corrupt("bytes that are not Pleiad's");
+  const bool ours = seen == 0 || std::memcmp(rest.data(), &kMagic, seen) == 0;
+  if (!ours) return corrupt("bytes that are not Pleiad's");
   if (rest.size() < kFrameHeadBytes) return std::optional<ControlMessage>();
   ByteReader reader(rest.subspan(sizeof kMagic));
   PLEIAD_TRY(kind, reader.number<std::uint32_t>());

@@ -4,7 +4,7 @@
 
 namespace pleiad::comm {
 
-void LocalMailbox::sleep(std::uint64_t seen, Nanoseconds longest) {
+void LocalMailbox::rest(std::uint64_t seen, Nanoseconds longest) {
   std::unique_lock lock(mutex);
   sleeping = true;
   const auto moved = [&] { return version.load() != seen; };

@@ -22,9 +22,10 @@ namespace pleiad::comm {
 struct LocalNote {
   static constexpr std::size_t kInlineMax = 192;  // bytes
 
-  const std::byte* bytes = nullptr;  // null: in `own`
+  bool lent = false;                 // the sender's bytes are to be fetched; else they are in `own`
+  const std::byte* bytes = nullptr;  // when lent
   std::size_t size = 0;
-  std::array<std::byte, kInlineMax> own;
+  std::array<std::byte, kInlineMax> own{};
 };
 
 // A window as its owner opened it, and how many puts of each rank have landed in it.
@@ -52,7 +53,7 @@ struct LocalMailbox {
     if (wake) changed.notify_all();
   }
   // Sleeps while `version` is still `seen`, at most `longest`. Owner only.
-  void sleep(std::uint64_t seen, Nanoseconds longest);
+  void rest(std::uint64_t seen, Nanoseconds longest);
 
   std::mutex mutex;  // guards what follows up to the atomics; no other lock is taken under it
   std::condition_variable changed;

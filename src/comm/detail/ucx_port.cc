@@ -69,13 +69,18 @@ UcxPort::~UcxPort() {
 }
 
 Result<void> UcxPort::connect(std::span<const std::vector<std::byte>> addresses) {
+  const UcxHome home = find_home();
   for (const auto& peer : peers_) {
+    const std::vector<std::byte>& address = addresses[index_of(peer->rank)];
+    std::memcpy(&peer->home, address.data(), sizeof peer->home);
     if (peer->rank == place_.rank) continue;
+    peer->watched_by_ucx = !place_.shared_memory || !peer->home.shares_memory_with(home);
     ucp_ep_params_t params{};
     params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
                         UCP_EP_PARAM_FIELD_ERR_HANDLER;
-    params.address = reinterpret_cast<const ucp_address_t*>(addresses[index_of(peer->rank)].data());
-    params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+    params.address = reinterpret_cast<const ucp_address_t*>(address.data() + sizeof(UcxHome));
+    params.err_mode =
+        peer->watched_by_ucx ? UCP_ERR_HANDLING_MODE_PEER : UCP_ERR_HANDLING_MODE_NONE;
     params.err_handler.cb = on_endpoint_error;
     params.err_handler.arg = peer.get();
     const ucs_status_t status = ucp_ep_create(worker_->get(), &params, &peer->endpoint);
@@ -85,7 +90,7 @@ Result<void> UcxPort::connect(std::span<const std::vector<std::byte>> addresses)
         "rank {} has no way to reach rank {}: {}", place_.rank, peer->rank, text_of(status)
     );
   }
-  hello_ = describe_process(place_.size);
+  hello_ = {.size = place_.size};
   say(UcxKind::Hello, {}, std::as_bytes(std::span(&hello_, 1)));
   return {};
 }
@@ -427,12 +432,13 @@ void UcxPort::release_arrivals() {
   }
 }
 
-// Endpoints that were closed by force have ended what was under way on them.
+// Endpoints that were closed by force have ended what was under way on them. What comes through
+// shared memory moves only while this worker is asked to, so it has ended too.
 void UcxPort::settle_fetches(Nanoseconds longest) {
   const Nanoseconds end = clock_.now() + longest;
   for (const auto& peer : peers_) {
     for (UcxStream* stream : {&peer->messages, &peer->puts}) {
-      if (stream->receiving == nullptr) continue;
+      if (stream->receiving == nullptr || !peer->watched_by_ucx) continue;
       while (ucp_request_check_status(stream->receiving) == UCS_INPROGRESS && clock_.now() < end) {
         if (!worker_->progress()) idle(std::chrono::milliseconds{5});
       }
@@ -444,10 +450,12 @@ void UcxPort::settle_fetches(Nanoseconds longest) {
 void UcxPort::close_endpoints(unsigned flags, Nanoseconds longest) {
   std::vector<void*> closing;
   for (const auto& peer : peers_) {
-    if (peer->endpoint == nullptr) continue;
+    // Without a watch there is no closing by force; destroying the worker ends such an endpoint.
+    const bool by_force = peer->lost || flags != 0;
+    if (peer->endpoint == nullptr || (by_force && !peer->watched_by_ucx)) continue;
     ucp_request_param_t param{};
     param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
-    param.flags = peer->lost ? unsigned{UCP_EP_CLOSE_FLAG_FORCE} : flags;
+    param.flags = by_force ? unsigned{UCP_EP_CLOSE_FLAG_FORCE} : 0U;
     void* request = ucp_ep_close_nbx(std::exchange(peer->endpoint, nullptr), &param);
     if (UCS_PTR_IS_PTR(request)) closing.push_back(request);
   }

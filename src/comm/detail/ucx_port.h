@@ -47,7 +47,11 @@ struct UcxStream {
 // What a rank knows of one peer.
 struct UcxPeer {
   Rank rank = 0;
+  UcxHome home;
   ucp_ep_h endpoint = nullptr;
+  // Whether UCX watches the connection. It cannot where it uses shared memory; there the process is
+  // watched (ucx_group.cc).
+  bool watched_by_ucx = false;
   std::optional<UcxHello> hello;
   std::optional<std::uint32_t> other_epoch;  // a hello of another epoch came
   std::optional<UcxHeader> goodbye;
@@ -73,6 +77,7 @@ class UcxPort {
     Rank size = 1;
     std::uint32_t epoch = 0;
     bool checksums = true;
+    bool shared_memory = true;  // may be used
   };
 
   UcxPort(std::unique_ptr<UcxWorker> worker, const Place& place, Breakage& breakage);
@@ -82,9 +87,9 @@ class UcxPort {
 
   // Creates the endpoints and says hello.
   Result<void> connect(std::span<const std::vector<std::byte>> addresses);
-  // Sends `payload`, which stays with the caller, as the next of its kind to `peer`. `mark` goes
-  // back to sent_up_to().
-  void send(Rank peer, UcxHeader header, std::span<const std::byte> payload, std::uint64_t mark);
+  // Sends `payload`, which stays with the caller, as the next of its kind to rank `to`. `mark` is
+  // what unsent() goes by.
+  void send(Rank to, UcxHeader header, std::span<const std::byte> payload, std::uint64_t mark);
   // Moves everything that can move. What contradicts itself breaks the group, naming `step`.
   void advance(std::string_view step);
   // Whether sends of `kind` with marks up to `mark` are done; the peer of the first that is not.

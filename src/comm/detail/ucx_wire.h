@@ -30,14 +30,23 @@ struct UcxHeader {
 // XXH3 over `header` (its checksum left out) and `payload`.
 std::uint64_t checksum_of(const UcxHeader& header, std::span<const std::byte> payload);
 
-// Payload of Hello. Ranks on one machine watch each other's processes.
+// Payload of Hello.
 struct UcxHello {
-  std::int32_t size = 0;      // of the group
-  std::int32_t process = 0;   // id, as seen on `machine`
-  std::uint64_t machine = 0;  // hash of what tells machines and process namespaces apart
+  std::int32_t size = 0;  // of the group
+};
+
+// Where a rank lives; the first bytes of its address. Ranks with the same `machine` (not 0) share
+// memory and see each other's processes.
+struct UcxHome {
+  std::uint64_t machine = 0;
+  std::int64_t process = 0;
+
+  [[nodiscard]] bool shares_memory_with(const UcxHome& other) const {
+    return machine != 0 && machine == other.machine;
+  }
 };
 
 // This process's own.
-UcxHello describe_process(std::int32_t group_size);
+UcxHome find_home();
 
 }  // namespace pleiad::comm

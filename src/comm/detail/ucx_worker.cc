@@ -7,6 +7,8 @@
 #include <ucs/config/global_opts.h>
 #include <ucs/debug/debug.h>
 
+#include "comm/detail/ucx_wire.h"
+
 namespace pleiad::comm {
 namespace {
 
@@ -17,11 +19,12 @@ void tame_ucx() {
   const bool known = ucs_global_opts_get_value("LOG_LEVEL", level.data(), level.size()) == UCS_OK;
   const std::string_view current(level.data());
   const bool untouched = current == "warn" || current == "WARN";
-  if (known && untouched) ucs_global_opts_set_value("LOG_LEVEL", "fatal");
+  if (known) ucs_global_opts_set_value("LOG_LEVEL", "fatal");
   ucs_global_opts_set_value("MEMTYPE_CACHE", "n");
-  for (const int signal : {SIGILL, SIGSEGV, SIGBUS, SIGFPE, SIGABRT}) {
-    ucs_debug_disable_signal(signal);
+  for (const int signal : {SIGILL, SIGSEGV, SIGBUS, SIGFPE}) {
+    ucs_debug_disable_signal(signal);  // complains when it is not handled any more
   }
+  if (known && !untouched) ucs_global_opts_set_value("LOG_LEVEL", level.data());
 }
 
 Result<void> modify(ucp_config_t* config, const char* key, const std::string& value) {
@@ -78,7 +81,10 @@ Result<std::unique_ptr<UcxWorker>> UcxWorker::open(const UcxGroupOptions& option
     return internal_error("UCX has no transport that can wait for events: {}", text_of(status));
   }
   const auto* begin = reinterpret_cast<const std::byte*>(address);
-  opened->address_.assign(begin, begin + bytes);
+  const UcxHome home = find_home();
+  const auto home_bytes = std::as_bytes(std::span(&home, 1));
+  opened->address_.assign(home_bytes.begin(), home_bytes.end());
+  opened->address_.insert(opened->address_.end(), begin, begin + bytes);
   ucp_worker_release_address(opened->worker_, address);
   return opened;
 }

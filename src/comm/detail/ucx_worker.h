@@ -25,6 +25,7 @@ class UcxWorker {
   UcxWorker& operator=(const UcxWorker&) = delete;
 
   [[nodiscard]] ucp_worker_h get() const { return worker_; }
+  // The rank's UcxHome, then UCX's address.
   [[nodiscard]] std::span<const std::byte> address() const { return address_; }
   // Readable when something may have happened since arm().
   [[nodiscard]] int event_fd() const { return event_fd_; }

@@ -44,9 +44,13 @@ RequestReader::Status RequestReader::advance() {
 
 // NeedBody once the head is there.
 RequestReader::Status RequestReader::read_head() {
-  // A few clients send an empty line behind a body; RFC 9112 §2.2 lets it pass.
-  if (scanner_.head_bytes() == 0 && rest().substr(0, 2) == "\r\n") used_ += 2;
-  if (rest() == "\r") return Status::NeedHead;
+  // A few clients send an empty line behind a body; RFC 9112 §2.2 lets it pass. One, however the
+  // bytes are cut: a client that sends nothing else must not hold the connection.
+  if (!empty_line_passed_) {
+    if (rest() == "\r") return Status::NeedHead;
+    empty_line_passed_ = rest().substr(0, 2) == "\r\n" && scanner_.head_bytes() == 0;
+    if (empty_line_passed_) used_ += 2;
+  }
   switch (scanner_.scan(rest())) {
     case HttpHeadScanner::Status::NeedMore:
       return Status::NeedHead;
@@ -116,6 +120,7 @@ HttpRequest RequestReader::take() {
   request.target = std::move(head_->target);
   head_.reset();
   body_done_ = false;
+  empty_line_passed_ = false;
   scanner_ = HttpHeadScanner(limits_);
   chunks_ = HttpChunkDecoder(body_bytes_max_);
   return request;

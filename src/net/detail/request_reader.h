@@ -56,6 +56,7 @@ class RequestReader {
   std::optional<HttpRequestHead> head_;
   std::string body_;
   bool body_done_ = false;
+  bool empty_line_passed_ = false;  // before the request under way
   bool refused_ = false;
   HttpRefusal refusal_;
 };

@@ -73,7 +73,7 @@ Verdict refused_bool(const Json& value) {
 // Keys of ModelDeployConfig.
 
 Verdict max_seq_len(const Scene& scene) {
-  return mapped_size(scene.value, "max-model-len", {.high = kTokensMax});
+  return mapped_size(scene.value, "max-model-len-limit", {.high = kTokensMax});
 }
 
 Verdict max_input_token_len(const Scene& scene) {
@@ -86,7 +86,7 @@ Verdict max_input_token_len(const Scene& scene) {
         "is {}; it must not exceed maxSeqLen {}, nearest valid value {}", *tokens, *limit, *limit
     );
   }
-  return ignored("a prompt may fill --max-model-len but for one token of output");
+  return ignored("a prompt may fill the context but for one token of output");
 }
 
 Verdict truncation(const Scene& scene) {
