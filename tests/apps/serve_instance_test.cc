@@ -57,6 +57,20 @@ TEST(ServeInstance, APortInUseIsToldWithAddressAndPort) {
   EXPECT_TRUE(contains(message, first->url().substr(first->url().rfind(':') + 1)));
 }
 
+TEST(ServeInstance, AStopEndsTheWaitForOtherNodes) {
+  ServeSettings settings = fable();
+  settings.load.layout = {.dp_size = 2, .ep_size = 2, .nnodes = 2};
+  settings.dist_init_addr = "127.0.0.1:0";
+  settings.cluster_secret = "secret";
+  std::stop_source stop;
+  stop.request_stop();
+
+  const auto started = ServeInstance::start(std::move(settings), stop.get_token());
+
+  ASSERT_FALSE(started.ok());
+  EXPECT_EQ(started.error().kind, ErrorKind::Cancelled);
+}
+
 TEST(ServeInstance, BeyondLoopbackAKeyOrAnExplicitFlagIsNeeded) {
   ServeSettings open = fable();
   open.host = "0.0.0.0";

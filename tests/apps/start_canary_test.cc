@@ -142,6 +142,19 @@ TEST(StartCanary, TellsAnAnswerThatBreaksOff) {
   }
 }
 
+TEST(StartCanary, CallsALostRankUnavailableSoThatItMayBeAskedAgain) {
+  ScriptedGenerator generator;
+  generator.script = [](std::size_t) {
+    return Answer{.reason = api::FinishReason::Lost, .message = "node 1 is gone"};
+  };
+
+  const auto tried = StartCanary(generator).run();
+
+  ASSERT_FALSE(tried.ok());
+  EXPECT_EQ(tried.error().kind, ErrorKind::Unavailable);
+  EXPECT_EQ(tried.error().message, "node 1 is gone");
+}
+
 TEST(StartCanary, PassesOnWhatTheGeneratorSays) {
   ScriptedGenerator failing;
   failing.script = [](std::size_t) {

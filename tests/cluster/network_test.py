@@ -4,7 +4,8 @@ import threading
 import time
 
 from answers import story
-from case import Case
+from bad_line import worn_line
+from case import Case, seed
 from network import TwoHosts
 from nodes import wait_until
 
@@ -14,11 +15,16 @@ STEP_SECONDS = 3
 NOTICED_SECONDS = 7.0
 
 
-class Network(Case):
+class Networked(Case):
     def setUp(self):
         super().setUp()
         if os.environ.get("PLEIAD_NO_NETNS") == "1":
             self.skipTest("PLEIAD_NO_NETNS=1")
+
+
+class Network(Networked):
+    def setUp(self):
+        super().setUp()
         self.net = TwoHosts()
         self.addCleanup(self.net.close)
         self.service = self.make(
@@ -46,7 +52,7 @@ class Network(Case):
             self.assertEqual(again.token_ids()[: len(tokens)], tokens, "what came before the failure")
 
     def outage(self, begin, end, seconds):
-        bodies = [story(i, 400) for i in range(STREAMS)]
+        bodies = [story(i, 250) for i in range(STREAMS)]
         streams = self.start_stories(self.service, bodies)
         over = threading.Event()
         begin()
@@ -98,3 +104,16 @@ class Network(Case):
         self.net.forward(True)
         self.service.wait_ready()
         self.assert_same_answers(self.service, count=4)
+
+
+class WornLine(Networked):
+    def test_worn_line(self):
+        """a line between two hosts that loses, repeats, delays, reorders and spoils packets: the same answers, slower"""
+        line = worn_line(seed())
+        self.addCleanup(line.close)
+        service = self.make(flags=["--ep-size", "4"], nodes=2, places=line.hosts, host=line.hosts[0].address)
+        self.addCleanup(service.close)
+        service.start()
+        self.assert_same_answers(service)
+        self.assertGreater(line.passed, 1000, "packets between the hosts")
+        self.assertEqual(set(service.stop().values()), {0})

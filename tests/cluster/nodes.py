@@ -22,7 +22,7 @@ FABLE = os.path.join(ROOT, "models", "fable")
 SECRET = "only-for-tests"
 START_SECONDS = 30.0  # a node that has not started by then never will
 END_SECONDS = 15.0
-LINES_SHOWN = 15
+LINES_SHOWN = 30
 
 everything = []  # nodes that run
 

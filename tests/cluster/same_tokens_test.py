@@ -38,13 +38,14 @@ def possible(c):
 
 
 def choose(draw):
-    """A random selection in which every value of every dimension occurs."""
+    """A random selection in which each number of processes has its turn, and every value of the others occurs."""
     every = [dict(zip(DIMENSIONS, values)) for values in itertools.product(*DIMENSIONS.values())]
     candidates = [c for c in every if possible(c)]
     chosen = [WIDEST]
     while len(chosen) < COMBINATIONS:
         seen = {(name, c[name]) for c in chosen for name in c}
-        handful = draw.sample(candidates, 20)
+        turn = DIMENSIONS["processes"][len(chosen) % 3]
+        handful = draw.sample([c for c in candidates if c["processes"] == turn], 20)
         chosen.append(max(handful, key=lambda c: len(set(c.items()) - seen)))
     return chosen
 

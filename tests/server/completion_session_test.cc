@@ -580,23 +580,12 @@ TEST(CompletionSession, NeverEndsAFailedStreamCleanly) {
   live.wait_until_idle();
 }
 
-TEST(CompletionSession, AsksToTryAgainWhenARankWasLost) {
-  LiveService live([](const api::GenerationRequest&) {
-    return Script{.reason = api::FinishReason::Lost};
-  });
-  const auto response = live.post(kChat, chat_body());
+TEST(CompletionSession, AnswersAShutdownAndALostRankWith503) {
+  for (const auto reason : {api::FinishReason::Cancelled, api::FinishReason::Lost}) {
+    LiveService live([reason](const api::GenerationRequest&) { return Script{.reason = reason}; });
 
-  EXPECT_EQ(response.status, 503);
-  EXPECT_EQ(response.headers.find("Retry-After"), "1");
-  EXPECT_THAT(response.body, HasSubstr("lost one of its ranks"));
-}
-
-TEST(CompletionSession, AnswersAShutdownWith503) {
-  LiveService live([](const api::GenerationRequest&) {
-    return Script{.reason = api::FinishReason::Cancelled};
-  });
-
-  EXPECT_EQ(live.post(kChat, chat_body()).status, 503);
+    EXPECT_EQ(live.post(kChat, chat_body()).status, 503);
+  }
 }
 
 }  // namespace
