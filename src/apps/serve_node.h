@@ -24,7 +24,9 @@ class ServeNode {
   // Joins node 0 and serves until stop(); fails when node 0 refuses this node, with its reason.
   Result<void> run() { return member_->run(); }
   // Any thread.
-  void stop() { member_->stop(); }
+  void stop() {
+    if (member_ != nullptr) member_->stop();
+  }
 
  private:
   ServeNode() = default;
