@@ -5,11 +5,11 @@
 #include <poll.h>
 
 #include "base/clock.h"
+#include "base/wire_bytes.h"
 #include "comm/detail/guest.h"
 #include "comm/detail/node_hello.h"
 #include "comm/detail/socket.h"
 #include "comm/detail/socket_link.h"
-#include "base/wire_bytes.h"
 #include "comm/rendezvous.h"
 
 namespace pleiad::comm {

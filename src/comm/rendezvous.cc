@@ -9,12 +9,12 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/wire_bytes.h"
 #include "comm/detail/guest.h"
 #include "comm/detail/node_hello.h"
 #include "comm/detail/socket.h"
 #include "comm/detail/socket_link.h"
 #include "comm/detail/wake_event.h"
-#include "base/wire_bytes.h"
 
 namespace pleiad::comm {
 namespace {

@@ -147,14 +147,11 @@ Result<void> DeepseekV3::plan_scratch(const ep::MoePlace& place) {
   residual_ = plan.reserve("residual", floats(rows * config_.hidden), Begin, End);
   x_ = plan.reserve("normalised rows", floats(rows * config_.hidden), Attention, Mlp);
   cos_sin_ = plan.reserve("cosines and sines", floats(rows * config_.rope), Begin, Mlp);
-  head_in_ =
-      plan.reserve("head input", floats(limits_.logit_rows_max * config_.hidden), Head, End);
+  head_in_ = plan.reserve("head input", floats(limits_.logit_rows_max * config_.hidden), Head, End);
   const MlaRunner::Limits limits{
       .rows_max = rows, .context_max = limits_.context_max, .workers = context_.pool->workers()};
   attention_.emplace(mla_shape(config_), limits, plan, Attention, Attention);
-  dense_.emplace(
-      DenseMlpRunner::Shape{config_.hidden, config_.intermediate}, rows, plan, Mlp, Mlp
-  );
+  dense_.emplace(DenseMlpRunner::Shape{config_.hidden, config_.intermediate}, rows, plan, Mlp, Mlp);
   // Peers write into a rank's buffers while it is in its next attention, and read from them.
   const int first = place.rank.ranks > 1 ? Begin : Mlp;
   const int last = place.rank.ranks > 1 ? End : Mlp;

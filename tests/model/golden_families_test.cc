@@ -1,4 +1,4 @@
-// Also tests: deepseek_v3.cc, mla_layer.cc, dense_mlp.cc, weight_loader.cc
+// Also tests: deepseek_v3.cc, deepseek_v3_weights.cc, mla_layer.cc, dense_mlp.cc, weight_loader.cc
 // Tiny random checkpoints of each supported family against Hugging Face's logits in float32.
 #include <string>
 #include <vector>

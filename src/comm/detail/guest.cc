@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "comm/detail/node_hello.h"
 #include "base/wire_bytes.h"
+#include "comm/detail/node_hello.h"
 
 namespace pleiad::comm {
 namespace {
