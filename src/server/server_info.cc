@@ -71,7 +71,9 @@ net::HttpResponse ServerInfo::health() const {
 net::HttpResponse ServerInfo::ready(bool draining) const {
   const api::GeneratorStatus status = generator_.status();
   std::string state = "ready";
-  if (draining || !status.accepting) state = "draining";
+  // A generator that takes nothing though nobody asked it to stop waits for ranks.
+  if (!status.accepting) state = "unavailable";
+  if (draining) state = "draining";
   if (status.seconds_since_progress >= options_.stuck_seconds) state = "stuck";
   Json body;
   body.set("status", state);

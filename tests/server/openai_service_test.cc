@@ -188,7 +188,7 @@ TEST(OpenaiService, TellsTheTruthAboutItsHealth) {
 
   expect(200, 200, "ready");
   live.generator().set_status({.accepting = false});
-  expect(200, 503, "draining");
+  expect(200, 503, "unavailable");
   live.generator().set_status({.accepting = true, .seconds_since_progress = 31.0});
   expect(503, 503, "stuck");
   live.generator().set_status({.accepting = true, .seconds_since_progress = 29.0});
