@@ -7,9 +7,9 @@
 #include "plan/ep_settings.h"
 #include "plan/parallel_layout.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): the library's
 class App;
-}
+}  // namespace CLI
 
 namespace pleiad::apps {
 

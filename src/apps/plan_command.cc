@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "apps/commands.h"
+#include "apps/flag_values.h"
 #include "apps/group_flags.h"
 #include "apps/model_facts_reader.h"
 #include "device/buffer.h"
@@ -55,12 +56,6 @@ void add_machine_flags(CLI::App& verb, PlanLayoutFlags& flags) {
   verb.add_option("--dtype", flags.dtype, "Compute type")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
       ->capture_default_str();
-}
-
-engine::ComputeChoice compute_choice(std::string_view dtype) {
-  if (dtype == "float32") return engine::ComputeChoice::Float32;
-  if (dtype == "bfloat16") return engine::ComputeChoice::BFloat16;
-  return engine::ComputeChoice::Auto;
 }
 
 Result<plan::LayoutReport> plan_report(PlanLayoutFlags& flags) {

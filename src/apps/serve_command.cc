@@ -2,7 +2,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <future>
-#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -11,6 +10,7 @@
 #include <fmt/core.h>
 
 #include "apps/commands.h"
+#include "apps/flag_values.h"
 #include "apps/group_flags.h"
 #include "apps/serve_instance.h"
 #include "apps/serve_node.h"
@@ -227,21 +227,10 @@ Result<void> read_keys(ServeFlags& flags) {
 }
 
 Result<void> complete_settings(ServeFlags& flags) {
-  static const std::map<std::string, engine::ComputeChoice> kComputes = {
-      {"auto", engine::ComputeChoice::Auto},
-      {"float32", engine::ComputeChoice::Float32},
-      {"bfloat16", engine::ComputeChoice::BFloat16},
-  };
-  static const std::map<std::string, LogLevel> kLevels = {
-      {"debug", LogLevel::Debug},
-      {"info", LogLevel::Info},
-      {"warning", LogLevel::Warning},
-      {"error", LogLevel::Error},
-  };
-  set_log_level(kLevels.at(flags.log_level));
+  set_log_level(log_level(flags.log_level));
   ServeSettings& s = flags.settings;
   s.load.model = flags.model;
-  s.load.dtype = kComputes.at(flags.dtype);
+  s.load.dtype = compute_choice(flags.dtype);
   s.load.prefix_cache = !flags.no_prefix_cache;
   s.ignore_generation_config = flags.generation_config == "none";
   PLEIAD_TRY(group, complete(flags.group));
