@@ -110,28 +110,31 @@ void GroupKeeper::run() {
     }
     failure_.reset();
     lock.unlock();
-    Life& life = **formed;
-    attach(life);
-
-    lock.lock();
-    stands_ = true;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return stopping_ || failure_.has_value(); });
-    stands_ = false;
-    const std::optional<Error> failure = stopping_ ? std::nullopt : failure_;
-    lock.unlock();
-    set_waiting(failure ? failure->message : "the service is stopping");
-    if (failure) {
-      PLEIAD_LOG(Error, "epoch {} ends: {}", life.epoch, failure->message);
-      ranks_.fail(*failure);
-      life.end(failure->message, api::FinishReason::Lost);
-    } else {
-      // Both halves end as Cancelled before either side can take the other's end for a failure.
-      ranks_.begin_stop();
-      life.end("the service is stopping", api::FinishReason::Cancelled);
-      ranks_.stop();
-    }
+    live(**formed);
   }
+}
+
+// From the group's first step to its end.
+void GroupKeeper::live(Life& life) {
+  attach(life);
+  std::unique_lock lock(mutex_);
+  stands_ = true;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return stopping_ || failure_.has_value(); });
+  stands_ = false;
+  const std::optional<Error> failure = stopping_ ? std::nullopt : failure_;
+  lock.unlock();
+  set_waiting(failure ? failure->message : "the service is stopping");
+  if (failure) {
+    PLEIAD_LOG(Error, "epoch {} ends: {}", life.epoch, failure->message);
+    ranks_.fail(*failure);
+    life.end(failure->message, api::FinishReason::Lost);
+    return;
+  }
+  // Both halves end as Cancelled before either side can take the other's end for a failure.
+  ranks_.begin_stop();
+  life.end("the service is stopping", api::FinishReason::Cancelled);
+  ranks_.stop();
 }
 
 Result<std::unique_ptr<GroupKeeper::Life>> GroupKeeper::form() {

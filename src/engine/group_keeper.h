@@ -69,6 +69,7 @@ class GroupKeeper final : public api::Generator {
 
   GroupKeeper(RankSet& ranks, GroupOptions options) : ranks_(ranks), options_(std::move(options)) {}
   void run();
+  void live(Life& life);
   Result<std::unique_ptr<Life>> form();
   void attach(Life& life);
   void note_failure(const Error& error);

@@ -9,7 +9,7 @@ namespace pleiad::engine {
 
 void RankSet::start(
     std::vector<std::unique_ptr<comm::Group>> groups,
-    std::function<void(const Error&)> on_failure
+    const std::function<void(const Error&)>& on_failure
 ) {
   PLEIAD_CHECK(engines_.empty());
   PLEIAD_CHECK(groups.empty() || groups.size() == model_.ranks.size());

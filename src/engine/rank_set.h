@@ -29,7 +29,7 @@ class RankSet {
   // stops the set from another thread and may start it in a new group. REQUIRES: stopped.
   void start(
       std::vector<std::unique_ptr<comm::Group>> groups,
-      std::function<void(const Error&)> on_failure
+      const std::function<void(const Error&)>& on_failure
   );
   // Ends all engines: open requests finish with Cancelled.
   void stop();

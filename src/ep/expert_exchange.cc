@@ -45,7 +45,6 @@ ExpertExchange::ExpertExchange(
     const MoeShape& shape,
     const RankPlace& place,
     const Limits& limits,
-    device::DType activations,
     device::ArenaPlan& plan,
     int first,
     int last
@@ -72,8 +71,8 @@ ExpertExchange::ExpertExchange(
   s.lane_rows = lane_rows(place, s.rows_max, s.topk);
   s.work_rows = s.rows_max + (place.ranks - 1) * s.lane_rows;
   s.pass_max = pass_assignments(place, limits.rows_max, s.topk);
-  s.format = {.hidden = s.hidden, .topk = s.topk, .dtype = activations};
-  s.result_dtype = s.sharded() ? device::DType::F32 : activations;
+  s.format = {.hidden = s.hidden, .topk = s.topk, .dtype = limits.activations};
+  s.result_dtype = s.sharded() ? device::DType::F32 : limits.activations;
   s.message_bytes = (dispatch_bytes(s.format, s.lane_rows) + 63) / 64 * 64;
   const std::int64_t nodes = s.sharded() ? s.topk : place.nodes_per_row_max;
   s.results_bytes = static_cast<std::size_t>(s.lane_rows * nodes) * s.result_row_bytes();
@@ -339,8 +338,8 @@ void ExpertExchange::combine(const Call& call) const {
     for (std::int32_t n = starts[row + 1]; n-- > starts[row];) {
       const auto at = static_cast<std::size_t>(n);
       const std::size_t route = row * static_cast<std::size_t>(s.topk) + nodes[at].first;
-      Flight::Lane& lane =
-          flight.lanes[static_cast<std::size_t>(nodes[at].holder * s.place.moe_tp)];
+      const std::size_t holder = nodes[at].holder;
+      Flight::Lane& lane = flight.lanes[holder * static_cast<std::size_t>(s.place.moe_tp)];
       node_lines[at] = static_cast<std::int32_t>(--lane.next_line);
       ids[at] = routes[route].expert;
       weights[at] = flight.step.gate_weights[route];

@@ -56,13 +56,13 @@ struct ExchangeStep {
 class ExpertExchange {
  public:
   struct Limits {
-    std::int64_t rows_max = 0;  // of a rank in one step
+    std::int64_t rows_max = 0;                       // of a rank in one step
+    device::DType activations = device::DType::F32;  // on the wire
   };
   ExpertExchange(
       const MoeShape& shape,
       const RankPlace& place,
       const Limits& limits,
-      device::DType activations,
       device::ArenaPlan& plan,
       int first,
       int last
@@ -115,6 +115,7 @@ class ExpertExchange {
   ) const;
   Result<void> serve_round(const Call& call, std::int64_t round);
   void take_own_rows(const Call& call, Work& work) const;
+  Result<void> take_peers_rows(const Call& call, std::int64_t round, Work& work);
   Result<void> take_rows_from(const Call& call, std::int32_t peer, Work& work);
   void compute(const Call& call, const Work& work);
   void compute_pass(const Call& call, const Work& work, std::int64_t begin, std::int64_t end);

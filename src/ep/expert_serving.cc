@@ -33,14 +33,7 @@ Result<void> ExpertExchange::serve_round(const Call& call, std::int64_t round) {
   Work work = open_work(call.memory);
   std::ranges::fill(work.sources, Work::Range{});
   if (round == 0) take_own_rows(call, work);
-  {
-    const WaitTimer timer(group, s.place.stats->dispatch_wait_ns);
-    for (std::int32_t i = 1; i < s.place.ranks; ++i) {
-      const std::int32_t peer = (s.place.rank + s.place.ranks - i) % s.place.ranks;
-      if (flight.lanes[static_cast<std::size_t>(peer)].rounds_in <= round) continue;
-      PLEIAD_TRY(take_rows_from(call, peer, work));
-    }
-  }
+  PLEIAD_TRY(take_peers_rows(call, round, work));
   const auto results = call.memory.get<std::byte>(flight.results_in);
   for (std::int32_t peer = 0; peer < s.place.ranks; ++peer) {
     const Flight::Lane& lane = flight.lanes[static_cast<std::size_t>(peer)];
@@ -51,6 +44,17 @@ Result<void> ExpertExchange::serve_round(const Call& call, std::int64_t round) {
   }
   compute(call, work);
   send_results(call);
+  return {};
+}
+
+Result<void> ExpertExchange::take_peers_rows(const Call& call, std::int64_t round, Work& work) {
+  const RankPlace& place = sizes_->place;
+  const WaitTimer timer(*call.flight.step.group->group, place.stats->dispatch_wait_ns);
+  for (std::int32_t i = 1; i < place.ranks; ++i) {
+    const std::int32_t peer = (place.rank + place.ranks - i) % place.ranks;
+    if (call.flight.lanes[static_cast<std::size_t>(peer)].rounds_in <= round) continue;
+    PLEIAD_TRY(take_rows_from(call, peer, work));
+  }
   return {};
 }
 

@@ -21,14 +21,13 @@ Result<void> in_layer(Result<void> result, std::int64_t layer) {
 MoeRunner::MoeRunner(
     const MoeShape& shape,
     const MoePlace& place,
-    std::int64_t rows_max,
-    kernels::Compute compute,
+    const MoeLimits& limits,
     device::ArenaPlan& plan,
     int first,
     int last
 )
-    : shape_(shape), place_(place), rows_max_(rows_max) {
-  const std::int64_t rows = rows_max;
+    : shape_(shape), place_(place), rows_max_(limits.rows_max) {
+  const std::int64_t rows = limits.rows_max;
   const auto reserve = [&](std::string_view name, std::int64_t count, std::size_t size) {
     return plan.reserve(name, static_cast<std::size_t>(count) * size, first, last);
   };
@@ -41,12 +40,14 @@ MoeRunner::MoeRunner(
     choices_[batch].weights = reserve("expert weights", choices, sizeof(float));
   }
   if (!alone) {
-    const bool wide = compute == kernels::Compute::Float32;
+    const bool wide = limits.compute == kernels::Compute::Float32;
     exchange_ = std::make_unique<ExpertExchange>(
         shape,
         place.rank,
-        ExpertExchange::Limits{.rows_max = rows},
-        wide ? device::DType::F32 : device::DType::BF16,
+        ExpertExchange::Limits{
+            .rows_max = rows,
+            .activations = wide ? device::DType::F32 : device::DType::BF16,
+        },
         plan,
         first,
         last

@@ -38,18 +38,22 @@ struct MoePlace {
   std::span<const plan::ExpertPlacement> placements;  // [layers], outlive the runner
 };
 
+// What a runner makes room for, and the arithmetic of its layers.
+struct MoeLimits {
+  std::int64_t rows_max = 0;  // own rows of a call
+  kernels::Compute compute = kernels::Compute::Float32;
+};
+
 // Runs the layers of one shape: residual += sum over chosen experts of w_i * E_i(x) + shared(x), as
 // gate -> dispatch -> experts -> combine along DESIGN R3's tree. Rows do not influence each other's
 // bits, and neither does where experts stand. One thread at a time. Allocates nothing.
 class MoeRunner {
  public:
-  // Reserves scratch for `rows_max` own rows of a call, alive from op `first` to op `last` of the
-  // caller's step.
+  // Reserves scratch, alive from op `first` to op `last` of the caller's step.
   MoeRunner(
       const MoeShape& shape,
       const MoePlace& place,
-      std::int64_t rows_max,
-      kernels::Compute compute,
+      const MoeLimits& limits,
       device::ArenaPlan& plan,
       int first,
       int last

@@ -158,7 +158,8 @@ Result<void> DeepseekV3::plan_scratch(const ep::MoePlace& place) {
   const std::int64_t moe_rows =
       overlap ? std::min(rows, std::max((rows + 1) / 2, place.rank.settings.two_batch_tokens_min))
               : rows;
-  moe_.emplace(moe_shape(config_), place, moe_rows, context_.compute, plan, first, last);
+  const ep::MoeLimits moe_limits{.rows_max = moe_rows, .compute = context_.compute};
+  moe_.emplace(moe_shape(config_), place, moe_limits, plan, first, last);
   PLEIAD_TRY(scratch, device::Scratch::allocate(std::move(plan)));
   scratch_ = std::move(scratch);
   return {};

@@ -126,8 +126,7 @@ class GroupRun {
     MoeRunner runner(
         layer_.shape,
         {.rank = place, .placements = {&placement, 1}},
-        batch_rows,
-        compute_,
+        {.rows_max = batch_rows, .compute = compute_},
         plan,
         0,
         1
@@ -191,7 +190,7 @@ Matrix run_alone(const Layer& layer, kernels::Compute compute, const Matrix& x) 
   const kernels::Context context{
       .pool = &pool, .isa = device::detect_cpu_isa(), .compute = compute};
   device::ArenaPlan plan;
-  MoeRunner runner(layer.shape, {}, rows, compute, plan, 0, 1);
+  MoeRunner runner(layer.shape, {}, {.rows_max = rows, .compute = compute}, plan, 0, 1);
   auto memory = device::Scratch::allocate(std::move(plan)).value();
   Matrix residual(x.size(), 0.5F);
   runner.run(

@@ -93,7 +93,7 @@ TEST_P(MoeLayer, EqualsTheFormulaRowByRowAndBitByBitInAnyBatch) {
   device::ThreadPool pool(2);
   const kernels::Context context{.pool = &pool, .isa = device::detect_cpu_isa()};
   device::ArenaPlan plan;
-  MoeRunner runner(shape, {}, kRows, context.compute, plan, 0, 1);
+  MoeRunner runner(shape, {}, {.rows_max = kRows, .compute = context.compute}, plan, 0, 1);
   auto scratch = device::Scratch::allocate(std::move(plan)).value();
   std::vector<std::uint64_t> tokens(11);
 
