@@ -145,7 +145,7 @@ Engine::submit_as(api::RequestId id, api::GenerationRequest request, api::Genera
   return {};
 }
 
-void Engine::break_group(const Error& reason) {
+void Engine::break_group(const Error& reason) const {
   if (peers_.lockstep != nullptr) peers_.lockstep->abort(reason);
 }
 
@@ -243,20 +243,24 @@ Result<void> Engine::run_until_stopped() {
 
 // Sleeps while there is nothing to do. False: the engine is to end; what still came lies in mail_.
 Result<bool> Engine::take_mail(Mail& mail) {
-  for (;;) {
-    {
-      std::unique_lock lock(mutex_);
-      const bool alone = peers_.lockstep == nullptr;
-      if (alone && scheduler_.idle()) {
-        wake_.wait(lock, [this] { return stopping_ || !mail_.empty(); });
-      }
-      if (stopping_) return false;
-      std::swap(mail, mail_);
-    }
-    if (peers_.lockstep == nullptr || called_ || !scheduler_.idle() || !mail.empty()) return true;
+  while (fetch_mail(mail)) {
+    const bool asked = called_ || !scheduler_.idle() || !mail.empty();
+    if (asked || peers_.lockstep == nullptr) return true;
     PLEIAD_TRY(woken, peers_.lockstep->wait());
     called_ = woken == comm::Group::Wake::Message;
   }
+  return false;
+}
+
+// What has come; a rank alone sleeps here while nothing has. False: the engine is to end.
+bool Engine::fetch_mail(Mail& mail) {
+  std::unique_lock lock(mutex_);
+  if (peers_.lockstep == nullptr && scheduler_.idle()) {
+    wake_.wait(lock, [this] { return stopping_ || !mail_.empty(); });
+  }
+  if (stopping_) return false;
+  std::swap(mail, mail_);
+  return true;
 }
 
 void Engine::handle(Mail& mail) {

@@ -101,7 +101,7 @@ class Engine final : public api::Generator {
   // Requests in flight at most.
   [[nodiscard]] std::int64_t places() const { return static_cast<std::int64_t>(live_.size()); }
   // Breaks the group with `reason`, as if a peer had died. Any thread.
-  void break_group(const Error& reason);
+  void break_group(const Error& reason) const;
   // Requests accepted and not yet finished.
   [[nodiscard]] std::int64_t open_requests() const { return open_requests_.load(); }
 
@@ -148,6 +148,7 @@ class Engine final : public api::Generator {
   void run();
   Result<void> run_until_stopped();
   Result<bool> take_mail(Mail& mail);
+  bool fetch_mail(Mail& mail);
   void handle(Mail& mail);
   void ask_to_end(Ending ending);
   void wake();

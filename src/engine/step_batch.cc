@@ -49,8 +49,9 @@ void StepBatch::assemble(
     for (std::int64_t i = 0; i < chunk.count; ++i) {
       const std::int64_t position = chunk.first + i;
       const bool ends = chunk.last && i + 1 == chunk.count;
-      if (ends || chunk.all_logits)
+      if (ends || chunk.all_logits) {
         logit_rows_.push_back(static_cast<std::int32_t>(tokens_.size()));
+      }
       tokens_.push_back(tokens[static_cast<std::size_t>(position)]);
       positions_.push_back(position);
       rows_.push_back({.page_table = pages, .position = position});
