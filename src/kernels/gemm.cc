@@ -78,10 +78,12 @@ constexpr std::int64_t kPartialOutputs = kPanelGroup * PackedMatrix::kPanel;
 // kPartialOutputs outputs.
 struct PartialSums {
   const IsaKernels& kernels;
-  Compute compute;
+  Compute compute = Compute::Float32;
   PanelProduct whole;
-  std::int64_t part_inputs;
+  std::int64_t part_inputs = 0;
 
+  // Depth is two at most.
+  // NOLINTNEXTLINE(misc-no-recursion)
   void sum(std::int64_t first, std::int64_t count, float* y, std::int64_t y_stride) const {
     if (count == 1) {
       PanelProduct part = whole;
@@ -96,7 +98,9 @@ struct PartialSums {
       multiply(kernels, compute, part);
       return;
     }
-    alignas(64) std::array<float, static_cast<std::size_t>(kRowBlock * kPartialOutputs)> upper;
+    constexpr auto kUpper = static_cast<std::size_t>(kRowBlock * kPartialOutputs);
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): the second sum() fills it.
+    alignas(64) std::array<float, kUpper> upper;
     sum(first, count / 2, y, y_stride);
     sum(first + count / 2, count / 2, upper.data(), kPartialOutputs);
     for (std::int64_t row = 0; row < whole.rows; ++row) {

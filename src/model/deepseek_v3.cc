@@ -107,10 +107,18 @@ class DeepseekV3 final : public Model {
     int part_count = 1;
   };
 
+  // Where a step stands.
+  struct LayerState {
+    std::size_t layer = 0;
+    std::int64_t moe_index = 0;  // of the layer, or the next one with experts
+    bool is_moe = false;
+    bool results_due = false;  // of the layer before
+  };
+
   Result<void> run_layers(const Step& step);
+  Result<void> begin_layer(const LayerState& at, const Step& step, int part);
   void attend(std::size_t layer, const Step& step, const Rows& rows);
   void run_dense(std::size_t layer, const Rows& rows);
-  static const ep::GroupStep& group_of(const Step& step);
   ep::MoeStep
   moe_step(std::size_t layer, std::int64_t moe_index, const Step& step, const Rows& rows);
   void run_head(const Batch& batch);
@@ -134,6 +142,7 @@ class DeepseekV3 final : public Model {
   std::optional<MlaRunner> attention_;
   std::optional<DenseMlpRunner> dense_;
   std::optional<ep::MoeRunner> moe_;
+  ep::GroupStep alone_;
   std::vector<std::uint64_t> expert_tokens_;  // [moe_layers, experts]
 };
 
@@ -208,33 +217,40 @@ Result<void> DeepseekV3::forward(const Batch& batch, kv::PagedCache& cache) {
 // A part's expert layer is finished only when the part's next layer wants its rows, so that its
 // results travel while the other part is at work.
 Result<void> DeepseekV3::run_layers(const Step& step) {
-  bool expected = false;  // results of the layer before are still to come
-  std::int64_t moe_index = 0;
-  for (std::size_t layer = 0; layer < weights_.layers.size(); ++layer) {
-    const bool is_moe = weights_.layers[layer].moe.has_value();
+  LayerState at;
+  for (; at.layer < weights_.layers.size(); ++at.layer) {
+    at.is_moe = weights_.layers[at.layer].moe.has_value();
     for (int part = 0; part < step.part_count; ++part) {
-      if (expected) PLEIAD_TRY(moe_->finish(context_, scratch_, part));
-      const Rows& rows = step.parts.at(static_cast<std::size_t>(part));
-      const ep::MoeStep moe = is_moe ? moe_step(layer, moe_index, step, rows) : ep::MoeStep{};
-      if (is_moe) moe_->prepare(context_, scratch_, group_of(step), part, moe);
-      if (rows.count > 0) attend(layer, step, rows);
-      if (is_moe) {
-        PLEIAD_TRY(moe_->begin(context_, scratch_, group_of(step), part, moe));
-      } else if (rows.count > 0) {
-        run_dense(layer, rows);
-      }
+      PLEIAD_TRY(begin_layer(at, step, part));
     }
-    expected = is_moe;
-    if (!is_moe) continue;
+    at.results_due = at.is_moe;
+    if (!at.is_moe) continue;
     for (int part = 0; part < step.part_count; ++part) {
       PLEIAD_TRY(moe_->serve(context_, scratch_, part));
     }
-    ++moe_index;
+    ++at.moe_index;
   }
-  for (int part = 0; expected && part < step.part_count; ++part) {
+  for (int part = 0; at.results_due && part < step.part_count; ++part) {
     PLEIAD_TRY(moe_->finish(context_, scratch_, part));
   }
   return {};
+}
+
+Result<void> DeepseekV3::begin_layer(const LayerState& at, const Step& step, int part) {
+  if (at.results_due) PLEIAD_TRY(moe_->finish(context_, scratch_, part));
+  const Rows& rows = step.parts.at(static_cast<std::size_t>(part));
+  if (!at.is_moe) {
+    if (rows.count == 0) return {};
+    attend(at.layer, step, rows);
+    run_dense(at.layer, rows);
+    return {};
+  }
+  // A rank alone has agreed on nothing.
+  const ep::GroupStep& group = step.batch.group == nullptr ? alone_ : *step.batch.group;
+  const ep::MoeStep moe = moe_step(at.layer, at.moe_index, step, rows);
+  moe_->prepare(context_, scratch_, group, part, moe);
+  if (rows.count > 0) attend(at.layer, step, rows);
+  return moe_->begin(context_, scratch_, group, part, moe);
 }
 
 // residual += attention(norm(residual)), then x = norm(residual) for what follows.
@@ -274,12 +290,6 @@ void DeepseekV3::run_dense(std::size_t layer, const Rows& rows) {
       rows.count,
       line(residual_, rows.begin, config_.hidden)
   );
-}
-
-// A rank alone has agreed on nothing.
-const ep::GroupStep& DeepseekV3::group_of(const Step& step) {
-  static const ep::GroupStep kAlone;
-  return step.batch.group == nullptr ? kAlone : *step.batch.group;
 }
 
 ep::MoeStep DeepseekV3::moe_step(
