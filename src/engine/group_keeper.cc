@@ -101,21 +101,33 @@ std::uint16_t GroupKeeper::rendezvous_port() const {
 void GroupKeeper::run() {
   for (;;) {
     auto formed = form();
-    std::unique_lock lock(mutex_);
-    if (stopping_) return;
-    if (!formed.ok()) {
-      PLEIAD_LOG(Warning, "the group could not be formed: {}", formed.error().message);
-      changed_.wait_for(lock, kRetryPause, [this] { return stopping_; });
-      continue;
+    if (stopped()) return;
+    if (formed.ok()) {
+      live(**formed);
+    } else {
+      pause(formed.error());
     }
-    failure_.reset();
-    lock.unlock();
-    live(**formed);
   }
+}
+
+bool GroupKeeper::stopped() {
+  const std::scoped_lock lock(mutex_);
+  return stopping_;
+}
+
+// Before the next attempt.
+void GroupKeeper::pause(const Error& why) {
+  PLEIAD_LOG(Warning, "the group could not be formed: {}", why.message);
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, kRetryPause, [this] { return stopping_; });
 }
 
 // From the group's first step to its end.
 void GroupKeeper::live(Life& life) {
+  {
+    const std::scoped_lock lock(mutex_);
+    failure_.reset();
+  }
   attach(life);
   std::unique_lock lock(mutex_);
   stands_ = true;

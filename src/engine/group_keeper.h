@@ -70,6 +70,8 @@ class GroupKeeper final : public api::Generator {
   GroupKeeper(RankSet& ranks, GroupOptions options) : ranks_(ranks), options_(std::move(options)) {}
   void run();
   void live(Life& life);
+  void pause(const Error& why);
+  bool stopped();
   Result<std::unique_ptr<Life>> form();
   void attach(Life& life);
   void note_failure(const Error& error);

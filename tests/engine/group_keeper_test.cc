@@ -63,7 +63,14 @@ Error refusal(api::Generator& generator) {
   return {.message = "accepted"};
 }
 
-TEST(GroupKeeper, RanksOfTwoNodesAnswerLikeOneRank) {
+class GroupKeeperOfTwo : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!nodes_can_meet()) GTEST_SKIP() << "a build for one process";
+  }
+};
+
+TEST_F(GroupKeeperOfTwo, RanksOfTwoNodesAnswerLikeOneRank) {
   FirstNode first;
   NodeRanks model(1);
   SecondNode second(model, first.keeper->rendezvous_port());
@@ -82,7 +89,7 @@ TEST(GroupKeeper, RanksOfTwoNodesAnswerLikeOneRank) {
   EXPECT_EQ(first.keeper->limits().vocabulary, one.engine->limits().vocabulary);
 }
 
-TEST(GroupKeeper, RequestsOfBothNodesEndByCancellation) {
+TEST_F(GroupKeeperOfTwo, RequestsOfBothNodesEndByCancellation) {
   FirstNode first;
   NodeRanks model(1);
   SecondNode second(model, first.keeper->rendezvous_port());
@@ -107,7 +114,7 @@ TEST(GroupKeeper, RequestsOfBothNodesEndByCancellation) {
 }
 
 // The whole life: serving, a node that goes, what clients are told meanwhile, its return.
-TEST(GroupKeeper, ANodeThatGoesLosesItsRequestsAndItsReturnBringsServiceBack) {
+TEST_F(GroupKeeperOfTwo, ANodeThatGoesLosesItsRequestsAndItsReturnBringsServiceBack) {
   FirstNode first;
   NodeRanks model(1);
   EXPECT_TRUE(first.told.wait_for("waiting for nodes: 1"));
@@ -149,7 +156,7 @@ TEST(GroupKeeper, ANodeThatGoesLosesItsRequestsAndItsReturnBringsServiceBack) {
   EXPECT_GT(first.keeper->epoch(), epoch);
 }
 
-TEST(GroupKeeper, StopsWhileItWaitsForNodes) {
+TEST_F(GroupKeeperOfTwo, StopsWhileItWaitsForNodes) {
   FirstNode first;
   auto formed = std::async(std::launch::async, [&] { return first.keeper->wait_until_formed(); });
   ASSERT_TRUE(first.told.wait_for("waiting for nodes: 1"));
@@ -163,7 +170,7 @@ TEST(GroupKeeper, StopsWhileItWaitsForNodes) {
   first.keeper.reset();
 }
 
-TEST(GroupKeeper, StoppingCancelsOpenRequestsOfAllNodes) {
+TEST_F(GroupKeeperOfTwo, StoppingCancelsOpenRequestsOfAllNodes) {
   FirstNode first;
   NodeRanks model(1);
   SecondNode second(model, first.keeper->rendezvous_port());
@@ -187,7 +194,7 @@ TEST(GroupKeeper, StoppingCancelsOpenRequestsOfAllNodes) {
 }
 
 // A node that says hello and never comes to the group.
-TEST(GroupKeeper, TriesAgainWhenANodeDoesNotComeToTheGroup) {
+TEST_F(GroupKeeperOfTwo, TriesAgainWhenANodeDoesNotComeToTheGroup) {
   NodeRanks model(0);
   NodeRanks other(1);
   Told told;
@@ -254,7 +261,7 @@ TEST(GroupKeeper, AnAddressThatCannotBeListenedAtIsRefused) {
   EXPECT_THAT(keeper.error().message, HasSubstr("nowhere"));
 }
 
-TEST(GroupForming, ARosterOfAnotherSizeIsCorrupt) {
+TEST_F(GroupKeeperOfTwo, ARosterOfAnotherSizeIsCorrupt) {
   Told told;
   const GroupOptions options = node_options(0, 0, told);
   auto endpoints = open_endpoints(options).value();

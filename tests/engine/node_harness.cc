@@ -11,6 +11,11 @@ constexpr std::chrono::seconds kPatience{60};
 
 }  // namespace
 
+bool nodes_can_meet() {
+  const auto endpoint = comm::UcxEndpoint::open({});
+  return endpoint.ok() || endpoint.error().kind != ErrorKind::Unsupported;
+}
+
 void Told::operator()(const std::string& words) {
   const std::scoped_lock lock(mutex_);
   said_ += words + "\n";

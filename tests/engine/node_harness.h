@@ -16,6 +16,9 @@ namespace pleiad::engine {
 // Two nodes of a group in one process: real rendezvous and UCX over loopback, the bundled model
 // with small limits. Two ranks on each.
 
+// False in a build for one process only, which cannot do that.
+bool nodes_can_meet();
+
 // What somebody was told while it waited.
 class Told {
  public:
