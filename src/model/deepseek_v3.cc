@@ -116,6 +116,7 @@ class DeepseekV3 final : public Model {
   };
 
   Result<void> run_layers(const Step& step);
+  Result<void> run_layer(const LayerState& at, const Step& step);
   Result<void> begin_layer(const LayerState& at, const Step& step, int part);
   void attend(std::size_t layer, const Step& step, const Rows& rows);
   void run_dense(std::size_t layer, const Rows& rows);
@@ -220,18 +221,22 @@ Result<void> DeepseekV3::run_layers(const Step& step) {
   LayerState at;
   for (; at.layer < weights_.layers.size(); ++at.layer) {
     at.is_moe = weights_.layers[at.layer].moe.has_value();
-    for (int part = 0; part < step.part_count; ++part) {
-      PLEIAD_TRY(begin_layer(at, step, part));
-    }
+    PLEIAD_TRY(run_layer(at, step));
     at.results_due = at.is_moe;
-    if (!at.is_moe) continue;
-    for (int part = 0; part < step.part_count; ++part) {
-      PLEIAD_TRY(moe_->serve(context_, scratch_, part));
-    }
-    ++at.moe_index;
+    at.moe_index += at.is_moe ? 1 : 0;
   }
   for (int part = 0; at.results_due && part < step.part_count; ++part) {
     PLEIAD_TRY(moe_->finish(context_, scratch_, part));
+  }
+  return {};
+}
+
+Result<void> DeepseekV3::run_layer(const LayerState& at, const Step& step) {
+  for (int part = 0; part < step.part_count; ++part) {
+    PLEIAD_TRY(begin_layer(at, step, part));
+  }
+  for (int part = 0; at.is_moe && part < step.part_count; ++part) {
+    PLEIAD_TRY(moe_->serve(context_, scratch_, part));
   }
   return {};
 }
