@@ -37,8 +37,10 @@ class Proxy:
                 self.connections += 1
                 budget = [self.cuts.pop(0) if self.cuts else None]
                 self.open += [front, back]
-            for one, other in ((front, back), (back, front)):
+            for one in (front, back):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Either thread may cut both ends at once: nothing is touched here from the first start on.
+            for one, other in ((front, back), (back, front)):
                 threading.Thread(target=self._pass_on, args=(one, other, budget), daemon=True).start()
 
     def _pass_on(self, source, target, budget):
