@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -18,6 +19,7 @@ namespace pleiad::api {
 using RequestId = Id<struct RequestTag, std::uint64_t>;
 
 inline constexpr std::int32_t kTopLogprobsMax = 20;
+inline constexpr std::size_t kCacheSaltBytesMax = 4096;
 
 // One continuation of one prompt. A client's request with n choices or several prompts is several
 // of these.
@@ -29,7 +31,7 @@ struct GenerationRequest {
   bool ignore_eos = false;           // go on after the model's own end-of-sequence tokens
   std::optional<std::int32_t> top_logprobs;  // 0..20 alternatives per output token; none: no scores
   std::optional<std::int32_t> prompt_top_logprobs;  // likewise for prompt tokens
-  std::string cache_salt;     // requests share cached prefixes only with the same salt
+  std::string cache_salt;     // only requests of the same salt share cached prefixes
   std::int32_t priority = 0;  // lower runs earlier
 };
 

@@ -20,13 +20,13 @@ constexpr auto kRetryFirst = std::chrono::milliseconds{50};
 constexpr auto kRetryMax = std::chrono::milliseconds{1'000};
 
 // The reason may come from a stranger, and is shown to people.
-Error refused(std::span<const std::byte> reason) {
+Error refused(const std::string& host, std::span<const std::byte> reason) {
   std::string why;
   for (const std::byte byte : reason) {
     const auto c = static_cast<char>(byte);
     why += c >= ' ' && c <= '~' ? c : '?';
   }
-  return invalid_input("node 0 refused this node: {}", why);
+  return invalid_input("node 0 at {} refused this node: {}", host, why);
 }
 
 // One attempt to join, over one connection.
@@ -43,8 +43,8 @@ class Attempt {
   Result<Joined> run(const SocketAddress& address);
 
  private:
-  Result<void> prove(const std::string& host);
-  Result<Joined> wait_for_roster(const std::string& host);
+  Result<void> prove();
+  Result<Joined> wait_for_roster();
   Result<ControlMessage> await();
   Result<ControlMessage> await(LinkFrame kind);
   void tell_missing(std::span<const std::byte> bytes);
@@ -53,6 +53,7 @@ class Attempt {
   const NodeHello& self_;
   const std::function<bool()>& stopped_;
   const std::function<void(const std::string&)>& on_waiting_;
+  std::string host_;  // node 0's address
   FrameChannel channel_;
   SystemClock clock_;
 };
@@ -79,12 +80,12 @@ Result<ControlMessage> Attempt::await(LinkFrame kind) {
   PLEIAD_TRY(frame, await());
   if (frame.kind == static_cast<std::uint32_t>(kind)) return std::move(frame);
   if (frame.kind == static_cast<std::uint32_t>(LinkFrame::Refusal)) {
-    return refused(frame.bytes);
+    return refused(host_, frame.bytes);
   }
   return corrupt("node 0 sent a frame of kind {} out of turn", frame.kind);
 }
 
-Result<void> Attempt::prove(const std::string& host) {
+Result<void> Attempt::prove() {
   Transcript transcript{.joiner = fresh_nonce(), .host = {}};
   channel_.reader().set_limit(kHandshakeBytesMax);
   channel_.queue(LinkFrame::Open, encode_opening({.nonce = transcript.joiner}));
@@ -93,7 +94,7 @@ Result<void> Attempt::prove(const std::string& host) {
   if (opening.protocol != kProtocol) {
     return invalid_input(
         "node 0 at {} speaks protocol {}, this node {}: their versions differ",
-        host,
+        host_,
         opening.protocol,
         kProtocol
     );
@@ -102,7 +103,7 @@ Result<void> Attempt::prove(const std::string& host) {
   channel_.queue(LinkFrame::Proof, transcript.digest(options_.secret, kJoinerProof));
   PLEIAD_TRY(proof, await(LinkFrame::Proof));
   if (!same_bytes(proof.bytes, transcript.digest(options_.secret, kHostProof))) {
-    return invalid_input("what listens at {} does not know the cluster secret", host);
+    return invalid_input("what listens at {} does not know the cluster secret", host_);
   }
   channel_.use_keys(
       transcript.digest(options_.secret, kJoinerKey), transcript.digest(options_.secret, kHostKey)
@@ -115,6 +116,10 @@ void Attempt::tell_missing(std::span<const std::byte> bytes) {
   ByteReader reader(bytes);
   const auto listed = reader.bytes(kRosterNodesMax * sizeof(std::int32_t));
   if (!on_waiting_ || !listed.ok()) return;
+  if (listed->empty()) {
+    on_waiting_("waiting: another holds this node's place in the group");
+    return;
+  }
   std::string text = "waiting for node";
   for (std::size_t at = 0; at + sizeof(std::int32_t) <= listed->size();
        at += sizeof(std::int32_t)) {
@@ -125,7 +130,7 @@ void Attempt::tell_missing(std::span<const std::byte> bytes) {
   on_waiting_(text);
 }
 
-Result<Joined> Attempt::wait_for_roster(const std::string& host) {
+Result<Joined> Attempt::wait_for_roster() {
   for (;;) {
     PLEIAD_TRY(frame, await());
     if (frame.kind > static_cast<std::uint32_t>(LinkFrame::Heartbeat)) {
@@ -140,11 +145,11 @@ Result<Joined> Attempt::wait_for_roster(const std::string& host) {
         const bool complete = roster.nodes.size() == static_cast<std::size_t>(self_.nodes);
         if (!complete) return corrupt("a roster of {} nodes", roster.nodes.size());
         auto link =
-            make_control_link(std::move(channel_), "node 0 (" + host + ")", options_.control);
+            make_control_link(std::move(channel_), "node 0 (" + host_ + ")", options_.control);
         return Joined{.roster = std::move(roster), .link = std::move(link)};
       }
       case LinkFrame::Refusal:
-        return refused(frame.bytes);
+        return refused(host_, frame.bytes);
       case LinkFrame::Heartbeat:
         break;
       case LinkFrame::Open:
@@ -160,10 +165,10 @@ Result<Joined> Attempt::run(const SocketAddress& address) {
   PLEIAD_TRY(socket, connect_to(address, options_.control.heartbeat_limit, stopped_));
   prepare_connection(socket, options_.control.heartbeat_limit);
   channel_ = FrameChannel(std::move(socket));
-  const std::string host = address.text();
-  PLEIAD_TRY(prove(host));
+  host_ = address.text();
+  PLEIAD_TRY(prove());
   channel_.queue(LinkFrame::Hello, encode_hello(self_));
-  return wait_for_roster(host);
+  return wait_for_roster();
 }
 
 // False when stopped meanwhile.

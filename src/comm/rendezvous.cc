@@ -39,22 +39,26 @@ class Host final : public RendezvousHost {
       const NodeHello& self,
       const std::function<void(const std::vector<std::int32_t>& missing)>& on_waiting
   ) override;
+  void attend() override;
+  void end_attendance() override {
+    attended_.store(true);
+    wake_.signal();
+  }
   void stop() override {
     stopped_.store(true);
     wake_.signal();
   }
 
  private:
-  using Guests = std::vector<std::unique_ptr<Guest>>;
-
-  void wait_for_events(const Guests& guests);
-  void accept_guests(Guests& guests);
-  Result<void> listen_to(Guest& guest, const Guests& guests, const NodeHello& self);
-  void listen_to_all(Guests& guests, const NodeHello& self);
-  void introduce(Guest& guest, const Guests& guests, const NodeHello& self);
+  void wait_for_events();
+  void accept_guests();
+  Result<void> listen_to(Guest& guest);
+  void listen_to_all();
+  void introduce(Guest& guest);
   [[nodiscard]] bool is_over(const Guest& guest, const Result<void>& heard) const;
-  void tell_missing(Guests& guests, const std::vector<std::int32_t>& missing, bool changed);
-  Gathered announce(Guests& guests, const NodeHello& self);
+  [[nodiscard]] std::vector<std::int32_t> missing_nodes() const;
+  void tell_missing(const std::vector<std::int32_t>& missing, bool changed);
+  Gathered announce();
 
   const RendezvousOptions options_;
   SystemClock clock_;
@@ -62,15 +66,18 @@ class Host final : public RendezvousHost {
   const std::uint16_t port_;
   std::uint32_t epoch_;
   std::atomic<bool> stopped_{false};
+  std::atomic<bool> attended_{false};
   WakeEvent wake_;
-  Nanoseconds told_{0};  // when the seated ones heard of node 0
+  std::vector<std::unique_ptr<Guest>> guests_;
+  NodeHello self_;         // of the last gather()
+  bool gathering_ = true;  // false: attending
+  Nanoseconds told_{0};    // when those who may stay heard of node 0
 };
 
-std::vector<std::int32_t>
-missing_nodes(const std::vector<std::unique_ptr<Guest>>& guests, std::int32_t nodes) {
+std::vector<std::int32_t> Host::missing_nodes() const {
   std::vector<std::int32_t> missing;
-  for (std::int32_t node = 1; node < nodes; ++node) {
-    const bool there = std::any_of(guests.begin(), guests.end(), [&](const auto& guest) {
+  for (std::int32_t node = 1; node < self_.nodes; ++node) {
+    const bool there = std::any_of(guests_.begin(), guests_.end(), [&](const auto& guest) {
       return guest->stage() == Guest::Stage::Seated && guest->hello().node == node;
     });
     if (!there) missing.push_back(node);
@@ -78,16 +85,16 @@ missing_nodes(const std::vector<std::unique_ptr<Guest>>& guests, std::int32_t no
   return missing;
 }
 
-void Host::wait_for_events(const Guests& guests) {
+void Host::wait_for_events() {
   std::vector<pollfd> events;
   events.push_back({.fd = listener_.get(), .events = POLLIN, .revents = 0});
   events.push_back({.fd = wake_.fd(), .events = POLLIN, .revents = 0});
   Nanoseconds until = told_ + options_.control.heartbeat_interval;
-  for (const auto& guest : guests) {
+  for (const auto& guest : guests_) {
     const bool writing = guest->channel().unsent() > 0;
     const auto wanted = static_cast<short>(writing ? POLLIN | POLLOUT : POLLIN);
     events.push_back({.fd = guest->channel().fd(), .events = wanted, .revents = 0});
-    if (guest->stage() != Guest::Stage::Seated) until = std::min(until, guest->deadline());
+    if (!guest->may_stay()) until = std::min(until, guest->deadline());
   }
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_.now());
   const auto limit = std::max(left, std::chrono::milliseconds{0});
@@ -95,22 +102,22 @@ void Host::wait_for_events(const Guests& guests) {
   if ((events[1].revents & POLLIN) != 0) wake_.clear();
 }
 
-void Host::accept_guests(Guests& guests) {
+void Host::accept_guests() {
   for (;;) {
     SocketAddress address;
     FileHandle socket = accept_from(listener_, address);
     if (!socket.valid()) return;
-    if (guests.size() >= kGuestsMax) {
+    if (guests_.size() >= kGuestsMax) {
       // Whoever has waited longest without proving anything makes room.
-      const auto idle = std::find_if(guests.begin(), guests.end(), [](const auto& guest) {
-        return guest->stage() != Guest::Stage::Seated;
+      const auto idle = std::find_if(guests_.begin(), guests_.end(), [](const auto& guest) {
+        return !guest->may_stay();
       });
-      if (idle == guests.end()) continue;
-      guests.erase(idle);
+      if (idle == guests_.end()) continue;
+      guests_.erase(idle);
     }
     prepare_connection(socket, options_.control.heartbeat_limit);
     const Nanoseconds deadline = clock_.now() + options_.control.heartbeat_limit;
-    guests.push_back(std::make_unique<Guest>(std::move(socket), address, deadline));
+    guests_.push_back(std::make_unique<Guest>(std::move(socket), address, deadline));
   }
 }
 
@@ -120,14 +127,13 @@ void warn(const std::string& text) {
 
 // Whether the connection has come to its end, which is logged.
 bool Host::is_over(const Guest& guest, const Result<void>& heard) const {
-  const bool seated = guest.stage() == Guest::Stage::Seated;
-  const bool late = !seated && clock_.now() >= guest.deadline();
+  const bool late = !guest.may_stay() && clock_.now() >= guest.deadline();
   if (heard.ok() && !late) return false;
   if (guest.stage() == Guest::Stage::Dismissed) return true;  // its refusal was logged
   const std::string why =
       heard.ok() ? fmt::format("not done within {} ms", options_.control.heartbeat_limit.count())
                  : heard.error().message;
-  if (seated) {
+  if (guest.may_stay()) {
     const std::string name = node_name(guest.hello().node, guest.address());
     warn(fmt::format("{} left before the group was complete: {}", name, why));
   } else {
@@ -136,84 +142,95 @@ bool Host::is_over(const Guest& guest, const Result<void>& heard) const {
   return true;
 }
 
-void Host::introduce(Guest& guest, const Guests& guests, const NodeHello& self) {
+void Host::introduce(Guest& guest) {
   const std::string name = node_name(guest.hello().node, guest.address());
-  std::string refusal = refusal_of(guest.hello(), self);
+  std::string refusal = refusal_of(guest.hello(), self_);
   const auto has_its_place = [&](const auto& other) {
     return other->stage() == Guest::Stage::Seated && other->hello().node == guest.hello().node;
   };
-  const auto holder = std::find_if(guests.begin(), guests.end(), has_its_place);
-  if (refusal.empty() && holder != guests.end()) {
+  const auto holder = std::find_if(guests_.begin(), guests_.end(), has_its_place);
+  if (refusal.empty() && holder != guests_.end()) {
     refusal = fmt::format(
         "the place of node {} is taken by {}", guest.hello().node, (*holder)->address()
     );
   }
-  if (refusal.empty()) {
+  if (!refusal.empty()) {
+    guest.dismiss(refusal);
+    return;
+  }
+  told_ = Nanoseconds{0};
+  if (gathering_) {
     guest.seat();
-    told_ = Nanoseconds{0};
     PLEIAD_LOG(Info, "{} is there", name);
   } else {
-    guest.dismiss(refusal);
+    guest.wait();
+    PLEIAD_LOG(Info, "{} waits: its place is held", name);
   }
 }
 
 // Hears one guest out, as far as it has spoken.
-Result<void> Host::listen_to(Guest& guest, const Guests& guests, const NodeHello& self) {
+Result<void> Host::listen_to(Guest& guest) {
   const bool was_dismissed = guest.stage() == Guest::Stage::Dismissed;
   PLEIAD_TRY(guest.listen(options_.secret));
-  if (guest.stage() == Guest::Stage::Introduced) introduce(guest, guests, self);
+  const bool has_waited = gathering_ && guest.stage() == Guest::Stage::Waiting;
+  if (has_waited || guest.stage() == Guest::Stage::Introduced) introduce(guest);
   if (!was_dismissed && guest.stage() == Guest::Stage::Dismissed) {
     warn(fmt::format("{} was refused: {}", guest.address(), guest.refusal()));
   }
   return guest.channel().flush();
 }
 
-void Host::listen_to_all(Guests& guests, const NodeHello& self) {
-  for (std::size_t i = 0; i < guests.size();) {
-    const Result<void> heard = listen_to(*guests[i], guests, self);
-    if (is_over(*guests[i], heard)) {
-      guests.erase(guests.begin() + static_cast<std::ptrdiff_t>(i));
+void Host::listen_to_all() {
+  for (std::size_t i = 0; i < guests_.size();) {
+    const Result<void> heard = listen_to(*guests_[i]);
+    if (is_over(*guests_[i], heard)) {
+      guests_.erase(guests_.begin() + static_cast<std::ptrdiff_t>(i));
     } else {
       ++i;
     }
   }
 }
 
-// Tells the seated ones who is missing, when that changes and as a sign of life.
-void Host::tell_missing(Guests& guests, const std::vector<std::int32_t>& missing, bool changed) {
+// Tells those who may stay who is missing, when that changes and as a sign of life. Nobody is
+// missing while the group stands without them.
+void Host::tell_missing(const std::vector<std::int32_t>& missing, bool changed) {
   const Nanoseconds now = clock_.now();
   if (!changed && now - told_ < options_.control.heartbeat_interval) return;
   told_ = now;
   ByteWriter writer;
   writer.bytes(std::as_bytes(std::span(missing)));
   const std::vector<std::byte> bytes = writer.take();
-  for (const auto& guest : guests) {
+  for (const auto& guest : guests_) {
     // One that reads nothing hears nothing new; its connection is cut by the system.
     const bool reads = guest->channel().unsent() == 0;
-    if (guest->stage() != Guest::Stage::Seated || !reads) continue;
-    guest->channel().queue(LinkFrame::Waiting, bytes);
+    if (guest->may_stay() && reads) guest->channel().queue(LinkFrame::Waiting, bytes);
   }
 }
 
-RendezvousHost::Gathered Host::announce(Guests& guests, const NodeHello& self) {
+// Whoever has a seat leaves the door as a member of the group; the others stay there.
+RendezvousHost::Gathered Host::announce() {
+  const auto first_seated =
+      std::stable_partition(guests_.begin(), guests_.end(), [](const auto& guest) {
+        return guest->stage() != Guest::Stage::Seated;
+      });
+  const std::span seated(first_seated, guests_.end());
   Gathered gathered;
   gathered.roster.epoch = ++epoch_;
-  gathered.roster.nodes.resize(static_cast<std::size_t>(self.nodes));
-  gathered.roster.nodes[0] = self;
-  gathered.links.resize(static_cast<std::size_t>(self.nodes));
-  for (const auto& guest : guests) {
-    if (guest->stage() != Guest::Stage::Seated) continue;
+  gathered.roster.nodes.resize(static_cast<std::size_t>(self_.nodes));
+  gathered.roster.nodes[0] = self_;
+  gathered.links.resize(static_cast<std::size_t>(self_.nodes));
+  for (const auto& guest : seated) {
     gathered.roster.nodes[static_cast<std::size_t>(guest->hello().node)] = guest->hello();
   }
   const std::vector<std::byte> bytes = encode_roster(gathered.roster);
-  for (const auto& guest : guests) {
-    if (guest->stage() != Guest::Stage::Seated) continue;
+  for (const auto& guest : seated) {
     const std::int32_t node = guest->hello().node;
     guest->channel().queue(LinkFrame::Roster, bytes);
     gathered.links[static_cast<std::size_t>(node)] = make_control_link(
         guest->take_channel(), node_name(node, guest->address()), options_.control
     );
   }
+  guests_.erase(first_seated, guests_.end());
   return gathered;
 }
 
@@ -222,21 +239,33 @@ Result<RendezvousHost::Gathered> Host::gather(
     const std::function<void(const std::vector<std::int32_t>& missing)>& on_waiting
 ) {
   PLEIAD_CHECK(self.node == 0 && self.nodes > 0, "the host is node 0");
-  Guests guests;
+  self_ = self;
+  gathering_ = true;
+  attended_.store(false);
   std::vector<std::int32_t> missing;
   bool first = true;
   for (;;) {
     if (stopped_.load()) return error(ErrorKind::Cancelled, "stopped while nodes were gathering");
-    accept_guests(guests);
-    listen_to_all(guests, self);
-    std::vector<std::int32_t> now_missing = missing_nodes(guests, self.nodes);
-    if (now_missing.empty()) return announce(guests, self);
+    accept_guests();
+    listen_to_all();
+    std::vector<std::int32_t> now_missing = missing_nodes();
+    if (now_missing.empty()) return announce();
     const bool changed = first || now_missing != missing;
     first = false;
     missing = std::move(now_missing);
     if (changed && on_waiting) on_waiting(missing);
-    tell_missing(guests, missing, changed);
-    wait_for_events(guests);
+    tell_missing(missing, changed);
+    wait_for_events();
+  }
+}
+
+void Host::attend() {
+  gathering_ = false;
+  while (!stopped_.load() && !attended_.load()) {
+    accept_guests();
+    listen_to_all();
+    tell_missing({}, false);
+    wait_for_events();
   }
 }
 

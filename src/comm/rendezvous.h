@@ -59,6 +59,12 @@ class RendezvousHost {
       const NodeHello& self,
       const std::function<void(const std::vector<std::int32_t>& missing)>& on_waiting
   ) = 0;
+  // While the group of the last gather() stands: goes on answering. A node that does not fit is
+  // told why; one that fits is told that its place is held, and is there for the next gather().
+  // Returns when end_attendance() was called since that gather() began, or after stop().
+  virtual void attend() = 0;
+  // Any thread.
+  virtual void end_attendance() = 0;
   // Any thread.
   virtual void stop() = 0;
 };

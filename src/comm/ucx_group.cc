@@ -20,6 +20,8 @@
 namespace pleiad::comm {
 namespace {
 
+constexpr auto kLook = std::chrono::milliseconds{20};  // between looks at `stopped`
+
 class Endpoint final : public UcxEndpoint {
  public:
   Endpoint(std::unique_ptr<UcxWorker> worker, const UcxGroupOptions& options)
@@ -42,7 +44,8 @@ class UcxGroup final : public Group {
       const UcxGroupOptions& options
   );
 
-  Result<void> meet(std::span<const std::vector<std::byte>> addresses);
+  Result<void>
+  meet(std::span<const std::vector<std::byte>> addresses, const std::function<bool()>& stopped);
 
   [[nodiscard]] Rank rank() const override { return rank_; }
   [[nodiscard]] Rank size() const override { return size_; }
@@ -76,6 +79,7 @@ class UcxGroup final : public Group {
   template <typename Ready>
   Look look(std::string_view step, const Ready& ready, const std::function<Rank()>& whom);
   bool rest(Nanoseconds longest);
+  Result<void> check_hellos();
   void watch_processes();
   void note_dead_processes();
   Error fail();
@@ -89,9 +93,10 @@ class UcxGroup final : public Group {
   std::atomic<bool> interrupted_{false};
   mutable std::mutex mutex_;  // guards port_: abort() may come from any thread
   UcxPort port_;
-  std::vector<FileHandle> processes_;  // pidfds of peers on this machine
-  std::vector<Rank> process_ranks_;    // [processes_]
-  std::vector<pollfd> events_;         // the worker's, wake_'s, then the processes'
+  std::vector<FileHandle> processes_;     // pidfds of peers on this machine
+  std::vector<Rank> process_ranks_;       // [processes_]
+  std::vector<pollfd> events_;            // the worker's, wake_'s, then the processes'
+  Nanoseconds look_{Nanoseconds::max()};  // between looks of wait() at its condition
   Traffic traffic_;
   std::uint64_t puts_ = 0;
   SystemClock clock_;
@@ -202,7 +207,7 @@ Result<void> UcxGroup::wait(std::string_view step, Ready ready, const std::funct
     if (round < options_.spin) continue;
     const Nanoseconds left = began + options_.limit - clock_.now();
     if (left > Nanoseconds{0}) {
-      rest(left);
+      rest(std::min(left, look_));
       continue;
     }
     breakage_.set(rank_, heard_nothing(step, rank_, whom(), options_.limit));
@@ -212,7 +217,21 @@ Result<void> UcxGroup::wait(std::string_view step, Ready ready, const std::funct
   return {};
 }
 
-Result<void> UcxGroup::meet(std::span<const std::vector<std::byte>> addresses) {
+// All know of the same number of ranks.
+Result<void> UcxGroup::check_hellos() {
+  for (Rank other = 0; other < size_; ++other) {
+    const auto& hello = port_.peer(other).hello;
+    if (!hello || hello->size == size_) continue;
+    abort(corrupt("rank {} joined {} ranks, rank {} joined {}", rank_, size_, other, hello->size));
+    return fail();
+  }
+  return {};
+}
+
+Result<void> UcxGroup::meet(
+    std::span<const std::vector<std::byte>> addresses,
+    const std::function<bool()>& stopped
+) {
   {
     const std::lock_guard lock(mutex_);
     PLEIAD_TRY(port_.connect(addresses));
@@ -226,18 +245,16 @@ Result<void> UcxGroup::meet(std::span<const std::vector<std::byte>> addresses) {
     return other;
   };
   const auto someone = [&] { return std::min(missing(), size_ - 1); };
+  const auto is_stopped = [&] { return stopped && stopped(); };
+  look_ = kLook;
   const auto met = wait(
-      "joining the group", [&] { return missing() == size_; }, someone
+      "joining the group", [&] { return missing() == size_ || is_stopped(); }, someone
   );
+  look_ = Nanoseconds::max();
+  if (met.ok() && missing() == size_) return check_hellos();
   if (met.ok()) {
-    for (Rank other = 0; other < size_; ++other) {
-      const auto& hello = port_.peer(other).hello;
-      if (!hello || hello->size == size_) continue;
-      abort(corrupt("rank {} joined {} ranks, rank {} joined {}", rank_, size_, other, hello->size)
-      );
-      return fail();
-    }
-    return {};
+    abort(error(ErrorKind::Cancelled, "stopped while rank {} was joining the group", rank_));
+    return fail();
   }
   const Rank late = someone();
   const auto other_epoch = late == rank_ ? std::nullopt : port_.peer(late).other_epoch;
@@ -418,7 +435,8 @@ Result<std::unique_ptr<Group>> UcxEndpoint::join(
     std::unique_ptr<UcxEndpoint> self,
     Rank rank,
     std::span<const std::vector<std::byte>> addresses,
-    std::uint32_t epoch
+    std::uint32_t epoch,
+    const std::function<bool()>& stopped
 ) {
   auto& endpoint = static_cast<Endpoint&>(*self);
   const auto size = static_cast<Rank>(addresses.size());
@@ -437,7 +455,7 @@ Result<std::unique_ptr<Group>> UcxEndpoint::join(
           .shared_memory = may_share_memory(options.transports)},
       options
   );
-  PLEIAD_TRY(group->meet(addresses));
+  PLEIAD_TRY(group->meet(addresses, stopped));
   return std::unique_ptr<Group>(std::move(group));
 }
 

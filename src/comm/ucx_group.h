@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -32,12 +33,13 @@ class UcxEndpoint {
   // Becomes rank `rank` of the ranks with these addresses, in rank order. `epoch` is told with
   // every message: one of another epoch is dropped, so that a late write of an earlier group harms
   // nobody. Collective: returns once every peer has answered, or fails within the limit naming who
-  // has not.
+  // has not. Fails with Cancelled soon after `stopped` turned true, which may be empty.
   static Result<std::unique_ptr<Group>> join(
       std::unique_ptr<UcxEndpoint> self,
       Rank rank,
       std::span<const std::vector<std::byte>> addresses,
-      std::uint32_t epoch
+      std::uint32_t epoch,
+      const std::function<bool()>& stopped = {}
   );
 };
 

@@ -6,52 +6,10 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "engine/balancedness.h"
+#include "engine/request_check.h"
 
 namespace pleiad::engine {
 namespace {
-
-Result<void>
-check_ids(std::span<const TokenId> ids, std::int64_t vocabulary, std::string_view what) {
-  for (const TokenId id : ids) {
-    if (static_cast<std::int64_t>(id) >= vocabulary) {
-      return invalid_input("{} id {} is not below the vocabulary's {}", what, id, vocabulary);
-    }
-  }
-  return {};
-}
-
-Result<void> check_top(std::optional<std::int32_t> top, std::string_view what) {
-  if (!top || (*top >= 0 && *top <= api::kTopLogprobsMax)) return {};
-  return invalid_input("{} must be between 0 and {}, got {}", what, api::kTopLogprobsMax, *top);
-}
-
-// Everything about a request that can be judged without the scheduler.
-Result<void> validate(
-    const api::GenerationRequest& request,
-    const sched::SchedulerOptions& limits,
-    std::int64_t vocabulary
-) {
-  const auto prompt = static_cast<std::int64_t>(request.prompt.size());
-  if (prompt == 0) return invalid_input("the prompt has no tokens");
-  if (request.max_tokens < 0) {
-    return invalid_input("max_tokens must be 0 or more, got {}", request.max_tokens);
-  }
-  const std::int64_t longest =
-      std::min(limits.sequence_tokens_max, limits.pages * sched::kPageTokens);
-  if (prompt + request.max_tokens > longest) {
-    return invalid_input(
-        "prompt of {} tokens plus max_tokens {} exceeds the context of {} tokens",
-        prompt,
-        request.max_tokens,
-        longest
-    );
-  }
-  PLEIAD_TRY(check_ids(request.prompt, vocabulary, "prompt token"));
-  PLEIAD_TRY(check_ids(request.stop_tokens, vocabulary, "stop token"));
-  PLEIAD_TRY(check_top(request.top_logprobs, "top_logprobs"));
-  PLEIAD_TRY(check_top(request.prompt_top_logprobs, "prompt_logprobs"));
-  return api::validate(request.sampling, vocabulary);
-}
 
 // What a request may come to, as load.
 std::int64_t tokens_of(const api::GenerationRequest& request) {
@@ -118,7 +76,7 @@ Result<api::RequestId> Engine::submit(api::GenerationRequest request, api::Gener
 }
 
 Result<void> Engine::check(const api::GenerationRequest& request) const {
-  return validate(request, parts_.limits, shape_.vocabulary);
+  return check_request(request, parts_.limits, shape_.vocabulary);
 }
 
 Result<void>

@@ -39,7 +39,8 @@ Result<std::vector<std::unique_ptr<comm::UcxEndpoint>>> open_endpoints(const Gro
 Result<std::vector<std::unique_ptr<comm::Group>>> join_groups(
     const GroupOptions& options,
     std::vector<std::unique_ptr<comm::UcxEndpoint>> endpoints,
-    const comm::Roster& roster
+    const comm::Roster& roster,
+    const std::function<bool()>& stopped
 ) {
   std::vector<std::vector<std::byte>> addresses;
   for (const comm::NodeHello& node : roster.nodes) {
@@ -56,7 +57,8 @@ Result<std::vector<std::unique_ptr<comm::Group>>> join_groups(
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     threads.emplace_back([&, i] {
       const comm::Rank rank = here.first + static_cast<comm::Rank>(i);
-      joined[i] = comm::UcxEndpoint::join(std::move(endpoints[i]), rank, addresses, roster.epoch);
+      joined[i] =
+          comm::UcxEndpoint::join(std::move(endpoints[i]), rank, addresses, roster.epoch, stopped);
     });
   }
   for (std::thread& thread : threads) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -21,11 +22,12 @@ comm::NodeHello make_hello(
 Result<std::vector<std::unique_ptr<comm::UcxEndpoint>>> open_endpoints(const GroupOptions& options);
 
 // Joins all of this node's ranks to the group of `roster`, at the same time, since each waits for
-// the others.
+// the others. Fails with Cancelled soon after `stopped` turned true; any thread may be asked it.
 Result<std::vector<std::unique_ptr<comm::Group>>> join_groups(
     const GroupOptions& options,
     std::vector<std::unique_ptr<comm::UcxEndpoint>> endpoints,
-    const comm::Roster& roster
+    const comm::Roster& roster,
+    const std::function<bool()>& stopped
 );
 
 }  // namespace pleiad::engine

@@ -132,6 +132,9 @@ void GroupKeeper::live(Life& life) {
   std::unique_lock lock(mutex_);
   stands_ = true;
   changed_.notify_all();
+  lock.unlock();
+  if (host_ != nullptr) host_->attend();
+  lock.lock();
   changed_.wait(lock, [this] { return stopping_ || failure_.has_value(); });
   stands_ = false;
   const std::optional<Error> failure = stopping_ ? std::nullopt : failure_;
@@ -164,7 +167,9 @@ Result<std::unique_ptr<GroupKeeper::Life>> GroupKeeper::form() {
   PLEIAD_TRY(gathered, host_->gather(hello, [this](const std::vector<std::int32_t>& missing) {
     set_waiting(fmt::format("waiting for nodes: {}", fmt::join(missing, ", ")));
   }));
-  PLEIAD_TRY(groups, join_groups(options_, std::move(endpoints), gathered.roster));
+  PLEIAD_TRY(groups, join_groups(options_, std::move(endpoints), gathered.roster, [this] {
+               return stopped();
+             }));
   life->epoch = gathered.roster.epoch;
   life->groups = std::move(groups);
   life->links = std::move(gathered.links);
@@ -222,6 +227,7 @@ void GroupKeeper::note_failure(const Error& error) {
     if (!failure_) failure_ = error;
   }
   changed_.notify_all();
+  if (host_ != nullptr) host_->end_attendance();
 }
 
 void GroupKeeper::set_waiting(const std::string& what) {

@@ -58,7 +58,9 @@ Result<void> GroupMember::serve_once() {
           options_.rendezvous, hello, [this] { return stopped(); }, options_.on_waiting
       )
   );
-  PLEIAD_TRY(groups, join_groups(options_, std::move(endpoints), joined.roster));
+  PLEIAD_TRY(groups, join_groups(options_, std::move(endpoints), joined.roster, [this] {
+               return stopped();
+             }));
   {
     const std::scoped_lock lock(mutex_);
     failure_.reset();

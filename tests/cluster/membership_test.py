@@ -58,7 +58,7 @@ class Membership(Case):
         """`node` ends with a failure that names why and who said so; node 0 logs the same and goes on."""
         code = node.wait_end(EXIT_SECONDS)
         self.assertNotIn(code, (0, -signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT), node.log())
-        self.assertRegex(node.log(), f"node 0 refused this node: .*{reason}")
+        self.assertRegex(node.log(), f"node 0 at [^ ]+ refused this node: .*{reason}")
         host.wait_for(f"127\\.0\\.0\\.1:\\d+ was refused: .*{reason}", 2.0)
         self.assertTrue(host.running())
 
@@ -115,13 +115,17 @@ class Membership(Case):
         service.start_node(2)
         service.wait_ready()
         self.assert_same_answers(service, "deepseek_v3")
+        # The door is answered while the group stands, too.
+        other = service.start_other("late other model", 2, model=MODELS["kimi_k2"])
+        self.assert_refused(host, other, "node 2 has model [0-9a-f]+, node 0 has [0-9a-f]+")
+        self.assert_same_answers(service, "deepseek_v3")
 
     def test_spare_node(self):
         """a second node for a place that is held waits without harm, and takes the place when it is free"""
         service = self.make(MODELS["deepseek_v3"], ["--ep-size", "2"], 2)
         service.start()
         spare = service.start_other("spare node 1", 1)
-        spare.wait_for("pleiad .* threads a rank")
+        spare.wait_for("another holds this node's place")
         self.assert_same_answers(service, "deepseek_v3")
         service.nodes[1].kill()
         wait_until(lambda: spare.find("serving in epoch"), 10.0, "the spare node serves")

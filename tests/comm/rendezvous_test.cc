@@ -50,6 +50,7 @@ class Hosting {
   ~Hosting() {
     host_->stop();
     if (gathered_.valid()) gathered_.wait();
+    if (attended_.valid()) attended_.wait();
   }
   Hosting(const Hosting&) = delete;
   Hosting& operator=(const Hosting&) = delete;
@@ -61,6 +62,14 @@ class Hosting {
         missing_.push_back(missing);
       });
     });
+  }
+  // Answers at the door until it gathers again.
+  void attend() {
+    attended_ = std::async(std::launch::async, [this] { host_->attend(); });
+  }
+  void end_attendance() {
+    host_->end_attendance();
+    attended_.get();
   }
   Result<RendezvousHost::Gathered> take() { return gathered_.get(); }
   void stop() { host_->stop(); }
@@ -92,6 +101,7 @@ class Hosting {
   RendezvousOptions options_;
   std::unique_ptr<RendezvousHost> host_;
   std::future<Result<RendezvousHost::Gathered>> gathered_;
+  std::future<void> attended_;
   std::mutex mutex_;  // guards missing_
   std::vector<std::vector<std::int32_t>> missing_;
 };
@@ -299,6 +309,45 @@ TEST(Rendezvous, GathersAgainUnderALaterEpoch) {
     gathered->links[1]->close();
     hosting.begin(2);
   }
+}
+
+TEST(Rendezvous, AnswersWhileTheGroupStands) {
+  Hosting hosting(2);
+  Joining first(hosting.options(), hello_of(1, 2));
+  auto gathered = hosting.take();
+  ASSERT_TRUE(gathered.ok() && first.take().ok());
+  hosting.attend();
+
+  NodeHello other = hello_of(1, 2);
+  other.layout = "ep 8";
+  const auto refused = Joining(hosting.options(), other).take();
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, HasSubstr("ep 8"));
+  EXPECT_THAT(refused.error().message, HasSubstr("node 0 at 127.0.0.1:"));
+  Joining spare(hosting.options(), hello_of(1, 2));
+  EXPECT_TRUE(spare.wait_until_told("another holds this node's place"));
+  hosting.end_attendance();
+  hosting.begin(2);
+
+  const auto again = hosting.take();
+  const auto joined = spare.take();
+  ASSERT_TRUE(again.ok() && joined.ok());
+  EXPECT_EQ(joined->roster.epoch, again->roster.epoch);
+  EXPECT_GT(again->roster.epoch, gathered->roster.epoch);
+}
+
+TEST(Rendezvous, AttendanceThatWasEndedBeforeItBeganEndsAtOnce) {
+  Hosting hosting(1);
+  ASSERT_TRUE(hosting.take().ok());
+  hosting.attend();
+  hosting.end_attendance();
+  hosting.attend();
+  hosting.end_attendance();
+
+  hosting.begin(1);
+  ASSERT_TRUE(hosting.take().ok());
+  hosting.attend();
+  hosting.stop();
 }
 
 TEST(Rendezvous, StrangersNeitherEnterNorHoldUpOthers) {

@@ -56,6 +56,17 @@ TEST(UcxEndpoint, NamesTheRankThatNeverCame) {
   );
 }
 
+TEST(UcxEndpoint, StopsWhileItJoins) {
+  Ends ends = open_ends(2, {});
+  int asked = 0;
+  const auto stopped = [&] { return ++asked > 3; };
+
+  const auto group = UcxEndpoint::join(std::move(ends.endpoints[0]), 0, ends.addresses, 1, stopped);
+
+  ASSERT_FALSE(group.ok());
+  EXPECT_EQ(group.error().kind, ErrorKind::Cancelled);
+}
+
 TEST(UcxEndpoint, NamesTheRankThatBelongsToAnotherEpoch) {
   Ends ends = open_ends(2, {.limit = milliseconds{500}});
   std::vector<std::string> messages(2);

@@ -221,6 +221,28 @@ TEST_F(GroupKeeperOfTwo, TriesAgainWhenANodeDoesNotComeToTheGroup) {
   EXPECT_TRUE(keeper->wait_until_formed().ok());
 }
 
+// A node that says hello and never comes; the limit of a wait is a minute.
+TEST_F(GroupKeeperOfTwo, StopsWhileItsRanksWaitForThoseOfANode) {
+  NodeRanks model(0);
+  NodeRanks other(1);
+  Told told;
+  Told ignored;
+  auto keeper = GroupKeeper::start(model.ranks, node_options(0, 0, told)).value();
+  const GroupOptions absent = node_options(1, keeper->rendezvous_port(), ignored);
+  const auto endpoints = open_endpoints(absent).value();
+  const auto joined = comm::join(
+      absent.rendezvous,
+      make_hello(absent, other.ranks.model(), endpoints),
+      [] { return false; },
+      {}
+  );
+  ASSERT_TRUE(joined.ok());
+
+  keeper.reset();
+
+  EXPECT_TRUE(told.wait_for("waiting for nodes: 1"));
+}
+
 class GroupKeeperAlone : public ::testing::TestWithParam<std::int32_t> {};  // ranks
 
 TEST_P(GroupKeeperAlone, OneNodeFormsAtOnceServesDrainsAndStops) {
@@ -267,7 +289,7 @@ TEST_F(GroupKeeperOfTwo, ARosterOfAnotherSizeIsCorrupt) {
   auto endpoints = open_endpoints(options).value();
   EXPECT_EQ(endpoints.size(), 2U);
 
-  const auto joined = join_groups(options, std::move(endpoints), {.epoch = 1, .nodes = {}});
+  const auto joined = join_groups(options, std::move(endpoints), {.epoch = 1, .nodes = {}}, {});
 
   ASSERT_FALSE(joined.ok());
   EXPECT_THAT(joined.error().message, HasSubstr("the roster has 0 ranks, the layout 4"));

@@ -85,6 +85,7 @@ Result<void> Guest::hear(const ControlMessage& frame, std::string_view secret) {
     case Stage::Introducing:
       return hear_hello(frame);
     case Stage::Introduced:
+    case Stage::Waiting:
     case Stage::Seated:
       return expect(frame, LinkFrame::Heartbeat);
     case Stage::Dismissed:

@@ -30,7 +30,7 @@ Result<Opening> decode_opening(std::span<const std::byte> bytes);
 // proves the secret, says who it is. Whatever it does out of turn ends it.
 class Guest {
  public:
-  enum class Stage { Opening, Proving, Introducing, Introduced, Seated, Dismissed };
+  enum class Stage { Opening, Proving, Introducing, Introduced, Waiting, Seated, Dismissed };
 
   Guest(FileHandle socket, const SocketAddress& address, Nanoseconds deadline)
       : channel_(std::move(socket)), address_(address), deadline_(deadline) {
@@ -42,6 +42,12 @@ class Guest {
   // Tells why not; the connection stays until the guest closes it or its time is over.
   void dismiss(std::string_view why);
   void seat() { stage_ = Stage::Seated; }
+  // It fits, but its place is held by another.
+  void wait() { stage_ = Stage::Waiting; }
+  // Whether it stays for as long as it lives.
+  [[nodiscard]] bool may_stay() const {
+    return stage_ == Stage::Waiting || stage_ == Stage::Seated;
+  }
 
   FrameChannel& channel() { return channel_; }
   FrameChannel take_channel() { return std::move(channel_); }
