@@ -7,7 +7,9 @@
 #include <fmt/core.h>
 
 #include "base/check.h"
-#include "ep/flight.h"
+#include "ep/detail/exchange_stats.h"
+#include "ep/detail/expert_work.h"
+#include "ep/detail/flight.h"
 #include "kernels/row_codec.h"
 #include "kernels/row_ops.h"
 #include "kernels/tree_combine.h"

@@ -5,8 +5,10 @@
 #include <fmt/core.h>
 
 #include "base/check.h"
+#include "ep/detail/exchange_stats.h"
+#include "ep/detail/expert_work.h"
+#include "ep/detail/flight.h"
 #include "ep/expert_exchange.h"
-#include "ep/flight.h"
 #include "kernels/row_codec.h"
 #include "kernels/tree_combine.h"
 

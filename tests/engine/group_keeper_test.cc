@@ -1,6 +1,8 @@
 // Also tests: group_forming.cc
 #include "engine/group_keeper.h"
 
+#include <array>
+#include <atomic>
 #include <future>
 #include <memory>
 #include <set>
@@ -193,24 +195,24 @@ TEST_F(GroupKeeperOfTwo, StoppingCancelsOpenRequestsOfAllNodes) {
   EXPECT_TRUE(second.wait().ok());
 }
 
-// A node that says hello and never comes to the group.
+// Node 1 says hello to the host at `port`, and never comes to the group of the roster that it gets.
+Result<comm::Joined> say_hello_only(const RankSet& ranks, std::uint16_t port) {
+  Told ignored;
+  const GroupOptions options = node_options(1, port, ignored);
+  PLEIAD_TRY(endpoints, open_endpoints(options));
+  const comm::NodeHello hello = make_hello(options, ranks.model(), endpoints);
+  return comm::join(options.rendezvous, hello, [] { return false; }, {});
+}
+
 TEST_F(GroupKeeperOfTwo, TriesAgainWhenANodeDoesNotComeToTheGroup) {
   NodeRanks model(0);
   NodeRanks other(1);
   Told told;
-  Told ignored;
   GroupOptions options = node_options(0, 0, told);
   options.ucx.limit = std::chrono::milliseconds{300};
   const auto keeper = GroupKeeper::start(model.ranks, options).value();
-  const GroupOptions absent = node_options(1, keeper->rendezvous_port(), ignored);
-  const auto endpoints = open_endpoints(absent).value();
   {
-    const auto joined = comm::join(
-        absent.rendezvous,
-        make_hello(absent, other.ranks.model(), endpoints),
-        [] { return false; },
-        {}
-    );
+    const auto joined = say_hello_only(other.ranks, keeper->rendezvous_port());
     ASSERT_TRUE(joined.ok());
     EXPECT_EQ(joined->roster.nodes.size(), 2U);
     EXPECT_EQ(joined->roster.nodes[0].addresses.size(), 2U);
@@ -221,26 +223,23 @@ TEST_F(GroupKeeperOfTwo, TriesAgainWhenANodeDoesNotComeToTheGroup) {
   EXPECT_TRUE(keeper->wait_until_formed().ok());
 }
 
-// A node that says hello and never comes; the limit of a wait is a minute.
-TEST_F(GroupKeeperOfTwo, StopsWhileItsRanksWaitForThoseOfANode) {
-  NodeRanks model(0);
-  NodeRanks other(1);
+TEST_F(GroupKeeperOfTwo, JoiningStopsWhileRanksOfANodeDoNotCome) {
   Told told;
-  Told ignored;
-  auto keeper = GroupKeeper::start(model.ranks, node_options(0, 0, told)).value();
-  const GroupOptions absent = node_options(1, keeper->rendezvous_port(), ignored);
-  const auto endpoints = open_endpoints(absent).value();
-  const auto joined = comm::join(
-      absent.rendezvous,
-      make_hello(absent, other.ranks.model(), endpoints),
-      [] { return false; },
-      {}
-  );
-  ASSERT_TRUE(joined.ok());
+  const NodeRanks model(0);
+  const std::array options = {node_options(0, 0, told), node_options(1, 0, told)};
+  comm::Roster roster{.epoch = 1, .nodes = {}};
+  std::vector<std::vector<std::unique_ptr<comm::UcxEndpoint>>> endpoints;
+  for (const GroupOptions& node : options) {
+    endpoints.push_back(open_endpoints(node).value());
+    roster.nodes.push_back(make_hello(node, model.ranks.model(), endpoints.back()));
+  }
+  std::atomic<int> asked{0};
+  const auto stopped = [&] { return ++asked > 6; };
 
-  keeper.reset();
+  const auto joined = join_groups(options[0], std::move(endpoints[0]), roster, stopped);
 
-  EXPECT_TRUE(told.wait_for("waiting for nodes: 1"));
+  ASSERT_FALSE(joined.ok());
+  EXPECT_EQ(joined.error().kind, ErrorKind::Cancelled);
 }
 
 class GroupKeeperAlone : public ::testing::TestWithParam<std::int32_t> {};  // ranks
