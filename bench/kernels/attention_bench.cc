@@ -6,11 +6,11 @@
 #include "base/random.h"
 #include "bench/kernels/machine.h"
 #include "device/buffer.h"
-#include "kernels/latent_attention.h"
+#include "kernels/paged_attention.h"
 
-// Latent attention in decode (one row per sequence) and prefill (a chunk of rows of one sequence):
-// operations per second, 2 * (2 * latent + rope) per token seen, row and head, against the peak of
-// multiply-adds measured beside it.
+// Latent and grouped-query attention in decode (one row per sequence) and prefill (a chunk of rows
+// of one sequence): operations per second, 2 * (key + value) per token seen, row and head, against
+// the peak of multiply-adds measured beside it.
 namespace pleiad::bench {
 namespace {
 
@@ -21,8 +21,9 @@ using kernels::kPageTokens;
 struct Shape {
   std::int64_t rows;
   std::int64_t heads;
-  std::int64_t latent;
-  std::int64_t rope;
+  std::int64_t kv_heads;  // 0: latent attention
+  std::int64_t value;     // or latent
+  std::int64_t rope;      // elements of a key beyond the value's
   std::int64_t context;
   bool bf16;
 };
@@ -46,15 +47,13 @@ class Scene {
             device::detect_cpu_isa(),
             shape.bf16 ? Compute::BFloat16 : Compute::Float32},
         table_(static_cast<std::size_t>((shape.context + kPageTokens - 1) / kPageTokens)),
-        q_latent_(random_floats(shape.rows * shape.heads * shape.latent)),
-        q_rope_(random_floats(shape.rows * shape.heads * shape.rope)),
-        out_(q_latent_.size()),
-        scratch_(kernels::latent_attention_scratch(
+        query_(random_floats(shape.rows * shape.heads * (shape.value + shape.rope))),
+        out_(static_cast<std::size_t>(shape.rows * shape.heads * shape.value)),
+        scratch_(kernels::paged_attention_scratch(
             shared_pool().workers(),
             shape.rows,
             shape.heads,
-            shape.latent,
-            shape.rope,
+            widths(),
             shape.context
         )) {
     std::iota(table_.begin(), table_.end(), 0U);
@@ -63,26 +62,26 @@ class Scene {
     for (std::int64_t t = 0; t < shape.context; ++t) {
       rows_.push_back({table_.data(), t});
     }
-    const std::int64_t line = shape.latent + shape.rope;
+    const std::int64_t line = widths().line;
     const auto lines = random_floats(shape.context * line);
-    kernels::store_latent(
+    kernels::store_lines(
         context_,
-        {.latent = lines.data(),
-         .latent_stride = line,
-         .rope = lines.data() + shape.latent,
-         .rope_stride = line,
+        {.parts = {{{.x = lines.data(), .stride = line, .width = line}, {}}},
          .rows = rows_,
          .pages = pages()}
     );
   }
 
   void attend() {
-    kernels::latent_attention(
+    const std::int64_t key = shape_.value + shape_.rope;
+    kernels::paged_attention(
         context_,
-        {.q_latent = q_latent_.data(),
-         .q_rope = q_rope_.data(),
-         .q_rope_row_stride = shape_.heads * shape_.rope,
-         .q_rope_head_stride = shape_.rope,
+        {.query =
+             {{{.x = query_.data(),
+                .row_stride = shape_.heads * key,
+                .head_stride = key,
+                .width = key},
+               {}}},
          .rows = std::span(rows_).last(static_cast<std::size_t>(shape_.rows)),
          .heads = shape_.heads,
          .scale = 0.1F,
@@ -96,17 +95,24 @@ class Scene {
   [[nodiscard]] double operations() const {
     const auto rows = static_cast<double>(shape_.rows);
     const double seen = rows * static_cast<double>(shape_.context) - rows * (rows - 1) / 2;
-    return 2.0 * seen * static_cast<double>(shape_.heads * (2 * shape_.latent + shape_.rope));
+    return 2.0 * seen * static_cast<double>(shape_.heads * (2 * shape_.value + shape_.rope));
   }
 
  private:
   [[nodiscard]] std::size_t page_bytes() const {
-    const std::size_t line = static_cast<std::size_t>(shape_.latent + shape_.rope);
+    const auto line = static_cast<std::size_t>(widths().line);
     return static_cast<std::size_t>(kPageTokens) * line * (shape_.bf16 ? 2 : 4);
   }
-  kernels::LatentPages pages() {
-    const auto dtype = shape_.bf16 ? device::DType::BF16 : device::DType::F32;
-    return {memory_.data(), page_bytes(), dtype, shape_.latent, shape_.rope};
+  [[nodiscard]] kernels::AttentionPages widths() const {
+    if (shape_.kv_heads == 0) return kernels::latent_pages(shape_.value, shape_.rope);
+    return kernels::grouped_pages(shape_.kv_heads, shape_.value + shape_.rope, shape_.value);
+  }
+  kernels::AttentionPages pages() {
+    kernels::AttentionPages pages = widths();
+    pages.base = memory_.data();
+    pages.page_stride = page_bytes();
+    pages.dtype = shape_.bf16 ? device::DType::BF16 : device::DType::F32;
+    return pages;
   }
 
   Shape shape_;
@@ -114,8 +120,7 @@ class Scene {
   std::vector<std::uint32_t> table_;
   device::Buffer memory_;
   std::vector<AttentionRow> rows_;
-  std::vector<float> q_latent_;
-  std::vector<float> q_rope_;
+  std::vector<float> query_;
   std::vector<float> out_;
   std::vector<float> scratch_;
 };
@@ -128,7 +133,8 @@ void attention(benchmark::State& state) {
        state.range(2),
        state.range(3),
        state.range(4),
-       state.range(5) != 0}
+       state.range(5),
+       state.range(6) != 0}
   );
   const double peak = fma_peak(shared_pool());
 
@@ -143,13 +149,15 @@ void attention(benchmark::State& state) {
 }
 
 void shapes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"rows", "heads", "latent", "rope", "context", "bf16"});
+  bench->ArgNames({"rows", "heads", "kv_heads", "value", "rope", "context", "bf16"});
   for (const std::int64_t bf16 : {0, 1}) {
-    bench->Args({1, 128, 512, 64, 8192, bf16});
-    bench->Args({512, 16, 256, 32, 512, bf16});
-    bench->Args({512, 16, 256, 32, 4096, bf16});
-    bench->Args({1, 8, 64, 16, 40, bf16});
-    bench->Args({1, 8, 64, 16, 1000, bf16});
+    bench->Args({1, 128, 0, 512, 64, 8192, bf16});
+    bench->Args({512, 16, 0, 256, 32, 512, bf16});
+    bench->Args({512, 16, 0, 256, 32, 4096, bf16});
+    bench->Args({1, 8, 0, 64, 16, 40, bf16});
+    bench->Args({1, 8, 0, 64, 16, 1000, bf16});
+    bench->Args({1, 32, 4, 128, 0, 8192, bf16});
+    bench->Args({512, 32, 4, 128, 0, 4096, bf16});
   }
 }
 

@@ -49,7 +49,8 @@ Result<TensorSums> sum_tensors(const weights::Checkpoint& checkpoint, std::int64
     }
     sums.dense += elements;
     if (name.find("embed_tokens.") != std::string::npos) sums.embedding += elements;
-    if (name.ends_with(".gate.weight")) sums.gates += elements;
+    const bool gate = name.ends_with(".gate.weight") || name.ends_with(".router.weight");
+    if (gate) sums.gates += elements;
   }
   return sums;
 }

@@ -15,6 +15,10 @@ std::size_t ints(std::int64_t count) {
   return static_cast<std::size_t>(count) * sizeof(std::int32_t);
 }
 
+const float* bias_of(const std::vector<std::vector<float>>& biases, std::size_t expert) {
+  return biases.empty() ? nullptr : biases[expert].data();
+}
+
 }  // namespace
 
 // Names as in ExpertRunner's regions.
@@ -127,7 +131,7 @@ kernels::GemmTask ExpertRunner::shared_down(const Arrays& arrays, const SharedBa
   };
 }
 
-// gate_up = x [gate | up] of each expert's rows, then silu(gate) * up.
+// gate_up = x [gate | up] of each expert's rows, then their activation.
 void ExpertRunner::up(
     const kernels::Context& context,
     const ExpertBatch& batch,
@@ -144,19 +148,14 @@ void ExpertRunner::up(
         .x_rows = arrays.groups.rows.data() + begin,
         .rows = arrays.groups.first[e + 1] - begin,
         .weight = &batch.weights->gate_up[e],
+        .bias = bias_of(batch.weights->gate_up_bias, e),
         .y = arrays.gate_up + begin * width,
         .y_stride = width,
     };
   }
   tasks_[experts] = shared_up(arrays, shared);
   kernels::grouped_gemm(context, tasks_);
-  kernels::silu_mul(
-      context,
-      {.gate_up = arrays.gate_up,
-       .rows = static_cast<std::int64_t>(batch.experts.size()),
-       .width = width_,
-       .y = arrays.product}
-  );
+  activate(context, arrays, static_cast<std::int64_t>(batch.experts.size()));
   if (tasks_[experts].rows == 0) return;
   kernels::silu_mul(
       context,
@@ -165,6 +164,28 @@ void ExpertRunner::up(
        .width = shape_.shared_intermediate,
        .y = arrays.shared_product}
   );
+}
+
+// product = activation of gate_up, for the routed experts' lines.
+void ExpertRunner::activate(
+    const kernels::Context& context,
+    const Arrays& arrays,
+    std::int64_t lines
+) const {
+  if (shape_.activation_limit > 0) {
+    kernels::clamped_swiglu(
+        context,
+        {.gate_up = arrays.gate_up,
+         .rows = lines,
+         .width = width_,
+         .limit = shape_.activation_limit,
+         .y = arrays.product}
+    );
+  } else {
+    kernels::silu_mul(
+        context, {.gate_up = arrays.gate_up, .rows = lines, .width = width_, .y = arrays.product}
+    );
+  }
 }
 
 void ExpertRunner::down(
@@ -182,6 +203,7 @@ void ExpertRunner::down(
         .x_stride = width,
         .rows = arrays.groups.first[e + 1] - begin,
         .weight = &batch.weights->down[e],
+        .bias = bias_of(batch.weights->down_bias, e),
         .y = arrays.out + begin * shape_.hidden,
         .y_stride = shape_.hidden,
         .partial_sums = partial_sums_,

@@ -34,9 +34,9 @@ struct ExpertOutput {
   std::span<const std::int32_t> line_of;  // [assignments]: each one's line
 };
 
-// Runs SwiGLU experts, routed (whole, or one shard of each) and shared, of layers of one shape:
-// down(silu(gate x) * up x). All
-// products of a stage go over the pool together. Allocates nothing; one thread at a time.
+// Runs experts, routed (whole, or one shard of each) and shared, of layers of one shape:
+// down(silu(gate x) * up x), or with gpt-oss's activation and biases. All products of a stage go
+// over the pool together. Allocates nothing; one thread at a time.
 class ExpertRunner {
  public:
   struct Limits {
@@ -74,6 +74,7 @@ class ExpertRunner {
       const Arrays& arrays,
       const SharedBatch* shared
   );
+  void activate(const kernels::Context& context, const Arrays& arrays, std::int64_t lines) const;
   void down(
       const kernels::Context& context,
       const ExpertBatch& batch,

@@ -120,6 +120,7 @@ void MoeRunner::route(
          .x_stride = shape_.hidden,
          .rows = step.rows,
          .weight = &weights.gate,
+         .bias = weights.logit_bias.empty() ? nullptr : weights.logit_bias.data(),
          .y = logits,
          .y_stride = shape_.gate.experts}
     );
@@ -127,7 +128,7 @@ void MoeRunner::route(
         context,
         shape_.gate,
         {.logits = logits,
-         .bias = weights.gate_bias.empty() ? nullptr : weights.gate_bias.data(),
+         .bias = weights.choice_bias.empty() ? nullptr : weights.choice_bias.data(),
          .rows = step.rows,
          .ids = ids,
          .weights = chosen}

@@ -13,6 +13,8 @@ struct MoeShape {
   std::int64_t hidden = 0;
   std::int64_t intermediate = 0;         // of each routed expert
   std::int64_t shared_intermediate = 0;  // of the shared expert; 0: there is none
+  // Greatest magnitude that gpt-oss's experts clamp their activations to; 0: SwiGLU experts.
+  float activation_limit = 0.0F;
   kernels::GateOptions gate;
 };
 
@@ -21,12 +23,17 @@ struct MoeShape {
 struct ExpertShard {
   std::vector<kernels::PackedMatrix> gate_up;  // [experts] of [2 * intermediate / moe_tp, hidden]
   std::vector<kernels::PackedMatrix> down;     // [experts] of [hidden, intermediate / moe_tp]
+  // [experts] of [2 * intermediate / moe_tp], or empty.
+  std::vector<std::vector<float>> gate_up_bias;
+  // [experts] of [hidden], or empty; the first shard's only, since it is added once.
+  std::vector<std::vector<float>> down_bias;
 };
 
 // The packed weights of one layer that this process holds.
 struct MoeWeights {
   kernels::PackedMatrix gate;       // [experts, hidden], Float32 whatever the compute (DESIGN R4)
-  std::vector<float> gate_bias;     // [experts], or empty
+  std::vector<float> logit_bias;    // [experts] added to the gate's logits, or empty
+  std::vector<float> choice_bias;   // [experts] added for the choice only, or empty
   std::vector<ExpertShard> shards;  // [moe_tp]
   kernels::PackedMatrix shared_gate_up;  // [2 * shared_intermediate, hidden]
   kernels::PackedMatrix shared_down;     // [hidden, shared_intermediate]

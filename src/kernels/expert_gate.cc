@@ -121,6 +121,7 @@ void select_row(
   std::array<float, kExpertsMax> choice;  // NOLINT(cppcoreguidelines-pro-type-member-init)
   const std::int64_t experts = options.experts;
   const float* logits = task.logits + row * experts;
+  const bool of_chosen = options.score == GateScore::SoftmaxOfChosen;
   switch (options.score) {
     case GateScore::Sigmoid:
       isa.sigmoid(logits, experts, scores.data());
@@ -128,9 +129,12 @@ void select_row(
     case GateScore::Softmax:
       softmax(isa, experts, logits, scores.data());
       break;
+    case GateScore::SoftmaxOfChosen:
+      std::copy_n(logits, experts, scores.data());
+      break;
   }
   for (std::size_t i = 0; i < static_cast<std::size_t>(experts); ++i) {
-    if (std::isnan(scores[i])) scores[i] = 0.0F;
+    if (std::isnan(scores[i])) scores[i] = of_chosen ? kNever : 0.0F;
     choice[i] = comparable(scores[i] + (task.bias == nullptr ? 0.0F : task.bias[i]));
     if (std::isnan(logits[i])) choice[i] = kNever;
   }
@@ -140,13 +144,16 @@ void select_row(
 
   std::int32_t* ids = task.ids + row * options.topk;
   float* weights = task.weights + row * options.topk;
-  float sum = 0.0F;
   for (std::size_t k = 0; k < chosen.size(); ++k) {
     ids[k] = static_cast<std::int32_t>(chosen[k]);
     weights[k] = scores[static_cast<std::size_t>(chosen[k])];
+  }
+  if (of_chosen) softmax(isa, options.topk, weights, weights);
+  float sum = 0.0F;
+  for (std::size_t k = 0; k < chosen.size(); ++k) {
     sum += weights[k];
   }
-  const float divisor = options.normalize ? sum + 1e-20F : 1.0F;
+  const float divisor = options.normalize && !of_chosen ? sum + 1e-20F : 1.0F;
   for (std::size_t k = 0; k < chosen.size(); ++k) {
     weights[k] = weights[k] / divisor * options.scale;
   }

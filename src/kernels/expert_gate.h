@@ -10,7 +10,9 @@ namespace pleiad::kernels {
 // Largest number of routed experts that select_experts takes.
 inline constexpr std::int64_t kExpertsMax = 1024;
 
-enum class GateScore { Sigmoid, Softmax };
+// Weights come from sigmoids, from a softmax over all experts, or from one over the chosen
+// (gpt-oss), who are then chosen by their logits.
+enum class GateScore { Sigmoid, Softmax, SoftmaxOfChosen };
 // How a group of experts is ranked when routing is limited to some groups.
 enum class GroupScore { SumOfTopTwo, Max };
 
@@ -21,7 +23,7 @@ struct GateOptions {
   std::int64_t topk_groups = 1;  // groups that stay eligible
   GateScore score = GateScore::Sigmoid;
   GroupScore group_score = GroupScore::SumOfTopTwo;
-  bool normalize = true;  // divide the chosen weights by their sum (+ 1e-20)
+  bool normalize = true;  // divide the chosen weights by their sum (+ 1e-20); not SoftmaxOfChosen
   float scale = 1.0F;     // routed_scaling_factor
 };
 

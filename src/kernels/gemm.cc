@@ -92,6 +92,7 @@ struct PartialSums {
       );
       part.x += first * part_inputs;
       part.weight += first * part_inputs * PackedMatrix::kPanel * element;
+      part.accumulate = whole.accumulate && first == 0;
       part.inputs = part_inputs;
       part.y = y;
       part.y_stride = y_stride;
@@ -123,6 +124,13 @@ void multiply_in_parts(
   }
 }
 
+// The chains of a product with a bias start there.
+void start_from(const float* bias, const PanelProduct& product) {
+  for (std::int64_t row = 0; row < product.rows; ++row) {
+    std::copy_n(bias, product.outputs, product.y + row * product.y_stride);
+  }
+}
+
 void run_unit(
     const IsaKernels& kernels,
     const GemmTask& task,
@@ -147,9 +155,10 @@ void run_unit(
       .outputs = outputs,
       .y = task.y + row * task.y_stride + output,
       .y_stride = task.y_stride,
-      .accumulate = false,
+      .accumulate = task.bias != nullptr,
       .round_output = task.round_output && weight.compute() == Compute::BFloat16,
   };
+  if (task.bias != nullptr) start_from(task.bias + output, product);
   if (task.partial_sums == 1) {
     multiply(kernels, weight.compute(), product);
   } else {
@@ -223,6 +232,7 @@ void gemm_reference(const GemmTask& task) {
     const std::int64_t line = task.x_rows == nullptr ? r : task.x_rows[r];
     for (std::int64_t o = 0; o < weight.outputs(); ++o) {
       std::array<float, 4> sums{};
+      if (task.bias != nullptr) sums[0] = task.bias[o];
       for (std::int64_t i = 0; i < part * task.partial_sums; ++i) {
         float& sum = sums.at(static_cast<std::size_t>(i / part));
         sum = std::fma(task.x[line * task.x_stride + i], weight_at(o, i), sum);

@@ -7,13 +7,14 @@
 
 namespace pleiad::kernels {
 
-// One product y[r, o] = sum over i of x[r, i] * W[o, i].
+// One product y[r, o] = bias[o] + sum over i of x[r, i] * W[o, i].
 struct GemmTask {
   const float* x = nullptr;              // rows of `weight->inputs()` floats, x_stride apart
   std::int64_t x_stride = 0;             // floats between rows of x
   const std::int32_t* x_rows = nullptr;  // [rows]: row r reads row x_rows[r] of x; null: row r
   std::int64_t rows = 0;
   const PackedMatrix* weight = nullptr;  // [outputs, inputs]
+  const float* bias = nullptr;           // [outputs]: where the (first) chain starts; null: at zero
   float* y = nullptr;                    // rows of `weight->outputs()` floats, y_stride apart
   std::int64_t y_stride = 0;
   bool round_output = false;  // round y to an activation of the weight's compute type

@@ -32,24 +32,28 @@ void embed_row(const device::TensorView& table, std::int64_t line, float* y) {
 
 void rms_norm(const Context& context, const RmsNormTask& task) {
   const auto& isa = detail::kernels_of(context.isa);
-  detail::for_rows(context, task.rows, task.width, [&](std::int64_t row) {
-    const float* x = task.x + row * task.x_stride;
+  detail::for_rows(context, task.rows * task.heads, task.width, [&](std::int64_t index) {
+    const std::int64_t row = index / task.heads;
+    const std::int64_t first = index % task.heads * task.width;
+    const float* x = task.x + row * task.x_stride + first;
     const float mean = isa.sum_of_squares(x, task.width) / static_cast<float>(task.width);
     isa.scale_row({
         .x = x,
         .weight = task.weight,
         .factor = 1.0F / std::sqrt(mean + task.epsilon),
         .count = task.width,
-        .y = task.y + row * task.y_stride,
+        .y = task.y + row * task.y_stride + first,
         .round = context.compute == Compute::BFloat16,
     });
   });
 }
 
 void rms_norm_reference(Compute compute, const RmsNormTask& task) {
-  for (std::int64_t row = 0; row < task.rows; ++row) {
-    const float* x = task.x + row * task.x_stride;
-    float* y = task.y + row * task.y_stride;
+  for (std::int64_t index = 0; index < task.rows * task.heads; ++index) {
+    const std::int64_t row = index / task.heads;
+    const std::int64_t first = index % task.heads * task.width;
+    const float* x = task.x + row * task.x_stride + first;
+    float* y = task.y + row * task.y_stride + first;
     double sum = 0;
     for (std::int64_t i = 0; i < task.width; ++i) {
       sum += static_cast<double>(x[i]) * x[i];
@@ -81,6 +85,36 @@ void silu_mul_reference(Compute compute, const SiluMulTask& task) {
     for (std::int64_t i = 0; i < task.width; ++i) {
       const double g = gate[i];
       const double y = g / (1 + std::exp(-g)) * gate[task.width + i];
+      task.y[row * task.width + i] = round_activation(static_cast<float>(y), compute);
+    }
+  }
+}
+
+void clamped_swiglu(const Context& context, const ClampedSwigluTask& task) {
+  const auto& isa = detail::kernels_of(context.isa);
+  detail::for_rows(context, task.rows, task.width * 4, [&](std::int64_t row) {
+    const float* gate = task.gate_up + row * 2 * task.width;
+    isa.clamped_swiglu(
+        {
+            .gate = gate,
+            .up = gate + task.width,
+            .count = task.width,
+            .y = task.y + row * task.width,
+            .round = context.compute == Compute::BFloat16,
+        },
+        task.limit
+    );
+  });
+}
+
+void clamped_swiglu_reference(Compute compute, const ClampedSwigluTask& task) {
+  const double limit = task.limit;
+  for (std::int64_t row = 0; row < task.rows; ++row) {
+    const float* gate = task.gate_up + row * 2 * task.width;
+    for (std::int64_t i = 0; i < task.width; ++i) {
+      const double g = std::min<double>(gate[i], limit);
+      const double u = std::clamp<double>(gate[task.width + i], -limit, limit);
+      const double y = g / (1 + std::exp(-1.702 * g)) * (u + 1);
       task.y[row * task.width + i] = round_activation(static_cast<float>(y), compute);
     }
   }

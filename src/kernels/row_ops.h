@@ -12,13 +12,14 @@
 namespace pleiad::kernels {
 
 struct RmsNormTask {
-  const float* x = nullptr;  // [rows, width], x_stride apart
+  const float* x = nullptr;  // [rows, heads * width], x_stride apart
   std::int64_t x_stride = 0;
   std::int64_t rows = 0;
-  std::int64_t width = 0;
+  std::int64_t heads = 1;         // of a row, one after the other, each normalised on its own
+  std::int64_t width = 0;         // of a head
   const float* weight = nullptr;  // [width]
   float epsilon = 1e-6F;
-  float* y = nullptr;  // [rows, width], y_stride apart, rounded activations; may be x
+  float* y = nullptr;  // [rows, heads * width], y_stride apart, rounded activations; may be x
   std::int64_t y_stride = 0;
 };
 
@@ -38,6 +39,19 @@ struct SiluMulTask {
 // instruction set.
 void silu_mul(const Context& context, const SiluMulTask& task);
 void silu_mul_reference(Compute compute, const SiluMulTask& task);
+
+struct ClampedSwigluTask {
+  const float* gate_up = nullptr;  // [rows, 2 * width]: gate in the first half, up in the second
+  std::int64_t rows = 0;
+  std::int64_t width = 0;
+  float limit = 7.0F;
+  float* y = nullptr;  // [rows, width], dense, rounded activations
+};
+
+// gpt-oss's activation: with gate cut off above the limit and up on both sides, y = gate *
+// sigmoid(1.702 * gate) * (up + 1).
+void clamped_swiglu(const Context& context, const ClampedSwigluTask& task);
+void clamped_swiglu_reference(Compute compute, const ClampedSwigluTask& task);
 
 // residual[i] += x[i] for `count` floats.
 void add_rows(const Context& context, const float* x, std::int64_t count, float* residual);

@@ -5,7 +5,7 @@
 namespace pleiad::model {
 namespace {
 
-constexpr std::int64_t kSizeMax = std::int64_t{1} << 31U;
+constexpr std::int64_t kSizeMax = std::int64_t{1} << 24U;
 
 }  // namespace
 
@@ -87,6 +87,38 @@ std::vector<std::int64_t> ConfigReader::ids(std::string_view key) {
       return {};
     }
     out.push_back(*id);
+  }
+  return out;
+}
+
+std::vector<std::int64_t> ConfigReader::integers(std::string_view key) {
+  const Json* value = find(key);
+  if (value == nullptr) return {};
+  const JsonArray* list = value->as_array();
+  std::vector<std::int64_t> out;
+  for (const Json& item : list == nullptr ? JsonArray{*value} : *list) {
+    const auto number = list == nullptr ? std::nullopt : item.as_int();
+    if (!number || *number < 0 || *number > kSizeMax) {
+      fail(invalid_input("config.json: {}{} must list numbers, got {}", path_, key, value->dump()));
+      return {};
+    }
+    out.push_back(*number);
+  }
+  return out;
+}
+
+std::vector<std::string> ConfigReader::texts(std::string_view key) {
+  const Json* value = find(key);
+  if (value == nullptr) return {};
+  const JsonArray* list = value->as_array();
+  std::vector<std::string> out;
+  for (const Json& item : list == nullptr ? JsonArray{*value} : *list) {
+    const std::string* text = list == nullptr ? nullptr : item.as_string();
+    if (text == nullptr) {
+      fail(invalid_input("config.json: {}{} must list strings, got {}", path_, key, value->dump()));
+      return {};
+    }
+    out.push_back(*text);
   }
   return out;
 }

@@ -13,7 +13,7 @@ namespace pleiad::model {
 
 // Reads typed members of a config.json and remembers the first thing that was wrong, so that a
 // parser reads as a list of fields and asks once at the end. Numbers are range-checked: sizes
-// beyond 2^31 are not sizes of a model.
+// beyond 2^24 are not sizes of a model.
 class ConfigReader {
  public:
   // `object` must outlive the reader; `path` is the prefix of names in error texts
@@ -29,6 +29,10 @@ class ConfigReader {
   std::string text_or(std::string_view key, std::string_view fallback);
   // One id or a list of ids; none when the member is missing or null.
   std::vector<std::int64_t> ids(std::string_view key);
+  // A list of numbers of layers or the like; none when the member is missing or null.
+  std::vector<std::int64_t> integers(std::string_view key);
+  // A list of texts, likewise.
+  std::vector<std::string> texts(std::string_view key);
   // True when the member exists and is not null.
   [[nodiscard]] bool has(std::string_view key) const;
   // The member when it is a non-null object, else null.

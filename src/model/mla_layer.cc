@@ -6,6 +6,7 @@
 namespace pleiad::model {
 
 struct MlaRunner::Arrays {
+  const MlaWeights& weights;
   float* down = nullptr;   // [rows, first_query + kv_lora + rope]
   float* q_low = nullptr;  // [rows, q_lora]
   float* query = nullptr;  // [rows, heads, nope + rope], query_stride apart
@@ -20,7 +21,7 @@ struct MlaRunner::Arrays {
 
 MlaRunner::MlaRunner(
     const MlaShape& shape,
-    const Limits& limits,
+    const AttentionLimits& limits,
     device::ArenaPlan& plan,
     int first,
     int last
@@ -39,20 +40,30 @@ MlaRunner::MlaRunner(
   attended_ = reserve("attended latent", latent_heads);
   values_ = reserve("attended values", shape.heads * shape.value);
   delta_ = reserve("attention out", shape.hidden);
-  const std::size_t scratch_floats = kernels::latent_attention_scratch(
-      limits.workers, limits.rows_max, shape.heads, shape.kv_lora, shape.rope, limits.context_max
+  const std::size_t scratch_floats = kernels::paged_attention_scratch(
+      limits.workers,
+      limits.rows_max,
+      shape.heads,
+      kernels::latent_pages(shape.kv_lora, shape.rope),
+      limits.context_max
   );
   attention_scratch_ =
       plan.reserve("attention partials", scratch_floats * sizeof(float), first, last);
   tasks_.resize(static_cast<std::size_t>(shape.heads));
 }
 
-void MlaRunner::run(const kernels::Context& context, device::Scratch& memory, const MlaStep& step) {
-  PLEIAD_CHECK(step.weights != nullptr && step.x != nullptr && step.residual != nullptr);
+void MlaRunner::run(
+    const kernels::Context& context,
+    device::Scratch& memory,
+    const MlaWeights& weights,
+    const AttentionStep& step
+) {
+  PLEIAD_CHECK(step.x != nullptr && step.residual != nullptr);
   float* down = memory.get<float>(down_).data();
   // Without a low-rank step the first product already gives the queries.
   const bool low_rank = shape_.q_lora > 0;
   const Arrays a{
+      .weights = weights,
       .down = down,
       .q_low = memory.get<float>(q_low_).data(),
       .query = low_rank ? memory.get<float>(query_).data() : down,
@@ -71,8 +82,11 @@ void MlaRunner::run(const kernels::Context& context, device::Scratch& memory, co
 }
 
 // Latents and roped keys of the rows, into the cache.
-void MlaRunner::project_down(const kernels::Context& context, const MlaStep& step, const Arrays& a)
-    const {
+void MlaRunner::project_down(
+    const kernels::Context& context,
+    const AttentionStep& step,
+    const Arrays& a
+) const {
   const auto rows = static_cast<std::int64_t>(step.rows.size());
   const std::int64_t width = shape_.down();
   kernels::gemm(
@@ -80,7 +94,7 @@ void MlaRunner::project_down(const kernels::Context& context, const MlaStep& ste
       {.x = step.x,
        .x_stride = shape_.hidden,
        .rows = rows,
-       .weight = &step.weights->down,
+       .weight = &a.weights.down,
        .y = a.down,
        .y_stride = width,
        .round_output = true}
@@ -91,7 +105,7 @@ void MlaRunner::project_down(const kernels::Context& context, const MlaStep& ste
        .x_stride = width,
        .rows = rows,
        .width = shape_.kv_lora,
-       .weight = step.weights->kv_norm.data(),
+       .weight = a.weights.kv_norm.data(),
        .epsilon = shape_.rms_epsilon,
        .y = a.latent,
        .y_stride = shape_.kv_lora}
@@ -108,21 +122,20 @@ void MlaRunner::project_down(const kernels::Context& context, const MlaStep& ste
        .cos_sin = step.cos_sin,
        .pairs = shape_.rope_pairs}
   );
-  kernels::store_latent(
+  kernels::store_lines(
       context,
-      {.latent = a.latent,
-       .latent_stride = shape_.kv_lora,
-       .rope = key_rope,
-       .rope_stride = width,
+      {.parts =
+           {{{.x = a.latent, .stride = shape_.kv_lora, .width = shape_.kv_lora},
+             {.x = key_rope, .stride = width, .width = shape_.rope}}},
        .rows = step.rows,
-       .pages = step.pages}
+       .pages = step.cache.with(kernels::latent_pages(shape_.kv_lora, shape_.rope))}
   );
 }
 
 // Queries with their roped part, and their position-free part carried into the latent space.
 void MlaRunner::make_queries(
     const kernels::Context& context,
-    const MlaStep& step,
+    const AttentionStep& step,
     const Arrays& a
 ) {
   const auto rows = static_cast<std::int64_t>(step.rows.size());
@@ -133,7 +146,7 @@ void MlaRunner::make_queries(
          .x_stride = shape_.down(),
          .rows = rows,
          .width = shape_.q_lora,
-         .weight = step.weights->q_norm.data(),
+         .weight = a.weights.q_norm.data(),
          .epsilon = shape_.rms_epsilon,
          .y = a.q_low,
          .y_stride = shape_.q_lora}
@@ -143,7 +156,7 @@ void MlaRunner::make_queries(
         {.x = a.q_low,
          .x_stride = shape_.q_lora,
          .rows = rows,
-         .weight = &step.weights->q_up,
+         .weight = &a.weights.q_up,
          .y = a.query,
          .y_stride = a.query_stride,
          .round_output = true}
@@ -166,7 +179,7 @@ void MlaRunner::make_queries(
         .x = a.query + h * head_width,
         .x_stride = a.query_stride,
         .rows = rows,
-        .weight = &step.weights->key_up[static_cast<std::size_t>(h)],
+        .weight = &a.weights.key_up[static_cast<std::size_t>(h)],
         .y = a.q_latent + h * shape_.kv_lora,
         .y_stride = shape_.heads * shape_.kv_lora,
         .round_output = true,
@@ -175,24 +188,34 @@ void MlaRunner::make_queries(
   kernels::grouped_gemm(context, tasks_);
 }
 
-void MlaRunner::attend(const kernels::Context& context, const MlaStep& step, const Arrays& a)
+void MlaRunner::attend(const kernels::Context& context, const AttentionStep& step, const Arrays& a)
     const {
-  kernels::latent_attention(
+  kernels::paged_attention(
       context,
-      {.q_latent = a.q_latent,
-       .q_rope = a.query + shape_.nope,
-       .q_rope_row_stride = a.query_stride,
-       .q_rope_head_stride = shape_.nope + shape_.rope,
+      {.query =
+           {{{.x = a.q_latent,
+              .row_stride = shape_.heads * shape_.kv_lora,
+              .head_stride = shape_.kv_lora,
+              .width = shape_.kv_lora},
+             {.x = a.query + shape_.nope,
+              .row_stride = a.query_stride,
+              .head_stride = shape_.nope + shape_.rope,
+              .width = shape_.rope}}},
        .rows = step.rows,
        .heads = shape_.heads,
        .scale = shape_.scale,
-       .pages = step.pages,
+       .window = step.window,
+       .pages = step.cache.with(kernels::latent_pages(shape_.kv_lora, shape_.rope)),
        .out = a.attended,
        .scratch = a.attention_scratch}
   );
 }
 
-void MlaRunner::project_out(const kernels::Context& context, const MlaStep& step, const Arrays& a) {
+void MlaRunner::project_out(
+    const kernels::Context& context,
+    const AttentionStep& step,
+    const Arrays& a
+) {
   const auto rows = static_cast<std::int64_t>(step.rows.size());
   const std::int64_t width = shape_.heads * shape_.value;
   for (std::int64_t h = 0; h < shape_.heads; ++h) {
@@ -200,7 +223,7 @@ void MlaRunner::project_out(const kernels::Context& context, const MlaStep& step
         .x = a.attended + h * shape_.kv_lora,
         .x_stride = shape_.heads * shape_.kv_lora,
         .rows = rows,
-        .weight = &step.weights->value_up[static_cast<std::size_t>(h)],
+        .weight = &a.weights.value_up[static_cast<std::size_t>(h)],
         .y = a.values + h * shape_.value,
         .y_stride = width,
         .round_output = true,
@@ -212,7 +235,7 @@ void MlaRunner::project_out(const kernels::Context& context, const MlaStep& step
       {.x = a.values,
        .x_stride = width,
        .rows = rows,
-       .weight = &step.weights->out,
+       .weight = &a.weights.out,
        .y = a.delta,
        .y_stride = shape_.hidden,
        .round_output = true}

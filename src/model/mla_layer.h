@@ -8,21 +8,22 @@
 #include "device/scratch.h"
 #include "kernels/context.h"
 #include "kernels/gemm.h"
-#include "kernels/latent_attention.h"
 #include "kernels/packed_matrix.h"
+#include "kernels/paged_attention.h"
 #include "kernels/rope.h"
+#include "model/attention_step.h"
 
 namespace pleiad::model {
 
-// Sizes of a multi-head latent attention layer; names as in DeepseekV3Config.
+// Sizes of a multi-head latent attention layer (DeepSeek-V2, arXiv 2405.04434, 2.1.2).
 struct MlaShape {
   std::int64_t hidden = 0;
   std::int64_t heads = 0;
   std::int64_t q_lora = 0;  // 0: none
   std::int64_t kv_lora = 0;
-  std::int64_t nope = 0;
-  std::int64_t rope = 0;
-  std::int64_t value = 0;
+  std::int64_t nope = 0;   // query/key elements without position
+  std::int64_t rope = 0;   // query/key elements with position
+  std::int64_t value = 0;  // value elements per head
   float rms_epsilon = 1e-6F;
   float scale = 1.0F;
   kernels::RopePairs rope_pairs = kernels::RopePairs::Interleaved;
@@ -44,46 +45,36 @@ struct MlaWeights {
   kernels::PackedMatrix out;                    // [hidden, heads * value]
 };
 
-// One layer's input and output.
-struct MlaStep {
-  const MlaWeights* weights = nullptr;
-  const float* x = nullptr;  // [rows, hidden], rounded activations
-  std::span<const kernels::AttentionRow> rows;
-  const float* cos_sin = nullptr;  // [rows, 2, rope / 2]
-  kernels::LatentPages pages;      // this layer's cache
-  float* residual = nullptr;       // [rows, hidden]: the layer's output is added here
-};
-
 // Runs attention layers of one shape, one at a time, in absorbed form (reference: DeepSeek-V2
 // §2.1.2 and its appendix): the query is carried into the latent space, attends to cached latents
 // directly, and the result is carried out per head. One thread at a time.
 class MlaRunner {
  public:
-  struct Limits {
-    std::int64_t rows_max = 0;
-    std::int64_t context_max = 0;
-    int workers = 1;
-  };
-
   // Reserves scratch alive from op `first` to op `last` of the caller's step.
   MlaRunner(
       const MlaShape& shape,
-      const Limits& limits,
+      const AttentionLimits& limits,
       device::ArenaPlan& plan,
       int first,
       int last
   );
 
   // `memory` is of the plan given at construction. Allocates nothing.
-  void run(const kernels::Context& context, device::Scratch& memory, const MlaStep& step);
+  void run(
+      const kernels::Context& context,
+      device::Scratch& memory,
+      const MlaWeights& weights,
+      const AttentionStep& step
+  );
 
  private:
   struct Arrays;
 
-  void project_down(const kernels::Context& context, const MlaStep& step, const Arrays& a) const;
-  void make_queries(const kernels::Context& context, const MlaStep& step, const Arrays& a);
-  void attend(const kernels::Context& context, const MlaStep& step, const Arrays& a) const;
-  void project_out(const kernels::Context& context, const MlaStep& step, const Arrays& a);
+  void project_down(const kernels::Context& context, const AttentionStep& step, const Arrays& a)
+      const;
+  void make_queries(const kernels::Context& context, const AttentionStep& step, const Arrays& a);
+  void attend(const kernels::Context& context, const AttentionStep& step, const Arrays& a) const;
+  void project_out(const kernels::Context& context, const AttentionStep& step, const Arrays& a);
 
   MlaShape shape_;
   device::RegionId down_;

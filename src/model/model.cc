@@ -3,13 +3,19 @@
 #include <array>
 #include <string>
 
-#include "model/deepseek_v3.h"
+#include "model/decoder.h"
+#include "model/families.h"
 
 namespace pleiad::model {
 namespace {
 
-constexpr std::array<Architecture, 1> kArchitectures = {{
-    {.name = "DeepseekV3ForCausalLM", .shape = deepseek_v3_shape, .load = load_deepseek_v3},
+constexpr std::array<Architecture, 6> kArchitectures = {{
+    {.name = "DeepseekV2ForCausalLM", .parse = parse_deepseek_v2},
+    {.name = "DeepseekV3ForCausalLM", .parse = parse_deepseek_v3},
+    {.name = "Glm4MoeForCausalLM", .parse = parse_glm4_moe},
+    {.name = "GptOssForCausalLM", .parse = parse_gpt_oss},
+    {.name = "MixtralForCausalLM", .parse = parse_mixtral},
+    {.name = "Qwen3MoeForCausalLM", .parse = parse_qwen3_moe},
 }};
 
 std::string supported_names() {
@@ -22,6 +28,20 @@ std::string supported_names() {
 }
 
 }  // namespace
+
+Result<ModelShape> Architecture::shape(const Json& config, Compute compute) const {
+  PLEIAD_TRY(parsed, parse(config));
+  return shape_of(parsed, compute);
+}
+
+Result<std::unique_ptr<ModelWeights>> Architecture::load(
+    const Json& config,
+    const weights::Checkpoint& checkpoint,
+    const LoadOptions& options
+) const {
+  PLEIAD_TRY(parsed, parse(config));
+  return load_decoder(parsed, checkpoint, options);
+}
 
 Result<const Architecture*> find_architecture(const Json& config) {
   const Json* list = config.find("architectures");

@@ -13,7 +13,7 @@
 #include "device/thread_pool.h"
 #include "ep/moe_layer.h"
 #include "kernels/context.h"
-#include "kernels/latent_attention.h"
+#include "kernels/paged_attention.h"
 #include "kv/paged_cache.h"
 #include "weights/checkpoint.h"
 
@@ -101,13 +101,17 @@ struct LoadOptions {
   std::function<void(std::size_t done, std::size_t total)> progress;
 };
 
+struct DecoderConfig;
+
 // A supported architecture: one row of the table in model.cc.
 struct Architecture {
   std::string_view name;  // as in config.json's "architectures"
   // What `config` describes; fails naming the key that this program does not compute.
-  Result<ModelShape> (*shape)(const Json& config, Compute compute);
-  Result<std::unique_ptr<ModelWeights>> (*load
-  )(const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options);
+  Result<DecoderConfig> (*parse)(const Json& config);
+
+  [[nodiscard]] Result<ModelShape> shape(const Json& config, Compute compute) const;
+  [[nodiscard]] Result<std::unique_ptr<ModelWeights>>
+  load(const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options) const;
 };
 
 // The row for the config's architecture. Fails with Unsupported, naming those that are supported.

@@ -151,7 +151,16 @@ TEST_P(RankSetOf, AnyNumberOfRanksAnswersLikeOne) {
 INSTANTIATE_TEST_SUITE_P(
     Models,
     RankSetOf,
-    ::testing::Values("fable", "deepseek_v3", "kimi_k2"),
+    ::testing::Values(
+        "fable",
+        "deepseek_v2",
+        "deepseek_v3",
+        "glm4_moe",
+        "gpt_oss",
+        "kimi_k2",
+        "mixtral",
+        "qwen3_moe"
+    ),
     [](const auto& model) { return model.param; }
 );
 

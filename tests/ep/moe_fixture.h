@@ -45,13 +45,13 @@ struct Layer {
     for (std::int64_t e = 0; e < shape.gate.experts; ++e) {
       gate_up.push_back(random_matrix(random, 2 * shape.intermediate, hidden));
       down.push_back(random_matrix(random, hidden, shape.intermediate));
-      packed.gate_bias.push_back(static_cast<float>(random.normal()) * 0.1F);
+      packed.choice_bias.push_back(static_cast<float>(random.normal()) * 0.1F);
     }
     if (shape.shared_intermediate > 0) {
       shared_gate_up = random_matrix(random, 2 * shape.shared_intermediate, hidden);
       shared_down = random_matrix(random, hidden, shape.shared_intermediate);
     }
-    sharded.gate_bias = packed.gate_bias;
+    sharded.choice_bias = packed.choice_bias;
     pack_all(packed, 1);
     pack_all(sharded, moe_tp);
   }

@@ -55,8 +55,8 @@ std::vector<double> reference_row(const Layer& layer, std::span<const float> x) 
   std::vector<std::size_t> order(experts);
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) {
-    return score[a] + static_cast<double>(layer.packed.gate_bias[a]) >
-           score[b] + static_cast<double>(layer.packed.gate_bias[b]);
+    return score[a] + static_cast<double>(layer.packed.choice_bias[a]) >
+           score[b] + static_cast<double>(layer.packed.choice_bias[b]);
   });
   order.resize(static_cast<std::size_t>(layer.shape.gate.topk));
   double total = 0.0;

@@ -69,9 +69,12 @@ TEST(AttentionPlan, CoversEveryRowHeadAndRangeOnce) {
   add_rows_to(rows, &kSecond, 0, 5);
   add_rows_to(rows, &kSecond, 20'000, 20'003);
   for (const std::int64_t heads : {1, 8, 16, 64, 65, 128, 130}) {
-    for (const int workers : {1, 2, 16, 64}) {
-      SCOPED_TRACE(::testing::Message() << heads << " heads, " << workers << " workers");
-      expect_cover(Planned({heads, 32, 16, 20'003}, rows, workers));
+    for (const std::int64_t kv_heads : {1, 2, 5, 64}) {
+      if (heads % kv_heads != 0) continue;
+      for (const int workers : {1, 2, 16, 64}) {
+        SCOPED_TRACE(::testing::Message() << heads << '/' << kv_heads << " x " << workers);
+        expect_cover(Planned({heads, kv_heads, 48, 32, 20'003}, rows, workers));
+      }
     }
   }
 }
@@ -80,7 +83,7 @@ TEST(AttentionPlan, NeverMixesSequencesOrRangesInATile) {
   std::vector<AttentionRow> rows;
   add_rows_to(rows, &kFirst, 1022, 1026);
   add_rows_to(rows, &kSecond, 1026, 1028);
-  const Planned planned({8, 32, 16, 1028}, rows, 1);
+  const Planned planned({8, 1, 48, 32, 1028}, rows, 1);
 
   ASSERT_EQ(planned.plan.tiles(), 3);
   EXPECT_EQ(planned.plan.unit(0).rows, 2);
@@ -93,7 +96,7 @@ TEST(AttentionPlan, CutsLongContextsOnlyWhereWorkersWouldIdle) {
   add_rows_to(one, &kFirst, 8191, 8192);
   std::vector<AttentionRow> many;
   add_rows_to(many, &kFirst, 8000, 8192);
-  const AttentionShape shape(8, 32, 16, 8192);
+  const AttentionShape shape(8, 1, 48, 32, 8192);
 
   EXPECT_FALSE(Planned(shape, one, 1).plan.split());
   EXPECT_TRUE(Planned(shape, one, 2).plan.split());
@@ -103,7 +106,7 @@ TEST(AttentionPlan, CutsLongContextsOnlyWhereWorkersWouldIdle) {
 TEST(AttentionPlan, CutsIntoSpansThatAreNodesOfTheTree) {
   std::vector<AttentionRow> rows;
   add_rows_to(rows, &kFirst, 13'000, 13'001);
-  const Planned planned({8, 32, 16, 13'001}, rows, 2);
+  const Planned planned({8, 1, 48, 32, 13'001}, rows, 2);
 
   for (std::int64_t number = 0; number < planned.plan.units(); ++number) {
     const AttentionUnit unit = planned.plan.unit(number);

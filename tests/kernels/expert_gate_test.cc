@@ -66,6 +66,19 @@ TEST(SelectExperts, GivesPlainSoftmaxWeightsWhenNotNormalising) {
   );
 }
 
+TEST(SelectExperts, SpreadsASoftmaxOverTheChosenOnly) {
+  const std::vector<float> logits = {-300.0F, 1.0F, -200.0F, 3.0F, -301.0F};
+
+  const Choice choice =
+      select({.experts = 5, .topk = 3, .score = GateScore::SoftmaxOfChosen}, logits);
+
+  // Also the third, whose share of a softmax over all would be no number to compare.
+  EXPECT_THAT(choice.ids, ElementsAre(1, 2, 3));
+  EXPECT_NEAR(choice.weights[0], 1 / (1 + std::exp(2.0)), 1e-6);
+  EXPECT_EQ(choice.weights[1], 0.0F);
+  EXPECT_NEAR(choice.weights[2], 1 / (1 + std::exp(-2.0)), 1e-6);
+}
+
 TEST(SelectExperts, BreaksTiesTowardsTheLowerId) {
   const std::vector<float> logits(8, 0.25F);
 

@@ -18,6 +18,7 @@ using testing::same_bits;
 struct Product {
   std::vector<float> x;
   std::vector<float> plain;  // the weight, [outputs, inputs]
+  std::vector<float> bias;   // [outputs], used where a test says so
   OwnedMatrix weight;
   GemmTask task;
   std::vector<float> y;
@@ -47,6 +48,7 @@ std::unique_ptr<Product> random_product(Random& random, Dims dims, Compute compu
   product->plain =
       testing::random_floats(random, static_cast<std::size_t>(outputs * inputs), Compute::Float32);
   product->weight = testing::pack(product->plain, outputs, inputs, compute);
+  product->bias = testing::random_floats(random, static_cast<std::size_t>(outputs), compute);
   product->y = testing::poison(static_cast<std::size_t>(rows * (outputs + kPad)));
   product->task = {
       .x = product->x.data(),
@@ -124,6 +126,7 @@ TEST_P(GemmOn, MatchesTheReferenceForEveryTile) {
     const Dims dims = {rows, random.between(1, 200), random.between(1, 70)};
     auto product = random_product(random, dims, compute());
     product->task.round_output = rows % 2 == 0;
+    if (rows % 3 == 0) product->task.bias = product->bias.data();
     SCOPED_TRACE(::testing::Message() << rows << " x " << dims.outputs << " x " << dims.inputs);
 
     expect_matches(*product, run(context(pool), *product, 0, rows), isa(), compute());
@@ -152,6 +155,7 @@ TEST_P(GemmOn, AddsPartialSumsPairwiseAsIfComputedApart) {
     for (const Dims dims : {Dims{1, 150, 64}, {5, 16, 16}, {60, 300, 128}}) {
       auto product = random_product(random, dims, compute);
       product->task.partial_sums = parts;
+      if (parts == 4) product->task.bias = product->bias.data();
       const auto y = run(context, *product, 0, dims.rows);
       product->y = y;
       if (exact(isa, compute)) {
@@ -167,6 +171,7 @@ TEST_P(GemmOn, AddsPartialSumsPairwiseAsIfComputedApart) {
         );
         GemmTask task = product->task;
         task.partial_sums = 1;
+        task.bias = p == 0 ? product->task.bias : nullptr;
         task.weight = &block.matrix;
         task.x += p * part;
         sums.push_back(testing::poison(product->y.size()));

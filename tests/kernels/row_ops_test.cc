@@ -88,6 +88,67 @@ TEST(RmsNorm, WorksInPlaceAndGivesARowTheSameBitsAlone) {
   }
 }
 
+TEST(RmsNorm, TreatsEachHeadOfARowAsARowOfItsOwn) {
+  Random random(9);
+  device::ThreadPool pool(2);
+  constexpr std::int64_t kHead = 24;
+  const auto x = random_floats(random, 5 * 100, Compute::Float32);
+  const auto weight = random_floats(random, kHead, Compute::Float32);
+  auto y = x;
+  RmsNormTask task = {
+      .x = y.data() + 1,
+      .x_stride = 100,
+      .rows = 5,
+      .heads = 4,
+      .width = kHead,
+      .weight = weight.data(),
+      .y = y.data() + 1,
+      .y_stride = 100,
+  };
+
+  rms_norm({&pool, device::detect_cpu_isa(), Compute::Float32}, task);
+
+  for (std::size_t row = 0; row < 5; ++row) {
+    EXPECT_EQ(y[row * 100], x[row * 100]);
+    EXPECT_EQ(y[row * 100 + 97], x[row * 100 + 97]);
+    for (std::size_t head = 0; head < 4; ++head) {
+      const std::size_t at = row * 100 + 1 + head * kHead;
+      std::vector<float> alone(kHead);
+      task = {.x = x.data() + at, .rows = 1, .width = kHead, .weight = weight.data()};
+      task.y = alone.data();
+      rms_norm_reference(Compute::Float32, task);
+      EXPECT_LE(largest_difference(std::span(y).subspan(at, kHead), alone), 1e-5F);
+    }
+  }
+}
+
+TEST(ClampedSwiglu, MatchesTheReferenceAndItselfOnEveryIsa) {
+  Random random(10);
+  device::ThreadPool pool(2);
+  for (const Compute compute : kComputes) {
+    for (const std::int64_t width : kWidths) {
+      const std::int64_t rows = random.between(1, 20);
+      auto gate_up = random_floats(random, static_cast<std::size_t>(rows * 2 * width), compute);
+      for (float& value : gate_up) {
+        value *= 6;  // so that many are beyond the limit
+      }
+      ClampedSwigluTask task = {.gate_up = gate_up.data(), .rows = rows, .width = width};
+      auto expected = poison(static_cast<std::size_t>(rows * width));
+      task.y = expected.data();
+      clamped_swiglu_reference(compute, task);
+      std::vector<float> first;
+      for (const CpuIsa isa : testing::runnable_isas()) {
+        auto y = poison(expected.size());
+        task.y = y.data();
+        clamped_swiglu({&pool, isa, compute}, task);
+        EXPECT_LE(largest_difference(y, expected), 56 * tolerance(compute)) << width;
+        if (first.empty()) first = y;
+        EXPECT_TRUE(same_bits(y, first)) << device::to_string(isa) << ' ' << width;
+      }
+    }
+  }
+}
+
 TEST(SiluMul, MatchesTheReferenceAndItselfOnEveryIsa) {
   Random random(3);
   device::ThreadPool pool(2);

@@ -1,4 +1,4 @@
-// Also tests: deepseek_v3.cc, deepseek_v3_weights.cc, mla_layer.cc, dense_mlp.cc, weight_loader.cc
+// Also tests: decoder.cc, decoder_weights.cc, mla_layer.cc, gqa_layer.cc, dense_mlp.cc
 // Tiny random checkpoints of each supported family against Hugging Face's logits in float32.
 #include <string>
 #include <vector>
@@ -61,7 +61,15 @@ TEST_P(GoldenFamily, ChunksAndThreadsLeaveNoTrace) {
 INSTANTIATE_TEST_SUITE_P(
     Families,
     GoldenFamily,
-    testing::Values("deepseek_v3", "kimi_k2"),
+    testing::Values(
+        "deepseek_v2",
+        "deepseek_v3",
+        "glm4_moe",
+        "gpt_oss",
+        "kimi_k2",
+        "mixtral",
+        "qwen3_moe"
+    ),
     [](const auto& family) { return family.param; }
 );
 

@@ -43,33 +43,37 @@ std::int64_t get(std::span<const float> table, std::int64_t index) {
 
 AttentionShape::AttentionShape(
     std::int64_t heads_given,
-    std::int64_t latent_given,
-    std::int64_t rope,
+    std::int64_t kv_heads,
+    std::int64_t key_given,
+    std::int64_t value,
     std::int64_t context_tokens
 )
     : heads(heads_given),
-      groups(divide_up(heads, kPairsWanted)),
-      group_heads(divide_up(heads, std::max<std::int64_t>(1, groups))),
-      latent(latent_given),
-      line(latent + rope),
-      width(divide_up(latent, kLanes) * kLanes),
+      kv_queries(heads / kv_heads),
+      kv_groups(divide_up(kv_queries, kPairsWanted)),
+      groups(kv_heads * kv_groups),
+      group_heads(divide_up(kv_queries, std::max<std::int64_t>(1, kv_groups))),
+      tile_rows(std::max<std::int64_t>(1, kPairsWanted / std::max<std::int64_t>(1, group_heads))),
+      key(key_given),
+      width(divide_up(value, kLanes) * kLanes),
       ranges(ranges_at(context_tokens - 1)) {
-  PLEIAD_CHECK(heads > 0 && latent > 0 && rope >= 0 && context_tokens > 0);
-  tile_rows = groups > 1 ? 1 : std::max<std::int64_t>(1, kPairsWanted / heads);
+  PLEIAD_CHECK(heads > 0 && kv_queries * kv_heads == heads);
+  PLEIAD_CHECK(key > 0 && value > 0 && context_tokens > 0);
   pairs = tile_rows * group_heads;
 }
 
 std::size_t AttentionShape::q_floats() const {
-  return aligned(pairs * line);
+  return aligned(pairs * key);
 }
 std::size_t AttentionShape::key_floats() const {
-  return aligned(kPageTokens * line);
+  return aligned(kPageTokens * key);
 }
 std::size_t AttentionShape::value_floats() const {
   return aligned(kPageTokens * width);
 }
 std::size_t AttentionShape::score_floats() const {
-  return aligned(pairs * kPageTokens);
+  // One pair more than there is: see Walk::accumulate().
+  return aligned((pairs + 1) * kPageTokens);
 }
 std::size_t AttentionShape::state_floats() const {
   return aligned(pairs * (width + 2));
@@ -102,7 +106,7 @@ AttentionPlan::AttentionPlan(
     : shape_(shape), rows_(rows), scratch_(scratch), workers_(workers) {
   const auto count = static_cast<std::int64_t>(rows.size());
   PLEIAD_CHECK(
-      scratch.size() >= scratch_floats(shape, count, workers), "latent_attention_scratch() floats"
+      scratch.size() >= scratch_floats(shape, count, workers), "paged_attention_scratch() floats"
   );
   find_tiles();
   span_ranges_ = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(shape.ranges)));
@@ -183,8 +187,9 @@ AttentionUnit AttentionPlan::unit_of(std::int64_t tile, std::int64_t group, std:
   unit.number = first_unit(tile) + group * spans(tile) + span;
   unit.row = first_row(tile);
   unit.rows = first_row(tile + 1) - unit.row;
-  unit.head = group * shape_.group_heads;
-  unit.heads = std::min(shape_.group_heads, shape_.heads - unit.head);
+  const std::int64_t within = group % shape_.kv_groups * shape_.group_heads;
+  unit.head = group / shape_.kv_groups * shape_.kv_queries + within;
+  unit.heads = std::min(shape_.group_heads, shape_.kv_queries - within);
   unit.range_begin = span * span_ranges_;
   unit.range_end = std::min(unit.range_begin + span_ranges_, ranges_of(tile));
   const std::int64_t last = rows_[static_cast<std::size_t>(unit.row + unit.rows - 1)].position;

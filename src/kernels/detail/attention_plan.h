@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/latent_attention.h"
+#include "kernels/paged_attention.h"
 
-// How latent attention falls into units of work and where each keeps its scratch. None of this
-// shows in the result: a row's additions follow from its position alone (latent_attention.cc).
+// How attention falls into units of work and where each keeps its scratch. None of this
+// shows in the result: a row's additions follow from its position alone (paged_attention.cc).
 namespace pleiad::kernels::detail {
 
 // Pages whose running softmax is one leaf of a row's merge tree.
@@ -19,20 +19,22 @@ inline constexpr std::int64_t kPairsWanted = 64;
 struct AttentionShape {
   AttentionShape(
       std::int64_t heads,
-      std::int64_t latent,
-      std::int64_t rope,
+      std::int64_t kv_heads,
+      std::int64_t key,
+      std::int64_t value,
       std::int64_t context_tokens
   );
 
-  std::int64_t heads = 0;
-  std::int64_t groups = 0;       // groups of heads; more than one only where heads > kPairsWanted
-  std::int64_t group_heads = 0;  // heads of a group; the last may have fewer
-  std::int64_t tile_rows = 0;    // rows of one sequence that share a unit; 1 with several groups
+  std::int64_t heads = 0;        // of queries
+  std::int64_t kv_queries = 0;   // query heads that share a head of keys and values
+  std::int64_t kv_groups = 0;    // groups of those; more than one only above kPairsWanted
+  std::int64_t groups = 0;       // in all
+  std::int64_t group_heads = 0;  // heads of a group; the last of a kv head may have fewer
+  std::int64_t tile_rows = 0;    // rows of one sequence that share a unit
   std::int64_t pairs = 0;        // at most, in a unit
-  std::int64_t latent = 0;
-  std::int64_t line = 0;    // latent + rope
-  std::int64_t width = 0;   // latent rounded up to whole panels
-  std::int64_t ranges = 0;  // of the longest context
+  std::int64_t key = 0;          // elements of a key
+  std::int64_t width = 0;        // elements of a value, rounded up to whole panels
+  std::int64_t ranges = 0;       // of the longest context
 
   // Floats of each piece of a worker's slot, multiples of 16.
   [[nodiscard]] std::size_t q_floats() const;

@@ -13,7 +13,7 @@
 // merged by the linker with a copy that other processors cannot run.
 namespace pleiad::kernels::detail {
 
-// Lanes of a panel: outputs of a packed matrix, tokens of a page, latents of a page.
+// Lanes of a panel: outputs of a packed matrix, tokens of a page, value elements of a page.
 inline constexpr std::int64_t kLanes = 16;
 
 // y[r, o] (+)= sum over i of x[r, i] * W[o, i] for a block of rows and consecutive panels.
@@ -50,23 +50,27 @@ struct GatedRow {
   bool round = false;
 };
 
-// One page of the latent cache, turned into panels of floats.
+// One head of one page of the cache, turned into panels of floats.
 struct PagePanels {
-  const std::byte* page = nullptr;  // [64][latent + rope] floats or BF16
+  const std::byte* page = nullptr;  // [64][line] floats or BF16
   bool bf16 = false;
-  std::int64_t latent = 0;
-  std::int64_t rope = 0;
+  std::int64_t line = 0;
+  std::int64_t key_begin = 0;  // of the head's key within the line
+  std::int64_t key_width = 0;
+  std::int64_t value_begin = 0;
+  std::int64_t value_width = 0;
   std::int64_t tokens = 0;  // leading tokens wanted
-  float* keys = nullptr;    // [tokens / 16, rounded up][latent + rope][16 tokens]
-  float* values = nullptr;  // [latent / 16, rounded up][64 tokens][16 latents], padded with zeros
+  float* keys = nullptr;    // [tokens / 16, rounded up][key_width][16 tokens]
+  float* values = nullptr;  // [value_width / 16, rounded up][64 tokens][16], padded with zeros
 };
 
-// Running softmax of (row, head) pairs: the weighted sum so far is sum_p e^(s - maximum) c.
+// Running softmax of (row, head) pairs: the weighted sum so far is sum_p e^(s - maximum) v. Where
+// the maximum is -infinity no token was seen yet, and the rest has no meaning.
 struct SoftmaxState {
   float* maximum = nullptr;  // [pairs]
   float* total = nullptr;    // [pairs]
   float* sum = nullptr;      // [pairs, width]
-  std::int64_t width = 0;    // latents, rounded up to kLanes
+  std::int64_t width = 0;    // value elements, rounded up to kLanes
 };
 
 struct PageScores {
@@ -104,6 +108,7 @@ struct IsaKernels {
   float (*sum_of_squares)(const float* x, std::int64_t count);
   void (*scale_row)(const ScaledRow& row);
   void (*silu_mul)(const GatedRow& row);
+  void (*clamped_swiglu)(const GatedRow& row, float limit);
   void (*add)(const float* x, std::int64_t count, float* y);
   // y = exp(x): at most 2 ulp off, 0 below -87.33 (no denormals), infinity above 88.72, NaN stays.
   void (*exp)(const float* x, std::int64_t count, float* y);

@@ -15,6 +15,7 @@ constexpr IsaKernels table_of(void (*gemm_bf16)(const PanelProduct& product)) {
       .sum_of_squares = sum_of_squares<Isa>,
       .scale_row = scale_row<Isa>,
       .silu_mul = silu_mul<Isa>,
+      .clamped_swiglu = clamped_swiglu<Isa>,
       .add = add_row<Isa>,
       .exp = exp_row<Isa>,
       .sigmoid = sigmoid_row<Isa>,

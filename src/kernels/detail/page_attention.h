@@ -4,7 +4,7 @@
 
 #include "kernels/detail/row_math.h"
 
-// The parts of latent attention that look at one page of 64 tokens (latent_attention.cc puts them
+// The parts of attention that look at one page of 64 tokens (paged_attention.cc puts them
 // together), over the vector operations `Isa`.
 namespace pleiad::kernels::detail {
 
@@ -24,36 +24,35 @@ float page_element(const std::byte* page, std::int64_t index) {
   return value;
 }
 
-// The keys of 16 tokens, one panel: [latent + rope][16 tokens].
+// The keys of 16 tokens, one panel: [key_width][16 tokens].
 template <typename Isa, bool kBf16>
 void load_keys(const PagePanels& panels, std::int64_t group) {
   constexpr std::int64_t kElement = kBf16 ? 2 : 4;
-  const std::int64_t width = panels.latent + panels.rope;
-  const std::byte* lines = panels.page + group * kLanes * width * kElement;
-  float* keys = panels.keys + group * kLanes * width;
-  const std::int64_t whole = width / kLanes * kLanes;
+  const std::byte* lines =
+      panels.page + (group * kLanes * panels.line + panels.key_begin) * kElement;
+  float* keys = panels.keys + group * kLanes * panels.key_width;
+  const std::int64_t whole = panels.key_width / kLanes * kLanes;
   for (std::int64_t d = 0; d < whole; d += kLanes) {
     if constexpr (kBf16) {
-      Isa::transpose_bf16(lines + d * kElement, width, keys + d * kLanes);
+      Isa::transpose_bf16(lines + d * kElement, panels.line, keys + d * kLanes);
     } else {
-      Isa::transpose(reinterpret_cast<const float*>(lines) + d, width, keys + d * kLanes);
+      Isa::transpose(reinterpret_cast<const float*>(lines) + d, panels.line, keys + d * kLanes);
     }
   }
   for (std::int64_t t = 0; t < kLanes; ++t) {
-    for (std::int64_t d = whole; d < width; ++d) {
-      keys[d * kLanes + t] = page_element<Isa, kBf16>(lines, t * width + d);
+    for (std::int64_t d = whole; d < panels.key_width; ++d) {
+      keys[d * kLanes + t] = page_element<Isa, kBf16>(lines, t * panels.line + d);
     }
   }
 }
 
-// One panel of values: 16 latents from `latent` on of every token.
+// One panel of values: 16 elements from `first` on of every token.
 template <typename Isa, bool kBf16>
-void load_values(const PagePanels& panels, std::int64_t latent) {
+void load_values(const PagePanels& panels, std::int64_t first) {
   constexpr std::int64_t kElement = kBf16 ? 2 : 4;
-  const std::int64_t width = panels.latent + panels.rope;
   for (std::int64_t t = 0; t < panels.tokens; ++t) {
-    const std::byte* line = panels.page + (t * width + latent) * kElement;
-    float* out = panels.values + latent * kTokens + t * kLanes;
+    const std::byte* line = panels.page + (t * panels.line + panels.value_begin + first) * kElement;
+    float* out = panels.values + first * kTokens + t * kLanes;
     for (std::int64_t lane = 0; lane < kLanes; lane += Isa::kWidth) {
       if constexpr (kBf16) {
         Isa::store(out + lane, Isa::load_bf16(line + lane * kElement));
@@ -64,16 +63,15 @@ void load_values(const PagePanels& panels, std::int64_t latent) {
   }
 }
 
-// The same for fewer than 16 latents, padded with zeros.
+// The same for fewer than 16 elements, padded with zeros.
 template <typename Isa, bool kBf16>
-void load_last_values(const PagePanels& panels, std::int64_t latent) {
-  const std::int64_t width = panels.latent + panels.rope;
+void load_last_values(const PagePanels& panels, std::int64_t first) {
   for (std::int64_t t = 0; t < panels.tokens; ++t) {
-    float* out = panels.values + latent * kTokens + t * kLanes;
+    float* out = panels.values + first * kTokens + t * kLanes;
     for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-      const std::int64_t l = latent + lane;
-      const bool real = l < panels.latent;
-      out[lane] = real ? page_element<Isa, kBf16>(panels.page, t * width + l) : 0.0F;
+      const std::int64_t at = first + lane;
+      const std::int64_t index = t * panels.line + panels.value_begin + at;
+      out[lane] = at < panels.value_width ? page_element<Isa, kBf16>(panels.page, index) : 0.0F;
     }
   }
 }
@@ -83,11 +81,11 @@ void load_page_as(const PagePanels& panels) {
   for (std::int64_t group = 0; group * kLanes < panels.tokens; ++group) {
     load_keys<Isa, kBf16>(panels, group);
   }
-  const std::int64_t whole = panels.latent / kLanes * kLanes;
-  for (std::int64_t latent = 0; latent < whole; latent += kLanes) {
-    load_values<Isa, kBf16>(panels, latent);
+  const std::int64_t whole = panels.value_width / kLanes * kLanes;
+  for (std::int64_t first = 0; first < whole; first += kLanes) {
+    load_values<Isa, kBf16>(panels, first);
   }
-  if (whole < panels.latent) load_last_values<Isa, kBf16>(panels, whole);
+  if (whole < panels.value_width) load_last_values<Isa, kBf16>(panels, whole);
 }
 
 template <typename Isa>
@@ -174,6 +172,15 @@ void merge_softmax(const SoftmaxState& into, const SoftmaxState& from, std::int6
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     const float a = into.maximum[pair];
     const float b = from.maximum[pair];
+    if (b == -__builtin_inff()) continue;
+    if (a == -__builtin_inff()) {
+      into.maximum[pair] = b;
+      into.total[pair] = from.total[pair];
+      for (std::int64_t i = 0; i < into.width; i += Isa::kWidth) {
+        Isa::store(into.sum + pair * into.width + i, Isa::load(from.sum + pair * into.width + i));
+      }
+      continue;
+    }
     const float maximum = b > a ? b : a;
     const float keep = exp_one<Isa>(a - maximum);
     const float take = exp_one<Isa>(b - maximum);

@@ -80,6 +80,21 @@ void silu_mul(const GatedRow& row) {
 }
 
 template <typename Isa>
+void clamped_swiglu(const GatedRow& row, float limit) {
+  const auto high = Isa::broadcast(limit);
+  const auto low = Isa::broadcast(-limit);
+  const auto one = Isa::broadcast(1.0F);
+  for (std::int64_t i = 0; i < row.count; i += Isa::kWidth) {
+    const std::int64_t left = row.count - i;
+    const auto gate = Isa::min(high, Isa::load_first(row.gate + i, left, 0.0F));
+    const auto up = Isa::max(low, Isa::min(high, Isa::load_first(row.up + i, left, 0.0F)));
+    const auto sigmoid = sigmoid_lanes<Isa>(Isa::mul(gate, Isa::broadcast(1.702F)));
+    const auto y = Isa::mul(Isa::mul(gate, sigmoid), Isa::add(up, one));
+    Isa::store_first(row.y + i, row.round ? Isa::round_bf16(y) : y, left);
+  }
+}
+
+template <typename Isa>
 void add_row(const float* x, std::int64_t count, float* y) {
   for (std::int64_t i = 0; i < count; i += Isa::kWidth) {
     const std::int64_t left = count - i;

@@ -3,27 +3,29 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "device/buffer.h"
 #include "device/tensor_view.h"
 #include "ep/moe_weights.h"
 #include "kernels/packed_matrix.h"
-#include "model/deepseek_v3_config.h"
+#include "model/decoder_config.h"
 #include "model/dense_mlp.h"
+#include "model/gqa_layer.h"
 #include "model/mla_layer.h"
 #include "model/model.h"
 #include "model/weight_loader.h"
 
 namespace pleiad::model {
 
-// The packed weights of a DeepSeek-V3 checkpoint, as far as this process holds them.
-struct DeepseekV3Weights {
+// The packed weights of a decoder's checkpoint, as far as this process holds them.
+struct DecoderWeights {
   struct Layer {
-    std::vector<float> input_norm;           // [hidden]
-    std::vector<float> post_attention_norm;  // [hidden]
-    MlaWeights attention;
-    std::optional<DenseMlpWeights> dense;  // exactly one of dense and moe
+    std::vector<float> input_norm;                   // [hidden]
+    std::vector<float> post_attention_norm;          // [hidden]
+    std::variant<MlaWeights, GqaWeights> attention;  // of the kind that the config says
+    std::optional<DenseMlpWeights> dense;            // exactly one of dense and moe
     std::optional<ep::MoeWeights> moe;
   };
 
@@ -37,8 +39,8 @@ struct DeepseekV3Weights {
 
 // Reads and packs. Boxed, since the loader's destinations must stay where they are. Fails with the
 // first tensor that is missing or misshapen, or Exhausted.
-Result<std::unique_ptr<DeepseekV3Weights>> load_deepseek_v3_weights(
-    const DeepseekV3Config& config,
+Result<std::unique_ptr<DecoderWeights>> load_decoder_weights(
+    const DecoderConfig& config,
     const weights::Checkpoint& checkpoint,
     const LoadOptions& options
 );

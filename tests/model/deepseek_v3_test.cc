@@ -1,6 +1,4 @@
-// Also tests: config_reader.cc, model.cc
-#include "model/deepseek_v3_config.h"
-
+// Also tests: config_parts.cc, config_reader.cc, model.cc
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -8,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "model/families.h"
 #include "tests/model/model_harness.h"
 
 namespace pleiad::model {
@@ -22,33 +21,34 @@ Json fable_config() {
 std::string refusal(std::string_view key, Json value) {
   Json config = fable_config();
   config.set(key, std::move(value));
-  const auto parsed = parse_deepseek_v3_config(config);
+  const auto parsed = parse_deepseek_v3(config);
   return parsed.ok() ? "" : parsed.error().message;
 }
 
-TEST(DeepseekV3Config, ReadsTheBundledModel) {
-  const auto config = parse_deepseek_v3_config(fable_config());
+TEST(DeepseekV3, ReadsTheBundledModel) {
+  const auto config = parse_deepseek_v3(fable_config());
 
   ASSERT_TRUE(config.ok());
-  EXPECT_EQ(config->layers, 6);
-  EXPECT_EQ(config->q_lora, 128);
-  EXPECT_EQ(config->gate.experts, 32);
-  EXPECT_FALSE(config->is_moe(0));
-  EXPECT_TRUE(config->is_moe(1));
+  const auto& attention = std::get<MlaShape>(config->attention);
+  ASSERT_EQ(config->layers.size(), 6U);
+  EXPECT_EQ(attention.q_lora, 128);
+  EXPECT_EQ(config->moe.gate.experts, 32);
+  EXPECT_FALSE(config->layers[0].moe);
+  EXPECT_TRUE(config->layers[1].moe);
   // (32 + 16)^-1/2 times YaRN's temperature for factor 4, squared.
   const double m = 0.1 * std::log(4.0) + 1.0;
-  EXPECT_NEAR(config->attention_scale, m * m / std::sqrt(48.0), 1e-6);
-  EXPECT_EQ(config->rope_magnitude, 1.0);
+  EXPECT_NEAR(attention.scale, m * m / std::sqrt(48.0), 1e-6);
+  EXPECT_EQ(config->rope.magnitude, 1.0);
 }
 
-TEST(DeepseekV3Config, NullQueryRankMeansADirectProjection) {
+TEST(DeepseekV3, NullQueryRankMeansADirectProjection) {
   Json config = fable_config();
   config.set("q_lora_rank", Json());
 
-  EXPECT_EQ(parse_deepseek_v3_config(config)->q_lora, 0);
+  EXPECT_EQ(std::get<MlaShape>(parse_deepseek_v3(config)->attention).q_lora, 0);
 }
 
-TEST(DeepseekV3Config, RefusesByNameWhatItDoesNotCompute) {
+TEST(DeepseekV3, RefusesByNameWhatItDoesNotCompute) {
   EXPECT_NE(refusal("topk_method", "greedy").find("topk_method = greedy"), std::string::npos);
   EXPECT_NE(refusal("scoring_func", "softmax").find("scoring_func"), std::string::npos);
   EXPECT_NE(refusal("hidden_act", "gelu").find("hidden_act"), std::string::npos);
@@ -63,7 +63,7 @@ TEST(DeepseekV3Config, RefusesByNameWhatItDoesNotCompute) {
   );
 }
 
-TEST(DeepseekV3Config, RefusesSizesThatMakeNoSense) {
+TEST(DeepseekV3, RefusesSizesThatMakeNoSense) {
   EXPECT_NE(refusal("hidden_size", 0).find("hidden_size"), std::string::npos);
   EXPECT_NE(refusal("hidden_size", -5).find("hidden_size"), std::string::npos);
   EXPECT_NE(refusal("vocab_size", "many").find("vocab_size"), std::string::npos);

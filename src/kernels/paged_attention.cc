@@ -1,6 +1,7 @@
-#include "kernels/latent_attention.h"
+#include "kernels/paged_attention.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -23,9 +24,18 @@ using detail::kLanes;
 using detail::kRangePages;
 using detail::SoftmaxState;
 
+// Tokens [begin, end) of a page.
+struct TokenRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+
+  [[nodiscard]] bool empty() const { return begin >= end; }
+  friend bool operator==(const TokenRange&, const TokenRange&) = default;
+};
+
 // What one worker computes with; pieces of the task's scratch.
 struct Slot {
-  float* q = nullptr;       // [pairs, latent + rope]
+  float* q = nullptr;       // [pairs, key]
   float* keys = nullptr;    // PagePanels::keys
   float* values = nullptr;  // PagePanels::values
   float* scores = nullptr;  // [pairs, 64]
@@ -36,7 +46,7 @@ struct Slot {
 // pages in order within a range of kRangePages, ranges along a binary tree over their numbers.
 class Walk {
  public:
-  Walk(const Context& context, const LatentAttentionTask& task, const AttentionPlan& plan)
+  Walk(const Context& context, const AttentionTask& task, const AttentionPlan& plan)
       : context_(context),
         task_(task),
         plan_(plan),
@@ -67,10 +77,15 @@ class Walk {
     return unit.rows * unit.heads;
   }
 
-  [[nodiscard]] std::int64_t visible(const AttentionUnit& unit, std::int64_t row, std::int64_t page)
+  // The tokens of a page that a row sees.
+  [[nodiscard]] TokenRange visible(const AttentionUnit& unit, std::int64_t row, std::int64_t page)
       const {
     const std::int64_t position = task_.rows[static_cast<std::size_t>(unit.row + row)].position;
-    return std::clamp<std::int64_t>(position + 1 - page * kPageTokens, 0, kPageTokens);
+    const std::int64_t first = task_.window > 0 ? position + 1 - task_.window : 0;
+    const auto within = [&](std::int64_t token) {
+      return std::clamp<std::int64_t>(token - page * kPageTokens, 0, kPageTokens);
+    };
+    return {within(first), within(position + 1)};
   }
 
   [[nodiscard]] Slot slot_at(std::size_t index) const {
@@ -98,17 +113,15 @@ class Walk {
   }
 
   void gather_queries(const Slot& slot, const AttentionUnit& unit) const {
-    const std::int64_t latent = task_.pages.latent;
-    const std::int64_t rope = task_.pages.rope;
     float* out = slot.q;
     for (std::int64_t row = unit.row; row < unit.row + unit.rows; ++row) {
       for (std::int64_t head = unit.head; head < unit.head + unit.heads; ++head) {
-        const float* q = task_.q_latent + (row * task_.heads + head) * latent;
-        const float* k =
-            task_.q_rope + row * task_.q_rope_row_stride + head * task_.q_rope_head_stride;
-        std::memcpy(out, q, static_cast<std::size_t>(latent) * sizeof(float));
-        std::memcpy(out + latent, k, static_cast<std::size_t>(rope) * sizeof(float));
-        out += latent + rope;
+        for (const QueryPart& part : task_.query) {
+          if (part.width == 0) continue;
+          const float* q = part.x + row * part.row_stride + head * part.head_stride;
+          std::memcpy(out, q, static_cast<std::size_t>(part.width) * sizeof(float));
+          out += part.width;
+        }
       }
     }
   }
@@ -149,13 +162,23 @@ class Walk {
       const SoftmaxState& state
   ) const {
     const std::int64_t pairs = pairs_of(unit);
+    // A state of no tokens has a maximum only.
     std::fill_n(state.maximum, pairs, -std::numeric_limits<float>::infinity());
+    const std::int64_t begin = std::max(range * kRangePages, first_page(unit));
+    const std::int64_t end = std::min((range + 1) * kRangePages, unit.pages);
+    if (begin >= end) return;
     std::fill_n(state.total, pairs, 0.0F);
     std::fill_n(state.sum, pairs * state.width, 0.0F);
-    const std::int64_t end = std::min((range + 1) * kRangePages, unit.pages);
-    for (std::int64_t page = range * kRangePages; page < end; ++page) {
+    for (std::int64_t page = begin; page < end; ++page) {
       run_page(slot, unit, page, state);
     }
+  }
+
+  // The first page that a row of the unit sees.
+  [[nodiscard]] std::int64_t first_page(const AttentionUnit& unit) const {
+    if (task_.window == 0) return 0;
+    const std::int64_t position = task_.rows[static_cast<std::size_t>(unit.row)].position;
+    return std::max<std::int64_t>(0, position + 1 - task_.window) / kPageTokens;
   }
 
   void run_page(
@@ -164,34 +187,49 @@ class Walk {
       std::int64_t page,
       const SoftmaxState& state
   ) const {
-    const LatentPages& pages = task_.pages;
-    const auto* table = task_.rows[static_cast<std::size_t>(unit.row)].page_table;
-    const std::int64_t tokens = visible(unit, unit.rows - 1, page);
-    isa_.load_page({
-        .page = pages.base + table[page] * pages.page_stride,
-        .bf16 = pages.dtype == device::DType::BF16,
-        .latent = pages.latent,
-        .rope = pages.rope,
-        .tokens = tokens,
-        .keys = slot.keys,
-        .values = slot.values,
-    });
+    // Rows before `first` end before the page, rows from `last` on have left it behind.
     std::int64_t first = 0;
-    while (visible(unit, first, page) == 0) {
+    while (first < unit.rows && visible(unit, first, page).end == 0) {
       ++first;
     }
-    score(slot, {first * unit.heads, pairs_of(unit)}, tokens);
-    // Rows that see the whole page go together; those that end within it one by one, each over
-    // exactly the tokens it sees.
-    for (std::int64_t row = first; row < unit.rows;) {
-      const std::int64_t seen = visible(unit, row, page);
+    std::int64_t last = unit.rows;
+    while (last > first && visible(unit, last - 1, page).empty()) {
+      --last;
+    }
+    if (first == last) return;
+    const std::int64_t tokens = visible(unit, last - 1, page).end;
+    load(slot, unit, page, tokens);
+    score(slot, {first * unit.heads, last * unit.heads}, tokens);
+    // Rows that see the same tokens, such as the whole page, go together.
+    for (std::int64_t row = first; row < last;) {
+      const TokenRange seen = visible(unit, row, page);
       std::int64_t end = row + 1;
-      while (end < unit.rows && visible(unit, end, page) == seen) {
+      while (end < last && visible(unit, end, page) == seen) {
         ++end;
       }
       accumulate(slot, {row * unit.heads, end * unit.heads}, seen, state);
       row = end;
     }
+  }
+
+  // The keys and values of the unit's heads.
+  void load(const Slot& slot, const AttentionUnit& unit, std::int64_t page, std::int64_t tokens)
+      const {
+    const AttentionPages& pages = task_.pages;
+    const auto* table = task_.rows[static_cast<std::size_t>(unit.row)].page_table;
+    const std::int64_t kv_head = unit.head / (task_.heads / pages.kv_heads);
+    isa_.load_page({
+        .page = pages.base + table[page] * pages.page_stride,
+        .bf16 = pages.dtype == device::DType::BF16,
+        .line = pages.line,
+        .key_begin = pages.keys.offset + kv_head * pages.keys.width,
+        .key_width = pages.keys.width,
+        .value_begin = pages.values.offset + kv_head * pages.values.width,
+        .value_width = pages.values.width,
+        .tokens = tokens,
+        .keys = slot.keys,
+        .values = slot.values,
+    });
   }
 
   struct PairRange {
@@ -201,7 +239,7 @@ class Walk {
 
   // scores = q . key for the first `tokens` tokens of the page, rounded up to whole panels.
   void score(const Slot& slot, PairRange pairs, std::int64_t tokens) const {
-    const std::int64_t inputs = task_.pages.latent + task_.pages.rope;
+    const std::int64_t inputs = task_.pages.keys.width;
     isa_.gemm_f32({
         .x = slot.q + pairs.begin * inputs,
         .x_stride = inputs,
@@ -215,9 +253,16 @@ class Walk {
     });
   }
 
-  void accumulate(const Slot& slot, PairRange pairs, std::int64_t tokens, const SoftmaxState& state)
-      const {
-    float* scores = slot.scores + pairs.begin * kPageTokens;
+  // Works on scores and values from the first token seen on. Scores up to that many places past a
+  // pair's own may be overwritten: those of the next pair that it does not see either.
+  void accumulate(
+      const Slot& slot,
+      PairRange pairs,
+      const TokenRange& seen,
+      const SoftmaxState& state
+  ) const {
+    float* scores = slot.scores + pairs.begin * kPageTokens + seen.begin;
+    const std::int64_t tokens = seen.end - seen.begin;
     const std::int64_t count = pairs.end - pairs.begin;
     const SoftmaxState part = {
         state.maximum + pairs.begin,
@@ -230,7 +275,7 @@ class Walk {
         .x = scores,
         .x_stride = kPageTokens,
         .rows = count,
-        .weight = reinterpret_cast<const std::byte*>(slot.values),
+        .weight = reinterpret_cast<const std::byte*>(slot.values + seen.begin * kLanes),
         .panel_step = kPageTokens * kLanes * static_cast<std::int64_t>(sizeof(float)),
         .inputs = tokens,
         .outputs = state.width,
@@ -258,22 +303,33 @@ class Walk {
   }
 
   void finish(const AttentionUnit& unit, const SoftmaxState& state) const {
-    const std::int64_t latent = task_.pages.latent;
+    const std::int64_t width = task_.pages.values.width;
     for (std::int64_t pair = 0; pair < pairs_of(unit); ++pair) {
       const std::int64_t row = unit.row + pair / unit.heads;
       const std::int64_t head = unit.head + pair % unit.heads;
       isa_.scale_row({
           .x = state.sum + pair * state.width,
-          .factor = 1.0F / state.total[pair],
-          .count = latent,
-          .y = task_.out + (row * task_.heads + head) * latent,
+          .factor = normaliser(state.maximum[pair], state.total[pair], head),
+          .count = width,
+          .y = task_.out + (row * task_.heads + head) * width,
           .round = context_.compute == Compute::BFloat16,
       });
     }
   }
 
+  // 1 / the softmax's denominator, relative to the pair's maximum or its sink, whichever is larger.
+  [[nodiscard]] float normaliser(float maximum, float total, std::int64_t head) const {
+    if (task_.sinks == nullptr) return 1.0F / total;
+    const float sink = task_.sinks[head];
+    const float top = std::max(maximum, sink);
+    const std::array<float, 2> x = {maximum - top, sink - top};
+    std::array<float, 2> e;
+    isa_.exp(x.data(), 2, e.data());
+    return e[0] / (total * e[0] + e[1]);
+  }
+
   const Context& context_;
-  const LatentAttentionTask& task_;
+  const AttentionTask& task_;
   const AttentionPlan& plan_;
   const AttentionShape& shape_;
   const IsaKernels& isa_;
@@ -287,119 +343,154 @@ std::int64_t longest_context(std::span<const AttentionRow> rows) {
   return longest;
 }
 
-// Element `index` of line `line` of a row's cache, as a double.
-double
-cached(const LatentPages& pages, const AttentionRow& row, std::int64_t token, std::int64_t index) {
+// Element `index` of the line of a row's token, as a double.
+double cached(
+    const AttentionPages& pages,
+    const AttentionRow& row,
+    std::int64_t token,
+    std::int64_t index
+) {
   const std::byte* page = pages.base + row.page_table[token / kPageTokens] * pages.page_stride;
-  const std::int64_t at = token % kPageTokens * (pages.latent + pages.rope) + index;
+  const std::int64_t at = token % kPageTokens * pages.line + index;
   if (pages.dtype == device::DType::BF16) {
     return device::bf16_to_float(reinterpret_cast<const device::BF16*>(page)[at]);
   }
   return reinterpret_cast<const float*>(page)[at];
 }
 
-// The softmax of one row and head over the tokens it sees.
+// The softmax of one row and head over the tokens up to its position, zero before its window.
 std::vector<double>
-reference_weights(const LatentAttentionTask& task, std::size_t row, std::int64_t head) {
+reference_weights(const AttentionTask& task, std::size_t row, std::int64_t head) {
   const AttentionRow& at = task.rows[row];
-  const auto line = static_cast<std::int64_t>(row);
-  const std::int64_t latent = task.pages.latent;
-  const float* q = task.q_latent + (line * task.heads + head) * latent;
-  const float* k = task.q_rope + line * task.q_rope_row_stride + head * task.q_rope_head_stride;
-  std::vector<double> weights(static_cast<std::size_t>(at.position + 1));
-  for (std::size_t t = 0; t < weights.size(); ++t) {
-    for (std::int64_t d = 0; d < latent + task.pages.rope; ++d) {
-      const double query = d < latent ? q[d] : k[d - latent];
-      weights[t] += query * cached(task.pages, at, static_cast<std::int64_t>(t), d);
-    }
-    weights[t] *= task.scale;
+  const AttentionPages& pages = task.pages;
+  const std::int64_t kv_head = head / (task.heads / pages.kv_heads);
+  std::vector<double> query;
+  for (const QueryPart& part : task.query) {
+    const float* q =
+        part.x + static_cast<std::int64_t>(row) * part.row_stride + head * part.head_stride;
+    query.insert(query.end(), q, q + part.width);
   }
-  const double top = *std::max_element(weights.begin(), weights.end());
-  double total = 0;
-  for (double& weight : weights) {
+  std::vector<double> weights(static_cast<std::size_t>(at.position + 1));
+  const std::int64_t first =
+      task.window > 0 ? std::max<std::int64_t>(0, at.position + 1 - task.window) : 0;
+  const auto seen = std::span(weights).subspan(static_cast<std::size_t>(first));
+  for (std::size_t i = 0; i < seen.size(); ++i) {
+    const std::int64_t key = pages.keys.offset + kv_head * pages.keys.width;
+    for (std::size_t d = 0; d < query.size(); ++d) {
+      const auto token = first + static_cast<std::int64_t>(i);
+      seen[i] += query[d] * cached(pages, at, token, key + static_cast<std::int64_t>(d));
+    }
+    seen[i] *= task.scale;
+  }
+  double top = *std::max_element(seen.begin(), seen.end());
+  if (task.sinks != nullptr) top = std::max<double>(top, task.sinks[head]);
+  double total = task.sinks != nullptr ? std::exp(task.sinks[head] - top) : 0;
+  for (double& weight : seen) {
     weight = std::exp(weight - top);
     total += weight;
   }
-  for (double& weight : weights) {
+  for (double& weight : seen) {
     weight /= total;
   }
   return weights;
 }
 
-// Element `index` of the weighted sum of a row's tokens.
+// Element `index` of the weighted sum of a row's tokens; those of no weight are not looked at.
 double weighted_sum(
-    const LatentPages& pages,
+    const AttentionPages& pages,
     const AttentionRow& row,
     std::span<const double> weights,
     std::int64_t index
 ) {
   double sum = 0;
   for (std::size_t t = 0; t < weights.size(); ++t) {
+    if (weights[t] == 0.0) continue;
     sum += weights[t] * cached(pages, row, static_cast<std::int64_t>(t), index);
   }
   return sum;
 }
 
+// Copies a row's part into the cache.
+template <typename Element, typename Round>
+void store_parts(const StoreLinesTask& task, std::int64_t row, Element* line, const Round& round) {
+  for (const RowPart& part : task.parts) {
+    if (part.width == 0) continue;
+    const float* x = part.x + row * part.stride;
+    line = std::transform(x, x + part.width, line, round);
+  }
+}
+
+AttentionShape
+shape_of(std::int64_t heads, const AttentionPages& pages, std::int64_t context_tokens) {
+  return {heads, pages.kv_heads, pages.keys.width, pages.values.width, context_tokens};
+}
+
 }  // namespace
 
-void store_latent(const Context& context, const StoreLatentTask& task) {
-  const LatentPages& pages = task.pages;
-  const std::int64_t width = pages.latent + pages.rope;
+AttentionPages latent_pages(std::int64_t latent, std::int64_t rope) {
+  return {
+      .line = latent + rope,
+      .keys = {.offset = 0, .width = latent + rope},
+      .values = {.offset = 0, .width = latent}};
+}
+
+AttentionPages grouped_pages(std::int64_t kv_heads, std::int64_t key, std::int64_t value) {
+  return {
+      .line = kv_heads * (key + value),
+      .kv_heads = kv_heads,
+      .keys = {.offset = 0, .width = key},
+      .values = {.offset = kv_heads * key, .width = value}};
+}
+
+void store_lines(const Context& context, const StoreLinesTask& task) {
+  const AttentionPages& pages = task.pages;
+  PLEIAD_CHECK(task.parts[0].width + task.parts[1].width == pages.line, "parts that fill a line");
   const auto rows = static_cast<std::int64_t>(task.rows.size());
-  detail::for_rows(context, rows, width, [&](std::int64_t row) {
+  detail::for_rows(context, rows, pages.line, [&](std::int64_t row) {
     const AttentionRow& at = task.rows[static_cast<std::size_t>(row)];
     std::byte* page = pages.base + at.page_table[at.position / kPageTokens] * pages.page_stride;
-    const std::int64_t line = at.position % kPageTokens * width;
-    const float* latent = task.latent + row * task.latent_stride;
-    const float* rope = task.rope + row * task.rope_stride;
+    const std::int64_t line = at.position % kPageTokens * pages.line;
     if (pages.dtype == device::DType::BF16) {
-      auto* out = reinterpret_cast<device::BF16*>(page) + line;
-      for (std::int64_t i = 0; i < pages.latent; ++i) {
-        out[i] = device::float_to_bf16(latent[i]);
-      }
-      out += pages.latent;
-      for (std::int64_t i = 0; i < pages.rope; ++i) {
-        out[i] = device::float_to_bf16(rope[i]);
-      }
+      store_parts(task, row, reinterpret_cast<device::BF16*>(page) + line, [](float x) {
+        return device::float_to_bf16(x);
+      });
     } else {
-      auto* out = reinterpret_cast<float*>(page) + line;
-      std::copy_n(latent, pages.latent, out);
-      std::copy_n(rope, pages.rope, out + pages.latent);
+      store_parts(task, row, reinterpret_cast<float*>(page) + line, [](float x) { return x; });
     }
   });
 }
 
-std::size_t latent_attention_scratch(
+std::size_t paged_attention_scratch(
     int workers,
     std::int64_t rows,
     std::int64_t heads,
-    std::int64_t latent,
-    std::int64_t rope,
+    const AttentionPages& pages,
     std::int64_t context_tokens
 ) {
-  const AttentionShape shape(heads, latent, rope, context_tokens);
-  return AttentionPlan::scratch_floats(shape, rows, workers);
+  return AttentionPlan::scratch_floats(shape_of(heads, pages, context_tokens), rows, workers);
 }
 
-void latent_attention(const Context& context, const LatentAttentionTask& task) {
+void paged_attention(const Context& context, const AttentionTask& task) {
   if (task.rows.empty()) return;
-  const device::DType dtype = task.pages.dtype;
-  PLEIAD_CHECK(dtype == device::DType::F32 || dtype == device::DType::BF16);
-  const AttentionShape shape(
-      task.heads, task.pages.latent, task.pages.rope, longest_context(task.rows)
-  );
+  const AttentionPages& pages = task.pages;
+  PLEIAD_CHECK(pages.dtype == device::DType::F32 || pages.dtype == device::DType::BF16);
+  PLEIAD_CHECK(task.heads % pages.kv_heads == 0);
+  PLEIAD_CHECK(task.query[0].width + task.query[1].width == pages.keys.width);
+  const AttentionShape shape = shape_of(task.heads, pages, longest_context(task.rows));
   const AttentionPlan plan(shape, task.rows, context.pool->workers(), task.scratch);
   Walk(context, task, plan).run();
 }
 
-void latent_attention_reference(const LatentAttentionTask& task, Compute compute) {
-  const std::int64_t latent = task.pages.latent;
+void paged_attention_reference(const AttentionTask& task, Compute compute) {
+  const AttentionPages& pages = task.pages;
+  const std::int64_t width = pages.values.width;
   for (std::size_t row = 0; row < task.rows.size(); ++row) {
     for (std::int64_t head = 0; head < task.heads; ++head) {
+      const std::int64_t value = pages.values.offset + head / (task.heads / pages.kv_heads) * width;
       const std::vector<double> weights = reference_weights(task, row, head);
-      float* out = task.out + (static_cast<std::int64_t>(row) * task.heads + head) * latent;
-      for (std::int64_t d = 0; d < latent; ++d) {
-        const double sum = weighted_sum(task.pages, task.rows[row], weights, d);
+      float* out = task.out + (static_cast<std::int64_t>(row) * task.heads + head) * width;
+      for (std::int64_t d = 0; d < width; ++d) {
+        const double sum = weighted_sum(pages, task.rows[row], weights, value + d);
         out[d] = round_activation(static_cast<float>(sum), compute);
       }
     }

@@ -1,4 +1,4 @@
-#include "kernels/latent_attention.h"
+#include "kernels/paged_attention.h"
 
 #include <algorithm>
 #include <memory>
@@ -15,12 +15,29 @@ using device::DType;
 using testing::poison;
 using testing::same_bits;
 
+// Latent attention where `kv_heads` is 0.
 struct Model {
-  std::int64_t heads;
-  std::int64_t latent;
-  std::int64_t rope;
-  DType dtype;
+  std::int64_t heads = 1;
+  std::int64_t kv_heads = 0;
+  std::int64_t first = 0;   // elements of a query's first part, or of the latent
+  std::int64_t second = 0;  // of its second part
+  std::int64_t value = 0;   // elements of a value; the latent's where it is latent attention
+  std::int64_t window = 0;
+  bool sinks = false;
+  DType dtype = DType::F32;
+
+  [[nodiscard]] AttentionPages pages() const {
+    AttentionPages pages = kv_heads == 0 ? latent_pages(first, second)
+                                         : grouped_pages(kv_heads, first + second, value);
+    pages.dtype = dtype;
+    return pages;
+  }
+  [[nodiscard]] std::int64_t out() const { return heads * pages().values.width; }
 };
+
+Model latent_model(std::int64_t heads, std::int64_t latent, std::int64_t rope, DType dtype) {
+  return {.heads = heads, .first = latent, .second = rope, .dtype = dtype};
+}
 
 // Sequences over one cache, their pages scattered, and everything an attention call needs.
 class Scene {
@@ -52,26 +69,26 @@ class Scene {
     }
   }
 
-  [[nodiscard]] LatentPages pages() {
-    return {memory_.data(), page_stride_, model_.dtype, model_.latent, model_.rope};
+  [[nodiscard]] AttentionPages pages() {
+    AttentionPages pages = model_.pages();
+    pages.base = memory_.data();
+    pages.page_stride = page_stride_;
+    return pages;
   }
   [[nodiscard]] AttentionRow row(std::size_t sequence, std::int64_t position) const {
     return {tables_[sequence].data(), position};
   }
   [[nodiscard]] const Model& model() const { return model_; }
 
-  // Fills every line past `position` of a sequence with NaN.
-  void forget_after(std::size_t sequence, std::int64_t position) {
-    const auto end = static_cast<std::int64_t>(tables_[sequence].size()) * 64;
-    for (std::int64_t t = position + 1; t < end; ++t) {
+  // Fills lines [begin, end) of a sequence with NaN.
+  void forget(std::size_t sequence, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
       std::fill_n(line_at(sequence, t), width() * device::size_of(model_.dtype), std::byte{0xFF});
     }
   }
 
  private:
-  [[nodiscard]] std::size_t width() const {
-    return static_cast<std::size_t>(model_.latent + model_.rope);
-  }
+  [[nodiscard]] std::size_t width() const { return static_cast<std::size_t>(model_.pages().line); }
   std::byte* line_at(std::size_t sequence, std::int64_t token) {
     const std::uint32_t page = tables_[sequence][static_cast<std::size_t>(token / 64)];
     return memory_.data() + page * page_stride_ +
@@ -85,12 +102,12 @@ class Scene {
       rows.push_back(row(sequence, t));
     }
     device::ThreadPool pool(1);
-    store_latent(
+    const auto line = static_cast<std::int64_t>(width());
+    store_lines(
         {&pool, device::detect_cpu_isa(), Compute::Float32},
-        {.latent = values.data(),
-         .latent_stride = model_.latent + model_.rope,
-         .rope = values.data() + model_.latent,
-         .rope_stride = model_.latent + model_.rope,
+        {.parts =
+             {{{.x = values.data(), .stride = line, .width = model_.first},
+               {.x = values.data() + model_.first, .stride = line, .width = line - model_.first}}},
          .rows = rows,
          .pages = pages()}
     );
@@ -102,40 +119,47 @@ class Scene {
   device::Buffer memory_;
 };
 
-// Queries for rows; the rope part lies in rows and heads wider than itself.
+// Queries for rows; the second part lies in rows and heads wider than itself.
 struct Queries {
   Queries(Random& random, const Model& model, std::vector<AttentionRow> given)
       : rows(std::move(given)) {
-    const std::size_t pairs = rows.size() * static_cast<std::size_t>(model.heads);
-    q_latent = testing::random_floats(
-        random, pairs * static_cast<std::size_t>(model.latent), Compute::BFloat16
-    );
-    head_stride = model.rope + 5;
+    const auto numbers = [&](std::size_t count) {
+      return testing::random_floats(random, count, Compute::BFloat16);
+    };
+    first = numbers(rows.size() * static_cast<std::size_t>(model.heads * model.first));
+    head_stride = model.second + 5;
     row_stride = head_stride * model.heads + 3;
-    q_rope = testing::random_floats(
-        random, rows.size() * static_cast<std::size_t>(row_stride), Compute::BFloat16
-    );
+    second = numbers(rows.size() * static_cast<std::size_t>(row_stride));
+    sinks = numbers(static_cast<std::size_t>(model.heads));
   }
 
   std::vector<AttentionRow> rows;
-  std::vector<float> q_latent;
-  std::vector<float> q_rope;
+  std::vector<float> first;
+  std::vector<float> second;
+  std::vector<float> sinks;
   std::int64_t head_stride;
   std::int64_t row_stride;
 };
 
-LatentAttentionTask
-task_of(Scene& scene, const Queries& queries, std::size_t first, std::size_t count) {
+AttentionTask task_of(Scene& scene, const Queries& queries, std::size_t first, std::size_t count) {
   const Model& model = scene.model();
   const auto begin = static_cast<std::int64_t>(first);
+  const std::int64_t dense = model.heads * model.first;
   return {
-      .q_latent = queries.q_latent.data() + begin * model.heads * model.latent,
-      .q_rope = queries.q_rope.data() + begin * queries.row_stride,
-      .q_rope_row_stride = queries.row_stride,
-      .q_rope_head_stride = queries.head_stride,
+      .query =
+          {{{.x = queries.first.data() + begin * dense,
+             .row_stride = dense,
+             .head_stride = model.first,
+             .width = model.first},
+            {.x = queries.second.data() + begin * queries.row_stride,
+             .row_stride = queries.row_stride,
+             .head_stride = queries.head_stride,
+             .width = model.second}}},
       .rows = std::span(queries.rows).subspan(first, count),
       .heads = model.heads,
       .scale = 0.11F,
+      .window = model.window,
+      .sinks = model.sinks ? queries.sinks.data() : nullptr,
       .pages = scene.pages(),
       .scratch = {},
   };
@@ -149,38 +173,33 @@ std::vector<float> run(
     std::size_t count
 ) {
   const Model& model = scene.model();
-  LatentAttentionTask task = task_of(scene, queries, first, count);
+  AttentionTask task = task_of(scene, queries, first, count);
   std::int64_t longest = 0;
   for (const AttentionRow& row : task.rows) {
     longest = std::max(longest, row.position + 1);
   }
   // Exactly what is asked for, and poisoned.
-  auto scratch = poison(latent_attention_scratch(
-      context.pool->workers(),
-      static_cast<std::int64_t>(count),
-      model.heads,
-      model.latent,
-      model.rope,
-      longest
+  auto scratch = poison(paged_attention_scratch(
+      context.pool->workers(), static_cast<std::int64_t>(count), model.heads, model.pages(), longest
   ));
-  auto out = poison(count * static_cast<std::size_t>(model.heads * model.latent));
+  auto out = poison(count * static_cast<std::size_t>(model.out()));
   task.scratch = scratch;
   task.out = out.data();
-  latent_attention(context, task);
+  paged_attention(context, task);
   return out;
 }
 
 std::vector<float> reference(Scene& scene, const Queries& queries, Compute compute) {
-  LatentAttentionTask task = task_of(scene, queries, 0, queries.rows.size());
-  auto out = poison(queries.rows.size() * static_cast<std::size_t>(task.heads * task.pages.latent));
+  AttentionTask task = task_of(scene, queries, 0, queries.rows.size());
+  auto out = poison(queries.rows.size() * static_cast<std::size_t>(scene.model().out()));
   task.out = out.data();
-  latent_attention_reference(task, compute);
+  paged_attention_reference(task, compute);
   return out;
 }
 
-class LatentAttentionOf : public ::testing::TestWithParam<Model> {};
+class PagedAttentionOf : public ::testing::TestWithParam<Model> {};
 
-TEST_P(LatentAttentionOf, MatchesTheReferenceAndItselfOnEveryIsa) {
+TEST_P(PagedAttentionOf, MatchesTheReferenceAndItselfOnEveryIsa) {
   Random random(1);
   Scene scene(random, GetParam(), {1, 64, 65, 200, 1300, 5});
   std::vector<AttentionRow> rows = {scene.row(0, 0), scene.row(1, 63), scene.row(2, 64)};
@@ -210,7 +229,7 @@ TEST_P(LatentAttentionOf, MatchesTheReferenceAndItselfOnEveryIsa) {
   }
 }
 
-TEST_P(LatentAttentionOf, GivesARowTheSameBitsAloneInAChunkAndOnAnyTeam) {
+TEST_P(PagedAttentionOf, GivesARowTheSameBitsAloneInAChunkAndOnAnyTeam) {
   Random random(2);
   Scene scene(random, GetParam(), {4200, 130});
   std::vector<AttentionRow> rows;
@@ -224,7 +243,7 @@ TEST_P(LatentAttentionOf, GivesARowTheSameBitsAloneInAChunkAndOnAnyTeam) {
     rows.push_back(scene.row(1, t));
   }
   const Queries queries(random, GetParam(), rows);
-  const auto row_floats = static_cast<std::size_t>(GetParam().heads * GetParam().latent);
+  const auto row_floats = static_cast<std::size_t>(GetParam().out());
   const device::CpuIsa isa = device::detect_cpu_isa();
   device::ThreadPool alone(1);
   const auto whole = run({&alone, isa, Compute::Float32}, scene, queries, 0, rows.size());
@@ -244,7 +263,7 @@ TEST_P(LatentAttentionOf, GivesARowTheSameBitsAloneInAChunkAndOnAnyTeam) {
   }
 }
 
-TEST_P(LatentAttentionOf, SeesNothingPastItsPosition) {
+TEST_P(PagedAttentionOf, SeesNothingPastItsPosition) {
   Random random(3);
   Scene scene(random, GetParam(), {300});
   const Queries queries(random, GetParam(), {scene.row(0, 130), scene.row(0, 133)});
@@ -252,29 +271,58 @@ TEST_P(LatentAttentionOf, SeesNothingPastItsPosition) {
   const Context context = {&pool, device::detect_cpu_isa(), Compute::Float32};
   const auto with_later_tokens = run(context, scene, queries, 0, 2);
 
-  scene.forget_after(0, 133);
+  scene.forget(0, 134, 320);
 
   EXPECT_TRUE(same_bits(run(context, scene, queries, 0, 2), with_later_tokens));
 }
 
+TEST(PagedAttention, SeesNothingBeforeItsWindow) {
+  Random random(7);
+  Scene scene(random, {.heads = 4, .kv_heads = 2, .first = 24, .value = 24, .window = 70}, {3000});
+  const Queries queries(random, scene.model(), {scene.row(0, 2130), scene.row(0, 2133)});
+  device::ThreadPool pool(2);
+  const Context context = {&pool, device::detect_cpu_isa(), Compute::Float32};
+  const auto with_earlier_tokens = run(context, scene, queries, 0, 2);
+
+  scene.forget(0, 0, 2061);
+
+  EXPECT_TRUE(same_bits(run(context, scene, queries, 0, 2), with_earlier_tokens));
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Models,
-    LatentAttentionOf,
+    PagedAttentionOf,
     ::testing::Values(
-        Model{8, 64, 16, DType::F32},
-        Model{8, 64, 16, DType::BF16},
-        Model{3, 37, 6, DType::F32},
-        Model{3, 37, 6, DType::BF16},
-        Model{70, 32, 0, DType::F32},
-        Model{1, 16, 2, DType::BF16}
+        latent_model(8, 64, 16, DType::F32),
+        latent_model(8, 64, 16, DType::BF16),
+        latent_model(3, 37, 6, DType::F32),
+        latent_model(3, 37, 6, DType::BF16),
+        latent_model(70, 32, 0, DType::F32),
+        latent_model(1, 16, 2, DType::BF16),
+        Model{.heads = 8, .kv_heads = 2, .first = 24, .value = 24},
+        Model{.heads = 8, .kv_heads = 8, .first = 16, .value = 20, .dtype = DType::BF16},
+        Model{.heads = 6, .kv_heads = 3, .first = 33, .second = 4, .value = 7},
+        Model{.heads = 140, .kv_heads = 2, .first = 16, .value = 16},
+        Model{.heads = 4, .kv_heads = 2, .first = 24, .value = 24, .window = 16, .sinks = true},
+        Model{.heads = 4, .kv_heads = 1, .first = 20, .value = 9, .window = 1},
+        Model{
+            .heads = 8,
+            .kv_heads = 4,
+            .first = 16,
+            .value = 16,
+            .window = 128,
+            .sinks = true,
+            .dtype = DType::BF16},
+        Model{.heads = 2, .kv_heads = 2, .first = 8, .value = 8, .window = 1500},
+        Model{.heads = 2, .kv_heads = 1, .first = 16, .value = 16, .sinks = true}
     )
 );
 
-TEST(LatentAttention, HoldsUpAgainstScoresFarApart) {
+TEST(PagedAttention, HoldsUpAgainstScoresFarApart) {
   Random random(4);
-  Scene scene(random, {2, 16, 4, DType::F32}, {200});
+  Scene scene(random, latent_model(2, 16, 4, DType::F32), {200});
   Queries queries(random, scene.model(), {scene.row(0, 199)});
-  for (float& q : queries.q_latent) {
+  for (float& q : queries.first) {
     q *= 300;
   }
   device::ThreadPool pool(1);
@@ -284,41 +332,41 @@ TEST(LatentAttention, HoldsUpAgainstScoresFarApart) {
   EXPECT_LE(testing::largest_difference(out, reference(scene, queries, Compute::Float32)), 1e-3F);
 }
 
-TEST(LatentAttention, DoesNothingWithoutRows) {
+TEST(PagedAttention, DoesNothingWithoutRows) {
   Random random(5);
-  Scene scene(random, {2, 16, 4, DType::F32}, {1});
+  Scene scene(random, latent_model(2, 16, 4, DType::F32), {1});
   const Queries queries(random, scene.model(), {});
   device::ThreadPool pool(1);
 
-  LatentAttentionTask task = task_of(scene, queries, 0, 0);
-  latent_attention({&pool, device::detect_cpu_isa(), Compute::Float32}, task);
+  AttentionTask task = task_of(scene, queries, 0, 0);
+  paged_attention({&pool, device::detect_cpu_isa(), Compute::Float32}, task);
 }
 
-TEST(LatentAttentionScratch, GrowsWithEveryArgument) {
-  const std::size_t base = latent_attention_scratch(2, 10, 8, 64, 16, 4000);
+TEST(PagedAttentionScratch, GrowsWithEveryArgument) {
+  const std::size_t base = paged_attention_scratch(2, 10, 8, latent_pages(64, 16), 4000);
 
-  EXPECT_GE(latent_attention_scratch(3, 10, 8, 64, 16, 4000), base);
-  EXPECT_GE(latent_attention_scratch(2, 11, 8, 64, 16, 4000), base);
-  EXPECT_GE(latent_attention_scratch(2, 10, 8, 65, 16, 4000), base);
-  EXPECT_GE(latent_attention_scratch(2, 10, 8, 64, 17, 4000), base);
-  EXPECT_GE(latent_attention_scratch(2, 10, 8, 64, 16, 9000), base);
+  EXPECT_GE(paged_attention_scratch(3, 10, 8, latent_pages(64, 16), 4000), base);
+  EXPECT_GE(paged_attention_scratch(2, 11, 8, latent_pages(64, 16), 4000), base);
+  EXPECT_GE(paged_attention_scratch(2, 10, 8, latent_pages(65, 16), 4000), base);
+  EXPECT_GE(paged_attention_scratch(2, 10, 8, latent_pages(64, 17), 4000), base);
+  EXPECT_GE(paged_attention_scratch(2, 10, 8, latent_pages(64, 16), 9000), base);
 }
 
-TEST(LatentAttentionScratch, StaysSmallForLongContexts) {
-  const std::size_t floats = latent_attention_scratch(16, 8192, 128, 512, 64, 131'072);
+TEST(PagedAttentionScratch, StaysSmallForLongContexts) {
+  const std::size_t floats = paged_attention_scratch(16, 8192, 128, latent_pages(512, 64), 131'072);
 
   EXPECT_LT(floats * sizeof(float), std::size_t{64} << 20U);
 }
 
-TEST(LatentAttentionDeathTest, EndsOnScratchThatIsTooSmall) {
+TEST(PagedAttentionDeathTest, EndsOnScratchThatIsTooSmall) {
   Random random(6);
-  Scene scene(random, {2, 16, 4, DType::F32}, {1});
+  Scene scene(random, latent_model(2, 16, 4, DType::F32), {1});
   const Queries queries(random, scene.model(), {scene.row(0, 0)});
   device::ThreadPool pool(1);
-  LatentAttentionTask task = task_of(scene, queries, 0, 1);
+  AttentionTask task = task_of(scene, queries, 0, 1);
 
   EXPECT_DEATH(
-      latent_attention({&pool, device::CpuIsa::Portable, Compute::Float32}, task), "scratch"
+      paged_attention({&pool, device::CpuIsa::Portable, Compute::Float32}, task), "scratch"
   );
 }
 
