@@ -1,7 +1,5 @@
 #include "apps/model_facts_reader.h"
 
-#include <charconv>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +7,7 @@
 #include "base/json.h"
 #include "model/config_reader.h"
 #include "model/model.h"
+#include "model/tensor_role.h"
 #include "weights/checkpoint.h"
 #include "weights/read_file.h"
 
@@ -26,31 +25,20 @@ struct TensorSums {
   std::int64_t gates = 0;      // of the dense ones, those kept in float32
 };
 
-// The layer in a tensor's name, if there is one: 12 in "model.layers.12.mlp.gate.weight".
-std::optional<std::int64_t> layer_of(std::string_view name) {
-  constexpr std::string_view kMark = "layers.";
-  const std::size_t mark = name.find(kMark);
-  if (mark == std::string_view::npos) return std::nullopt;
-  std::int64_t layer = 0;
-  const char* begin = name.data() + mark + kMark.size();
-  const auto [end, error] = std::from_chars(begin, name.data() + name.size(), layer);
-  return error == std::errc{} && end != begin ? std::optional(layer) : std::nullopt;
-}
-
 Result<TensorSums> sum_tensors(const weights::Checkpoint& checkpoint, std::int64_t layers) {
   TensorSums sums;
   for (const std::string& name : checkpoint.names()) {
-    if (layer_of(name).value_or(0) >= layers) continue;
+    const model::TensorRole role = model::role_of(name, layers);
+    if (role == model::TensorRole::Unused) continue;
     PLEIAD_TRY(tensor, checkpoint.tensor(name));
-    const std::int64_t elements = tensor.shape.elements();
-    if (name.find(".experts.") != std::string::npos) {
+    const std::int64_t elements = model::parameters_of(name, tensor);
+    if (role == model::TensorRole::Experts) {
       sums.experts += elements;
       continue;
     }
     sums.dense += elements;
-    if (name.find("embed_tokens.") != std::string::npos) sums.embedding += elements;
-    const bool gate = name.ends_with(".gate.weight") || name.ends_with(".router.weight");
-    if (gate) sums.gates += elements;
+    if (role == model::TensorRole::Embedding) sums.embedding += elements;
+    if (role == model::TensorRole::Gate) sums.gates += elements;
   }
   return sums;
 }

@@ -309,7 +309,43 @@ void Wishes::head(DecoderWeights& out) {
   loader_.matrix({{.name = head, .rows = config_.vocabulary, .columns = config_.hidden}}, out.head);
 }
 
+// Everything but the embedding, which is copied as it is.
+void wish_for_all(
+    const DecoderConfig& config,
+    const LoadOptions& options,
+    WeightLoader& loader,
+    DecoderWeights& out
+) {
+  Wishes wishes(config, options, loader);
+  out.layers.resize(config.layers.size());
+  std::int64_t moe_index = 0;
+  for (std::size_t i = 0; i < config.layers.size(); ++i) {
+    wishes.layer(static_cast<std::int64_t>(i), moe_index, out.layers[i]);
+    moe_index += config.layers[i].moe ? 1 : 0;
+  }
+  wishes.head(out);
+}
+
+Result<device::TensorView>
+embedding_of(const DecoderConfig& config, const weights::Checkpoint& checkpoint) {
+  const device::Shape table{.extents = {config.vocabulary, config.hidden}, .rank = 2};
+  return checkpoint.tensor("model.embed_tokens.weight", table);
+}
+
 }  // namespace
+
+Result<std::size_t> check_decoder_weights(
+    const DecoderConfig& config,
+    const weights::Checkpoint& checkpoint,
+    const LoadOptions& options
+) {
+  DecoderWeights out;
+  WeightLoader loader(checkpoint, options.compute);
+  wish_for_all(config, options, loader, out);
+  PLEIAD_TRY(loader.result());
+  PLEIAD_TRY(embedding, embedding_of(config, checkpoint));
+  return loader.bytes() + embedding.bytes.size();
+}
 
 Result<std::unique_ptr<DecoderWeights>> load_decoder_weights(
     const DecoderConfig& config,
@@ -318,18 +354,10 @@ Result<std::unique_ptr<DecoderWeights>> load_decoder_weights(
 ) {
   auto out = std::make_unique<DecoderWeights>();
   WeightLoader loader(checkpoint, options.compute);
-  Wishes wishes(config, options, loader);
-  out->layers.resize(config.layers.size());
-  std::int64_t moe_index = 0;
-  for (std::size_t i = 0; i < config.layers.size(); ++i) {
-    wishes.layer(static_cast<std::int64_t>(i), moe_index, out->layers[i]);
-    moe_index += config.layers[i].moe ? 1 : 0;
-  }
-  wishes.head(*out);
+  wish_for_all(config, options, loader, *out);
   PLEIAD_TRY(loader.result());
 
-  const device::Shape table{.extents = {config.vocabulary, config.hidden}, .rank = 2};
-  PLEIAD_TRY(source, checkpoint.tensor("model.embed_tokens.weight", table));
+  PLEIAD_TRY(source, embedding_of(config, checkpoint));
   PLEIAD_TRY(copy, device::Buffer::allocate(source.bytes.size()));
   std::ranges::copy(source.bytes, copy.data());
   out->embedding_memory = std::move(copy);

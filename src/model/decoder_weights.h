@@ -37,6 +37,14 @@ struct DecoderWeights {
   device::Buffer embedding_memory;  // what `embedding` refers to
 };
 
+// Checks that the checkpoint has every tensor of the model in its shape; the bytes that packed
+// weights will take. Reads headers only.
+Result<std::size_t> check_decoder_weights(
+    const DecoderConfig& config,
+    const weights::Checkpoint& checkpoint,
+    const LoadOptions& options
+);
+
 // Reads and packs. Boxed, since the loader's destinations must stay where they are. Fails with the
 // first tensor that is missing or misshapen, or Exhausted.
 Result<std::unique_ptr<DecoderWeights>> load_decoder_weights(

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "model/decoder.h"
+#include "model/decoder_weights.h"
 #include "model/families.h"
 
 namespace pleiad::model {
@@ -32,6 +33,15 @@ std::string supported_names() {
 Result<ModelShape> Architecture::shape(const Json& config, Compute compute) const {
   PLEIAD_TRY(parsed, parse(config));
   return shape_of(parsed, compute);
+}
+
+Result<std::size_t> Architecture::check(
+    const Json& config,
+    const weights::Checkpoint& checkpoint,
+    const LoadOptions& options
+) const {
+  PLEIAD_TRY(parsed, parse(config));
+  return check_decoder_weights(parsed, checkpoint, options);
 }
 
 Result<std::unique_ptr<ModelWeights>> Architecture::load(

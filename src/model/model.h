@@ -110,6 +110,12 @@ struct Architecture {
   Result<DecoderConfig> (*parse)(const Json& config);
 
   [[nodiscard]] Result<ModelShape> shape(const Json& config, Compute compute) const;
+  // Whether the checkpoint has all that load() wants; the bytes that the packed weights take.
+  [[nodiscard]] Result<std::size_t> check(
+      const Json& config,
+      const weights::Checkpoint& checkpoint,
+      const LoadOptions& options
+  ) const;
   [[nodiscard]] Result<std::unique_ptr<ModelWeights>>
   load(const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options) const;
 };

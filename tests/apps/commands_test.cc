@@ -1,5 +1,5 @@
 // The program as a user runs it. Also the place of the verbs' bad input.
-// Also tests: main.cc, serve_command.cc, chat_command.cc, plan_command.cc
+// Also tests: main.cc, serve_command.cc, chat_command.cc, plan_command.cc, inspect_command.cc
 #include <array>
 #include <cstdio>
 #include <string>
@@ -51,6 +51,17 @@ TEST(Commands, HelpNamesVerbsFlagsAndDefaults) {
     EXPECT_TRUE(contains(serve.output, flag)) << flag;
   }
   EXPECT_TRUE(contains(pleiad("chat --help").output, "--max-tokens"));
+}
+
+TEST(Commands, InspectTellsWhatAFolderHoldsAndWhatIsWrong) {
+  const Outcome good = pleiad("inspect " + fable());
+  EXPECT_EQ(good.code, 0) << good.output;
+  EXPECT_TRUE(contains(good.output, "32 experts, 4 per token"));
+  const Outcome json = pleiad("inspect --json " + fable());
+  EXPECT_TRUE(contains(json.output, "\"problems\":[]")) << json.output;
+  const Outcome bad = pleiad("inspect /nonexistent");
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_TRUE(contains(bad.output, "would be refused: /nonexistent is not a model folder"));
 }
 
 TEST(Commands, VersionIsOneLine) {
