@@ -33,59 +33,95 @@ struct Lanes {
   std::size_t count = 0;
 };
 
-// A range of a tensor's extent; a count of -1 goes to the end.
+// Every step-th place of a tensor's extent; a count of -1 goes to the end.
 struct Part {
   std::int64_t begin = 0;
   std::int64_t count = 0;
+  std::int64_t step = 1;
 };
 
 // The count of `part`, when it lies inside `extent`.
 Result<std::size_t>
 part_of(std::string_view what, std::size_t index, const Part& part, std::int64_t extent) {
-  const std::int64_t count = part.count < 0 ? extent - part.begin : part.count;
-  const bool inside =
-      part.begin >= 0 && part.begin <= extent && count >= 0 && count <= extent - part.begin;
+  if (part.step < 1) {
+    return invalid_input("matrix source {}: a step of {} {}", index, part.step, what);
+  }
+  const std::int64_t left = extent - part.begin;
+  const std::int64_t most = left / part.step + (left % part.step != 0 ? 1 : 0);
+  const std::int64_t count = part.count < 0 ? most : part.count;
+  const bool inside = part.begin >= 0 && left >= 0 && count >= 0 && count <= most;
   if (inside) return static_cast<std::size_t>(count);
   return invalid_input(
-      "matrix source {}: {} [{}, {} + {}) lie outside its {} {}",
+      "matrix source {}: {} [{}, {} + {}) lie outside its {} {}{}",
       index,
       what,
       part.begin,
       part.begin,
       count,
       extent,
-      what
+      what,
+      part.step == 1 ? "" : fmt::format(", in steps of {}", part.step)
   );
 }
 
+// The matrix that `source` means: its tensor, or one of those stacked in it.
+Result<device::TensorView> matrix_of(const MatrixSource& source, std::size_t index) {
+  device::TensorView view = source.tensor;
+  const std::size_t rank = source.index < 0 ? 2 : 3;
+  if (view.shape.rank != rank) {
+    return invalid_input(
+        "matrix source {}: rank {}, {} has {}",
+        index,
+        view.shape.rank,
+        rank == 2 ? "a matrix" : "a stack of matrices",
+        rank
+    );
+  }
+  const auto bytes = static_cast<std::size_t>(view.shape.elements()) * device::size_of(view.dtype);
+  if (view.bytes.size() != bytes) {
+    return invalid_input(
+        "matrix source {}: its bytes are not {} x {}",
+        index,
+        view.shape[rank - 2],
+        view.shape[rank - 1]
+    );
+  }
+  if (source.index < 0) return view;
+  const std::int64_t extent = view.shape[0];
+  if (source.index >= extent) {
+    return invalid_input(
+        "matrix source {}: index {} of {} stacked matrices", index, source.index, extent
+    );
+  }
+  const std::size_t one = bytes / static_cast<std::size_t>(extent);
+  view.bytes = view.bytes.subspan(static_cast<std::size_t>(source.index) * one, one);
+  view.shape = {.extents = {view.shape[1], view.shape[2]}, .rank = 2};
+  return view;
+}
+
 Result<Block> block_of(const MatrixSource& source, std::size_t index) {
-  const device::TensorView& tensor = source.tensor;
-  const bool known =
-      tensor.dtype == DType::F32 || tensor.dtype == DType::BF16 || tensor.dtype == DType::F16;
+  const DType dtype = source.tensor.dtype;
+  const bool known = dtype == DType::F32 || dtype == DType::BF16 || dtype == DType::F16;
   if (!known) {
     return invalid_input(
         "matrix source {}: dtype {} cannot be packed, F32, BF16 and F16 can",
         index,
-        device::to_string(tensor.dtype)
+        device::to_string(dtype)
     );
   }
-  if (tensor.shape.rank != 2) {
-    return invalid_input("matrix source {}: rank {}, a matrix has 2", index, tensor.shape.rank);
-  }
-  const std::int64_t rows = tensor.shape[0];
-  const std::int64_t columns = tensor.shape[1];
-  PLEIAD_TRY(height, part_of("rows", index, {source.row_begin, source.row_count}, rows));
-  PLEIAD_TRY(width, part_of("columns", index, {source.column_begin, source.column_count}, columns));
-  const std::size_t element = device::size_of(tensor.dtype);
-  const auto stride = static_cast<std::size_t>(columns);
-  if (tensor.bytes.size() != static_cast<std::size_t>(rows) * stride * element) {
-    return invalid_input("matrix source {}: its bytes are not {} x {}", index, rows, columns);
-  }
-  const std::size_t skipped = static_cast<std::size_t>(source.row_begin) * stride +
-                              static_cast<std::size_t>(source.column_begin);
-  const std::byte* first = tensor.bytes.data() + skipped * element;
-  if (source.transposed) return Block{first, 1, stride, width, height, tensor.dtype};
-  return Block{first, stride, 1, height, width, tensor.dtype};
+  PLEIAD_TRY(matrix, matrix_of(source, index));
+  const Part rows = {source.row_begin, source.row_count, source.row_step};
+  const Part columns = {source.column_begin, source.column_count, source.column_step};
+  PLEIAD_TRY(height, part_of("rows", index, rows, matrix.shape[0]));
+  PLEIAD_TRY(width, part_of("columns", index, columns, matrix.shape[1]));
+  const auto line = static_cast<std::size_t>(matrix.shape[1]);
+  const std::size_t skipped =
+      static_cast<std::size_t>(rows.begin) * line + static_cast<std::size_t>(columns.begin);
+  const std::byte* first = matrix.bytes.data() + skipped * device::size_of(dtype);
+  const std::size_t row_step = static_cast<std::size_t>(rows.step) * line;
+  const auto column_step = static_cast<std::size_t>(columns.step);
+  if (source.transposed) return Block{first, column_step, row_step, width, height, dtype};
+  return Block{first, row_step, column_step, height, width, dtype};
 }
 
 template <typename T>

@@ -10,14 +10,18 @@
 
 namespace pleiad::kernels {
 
-// A block of a checkpoint tensor that becomes rows of a packed matrix.
+// A block of a checkpoint tensor that becomes rows of a packed matrix. Rows and columns are those
+// of the tensor as it is stored, also when the block is transposed.
 struct MatrixSource {
-  device::TensorView tensor;    // [rows, columns], F32, BF16 or F16
+  device::TensorView tensor;    // [rows, columns] or [extent, rows, columns]; F32, BF16 or F16
+  std::int64_t index = -1;      // which matrix of the leading extent; -1: there is no such extent
   std::int64_t row_begin = 0;   // first row of the block
   std::int64_t row_count = -1;  // rows of the block; -1: to the end
+  std::int64_t row_step = 1;    // the block takes every row_step-th row
   std::int64_t column_begin = 0;
   std::int64_t column_count = -1;  // columns of the block; -1: to the end
-  bool transposed = false;         // use the block's transpose: its columns become outputs
+  std::int64_t column_step = 1;
+  bool transposed = false;  // use the block's transpose: its columns become outputs
 };
 
 // A weight matrix W [outputs, inputs] in the order gemm() reads it: panels of kPanel outputs,

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <optional>
 
+#include "base/check.h"
+
 namespace pleiad::model {
 namespace {
 
@@ -28,7 +30,35 @@ Error wrong_dtype(const std::string& name, device::DType dtype) {
   return unsupported("tensor {} is {}; supported: F32, BF16, F16", name, device::to_string(dtype));
 }
 
+// Every step-th place of an extent; a count of -1 goes to the end.
+struct Places {
+  std::int64_t begin = 0;
+  std::int64_t count = 0;
+  std::int64_t step = 1;
+};
+
+std::int64_t count_of(const Places& places, std::int64_t extent) {
+  if (places.count >= 0) return places.count;
+  return (extent - places.begin + places.step - 1) / places.step;
+}
+
 }  // namespace
+
+Result<device::TensorView> WeightLoader::tensor_of(const MatrixPart& part) const {
+  PLEIAD_CHECK(part.row_step > 0 && part.column_step > 0);
+  device::Shape shape{.extents = {part.rows, part.columns}, .rank = 2};
+  if (part.index >= 0) {
+    std::int64_t stacked = part.stacked;
+    if (stacked < 0) {
+      PLEIAD_TRY(any, checkpoint_.tensor(part.name));
+      stacked = std::max(any.shape[0], part.index + 1);
+    }
+    shape = {.extents = {stacked, part.rows, part.columns}, .rank = 3};
+  }
+  PLEIAD_TRY(view, checkpoint_.tensor(part.name, shape));
+  if (!is_float(view.dtype)) return wrong_dtype(part.name, view.dtype);
+  return view;
+}
 
 void WeightLoader::matrix(
     const std::vector<MatrixPart>& parts,
@@ -39,29 +69,26 @@ void WeightLoader::matrix(
   std::int64_t outputs = 0;
   std::int64_t inputs = 0;
   for (const MatrixPart& part : parts) {
-    const device::Shape shape{.extents = {part.rows, part.columns}, .rank = 2};
-    auto view = checkpoint_.tensor(part.name, shape);
+    auto view = tensor_of(part);
     if (!view.ok()) {
       errors_.push_back(std::move(view).error());
       return;
     }
-    if (!is_float(view->dtype)) {
-      errors_.push_back(wrong_dtype(part.name, view->dtype));
-      return;
-    }
-    const std::int64_t rows = part.row_count < 0 ? part.rows - part.row_begin : part.row_count;
-    const std::int64_t columns =
-        part.column_count < 0 ? part.columns - part.column_begin : part.column_count;
-    outputs += part.transposed ? columns : rows;
-    inputs = part.transposed ? rows : columns;
-    job.sources.push_back(
-        {.tensor = *view,
-         .row_begin = part.row_begin,
-         .row_count = rows,
-         .column_begin = part.column_begin,
-         .column_count = columns,
-         .transposed = part.transposed}
-    );
+    const kernels::MatrixSource source{
+        .tensor = *view,
+        .index = part.index,
+        .row_begin = part.row_begin,
+        .row_count = count_of({part.row_begin, part.row_count, part.row_step}, part.rows),
+        .row_step = part.row_step,
+        .column_begin = part.column_begin,
+        .column_count =
+            count_of({part.column_begin, part.column_count, part.column_step}, part.columns),
+        .column_step = part.column_step,
+        .transposed = part.transposed,
+    };
+    outputs += part.transposed ? source.column_count : source.row_count;
+    inputs = part.transposed ? source.row_count : source.column_count;
+    job.sources.push_back(source);
   }
   // Panels start on cache lines.
   job.bytes = (kernels::PackedMatrix::bytes(outputs, inputs, compute) + 63) / 64 * 64;

@@ -15,15 +15,21 @@
 
 namespace pleiad::model {
 
-// A matrix to pack: tensors of the checkpoint stacked along outputs.
+// A matrix to pack: tensors of the checkpoint stacked along outputs. Rows and columns are those of
+// the tensor as it is stored, also when its block is used transposed.
 struct MatrixPart {
   std::string name;
   std::int64_t rows = 0;  // shape the tensor must have
   std::int64_t columns = 0;
-  std::int64_t row_begin = 0;  // block of the tensor; row_count -1: all of it
+  std::int64_t index = -1;     // which matrix of a tensor [stacked, rows, columns]; -1: the tensor
+                               // is [rows, columns]
+  std::int64_t stacked = -1;   // matrices that tensor must hold; -1: more than `index`
+  std::int64_t row_begin = 0;  // block of the tensor; row_count -1: to the end
   std::int64_t row_count = -1;
+  std::int64_t row_step = 1;  // take every row_step-th row from row_begin on
   std::int64_t column_begin = 0;
   std::int64_t column_count = -1;  // likewise
+  std::int64_t column_step = 1;
   bool transposed = false;
 };
 
@@ -60,6 +66,9 @@ class WeightLoader {
   );
 
  private:
+  // The tensor of `part`, when it has the shape and a dtype that the part wants.
+  [[nodiscard]] Result<device::TensorView> tensor_of(const MatrixPart& part) const;
+
   struct Job {
     std::vector<kernels::MatrixSource> sources;
     kernels::Compute compute;

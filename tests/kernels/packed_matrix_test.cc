@@ -159,6 +159,52 @@ TEST_P(PackedMatrixFor, ReadsHalfPrecisionAndMisalignedSources) {
   }
 }
 
+// Experts stacked in one tensor, gate and up rows alternating: [extent, rows, columns], or each
+// matrix transposed.
+TEST_P(PackedMatrixFor, TakesEverySecondRowOfOneOfManyStackedMatrices) {
+  Random random(4);
+  constexpr std::int64_t kExtent = 3;
+  constexpr std::int64_t kRows = 11;
+  constexpr std::int64_t kColumns = 6;
+  const auto values = testing::random_floats(random, kExtent * kRows * kColumns, Compute::BFloat16);
+  device::TensorView stack = view_of(values, kExtent * kRows, kColumns);
+  stack.shape = {.extents = {kExtent, kRows, kColumns}, .rank = 3};
+  for (std::int64_t index = 0; index < kExtent; ++index) {
+    for (const bool transposed : {false, true}) {
+      const MatrixSource even = {
+          .tensor = stack,
+          .index = index,
+          .row_step = transposed ? 1 : 2,
+          .column_step = transposed ? 2 : 1,
+          .transposed = transposed,
+      };
+      MatrixSource odd = even;
+      (transposed ? odd.column_begin : odd.row_begin) = 1;
+      const std::int64_t outputs = transposed ? kColumns : kRows;
+      const std::int64_t inputs = transposed ? kRows : kColumns;
+      auto memory = dirty_memory(PackedMatrix::bytes(outputs, inputs, GetParam()));
+
+      const auto matrix =
+          PackedMatrix::pack(std::array{even, odd}, GetParam(), memory.as<std::byte>()).value();
+
+      ASSERT_EQ(matrix.outputs(), outputs);
+      ASSERT_EQ(matrix.inputs(), inputs);
+      const std::int64_t evens = (outputs + 1) / 2;
+      for (std::int64_t o = 0; o < outputs; ++o) {
+        for (std::int64_t i = 0; i < inputs; ++i) {
+          const std::int64_t from = o < evens ? 2 * o : 2 * (o - evens) + 1;
+          const std::int64_t at = transposed ? i * kColumns + from : from * kColumns + i;
+          ASSERT_EQ(
+              weight_at(matrix, o, i),
+              values[static_cast<std::size_t>(index * kRows * kColumns + at)]
+          ) << index
+            << ": " << o << ' ' << i;
+        }
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Computes,
     PackedMatrixFor,
@@ -209,6 +255,23 @@ TEST(PackedMatrix, RefusesColumnsOutsideTheirTensorAndBlocksOfDifferentWidths) {
       {.tensor = view_of(values, 4, 6), .column_begin = 2},
   }};
   EXPECT_THAT(refusal(uneven), HasSubstr("source 1: 4 inputs, the sources before it have 3"));
+}
+
+TEST(PackedMatrix, RefusesStepsAndIndicesThatLeaveTheTensor) {
+  const std::vector<float> values(24);
+  MatrixSource stack = {.tensor = view_of(values, 4, 6), .index = 2};
+  stack.tensor.shape = {.extents = {2, 2, 6}, .rank = 3};
+  const MatrixSource flat = {.tensor = view_of(values, 4, 6), .index = 0};
+  const MatrixSource still = {.tensor = view_of(values, 4, 6), .row_step = 0};
+  const MatrixSource beyond = {
+      .tensor = view_of(values, 4, 6), .row_begin = 1, .row_count = 3, .row_step = 2};
+
+  EXPECT_THAT(refusal({&stack, 1}), HasSubstr("index 2 of 2 stacked matrices"));
+  EXPECT_THAT(refusal({&flat, 1}), HasSubstr("rank 2, a stack of matrices has 3"));
+  EXPECT_THAT(refusal({&still, 1}), HasSubstr("a step of 0 rows"));
+  EXPECT_THAT(
+      refusal({&beyond, 1}), HasSubstr("rows [1, 1 + 3) lie outside its 4 rows, in steps of 2")
+  );
 }
 
 TEST(PackedMatrix, RefusesTensorsThatAreNoFloatingMatrix) {
