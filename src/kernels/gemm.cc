@@ -210,13 +210,7 @@ void gemm(const Context& context, const GemmTask& task) {
 void gemm_reference(const GemmTask& task) {
   const PackedMatrix& weight = *task.weight;
   const auto weight_at = [&](std::int64_t o, std::int64_t i) {
-    const std::byte* panel = weight.panel(o / PackedMatrix::kPanel);
-    const std::int64_t lane = o % PackedMatrix::kPanel;
-    if (weight.compute() == Compute::Float32) {
-      return reinterpret_cast<const float*>(panel)[i * PackedMatrix::kPanel + lane];
-    }
-    const auto* pairs = reinterpret_cast<const device::BF16*>(panel);
-    return device::bf16_to_float(pairs[(i / 2 * PackedMatrix::kPanel + lane) * 2 + i % 2]);
+    return weight.code(o, i) * weight.scale(o, i);
   };
   const std::int64_t part = weight.inputs() / task.partial_sums;
   for (std::int64_t r = 0; r < task.rows; ++r) {
