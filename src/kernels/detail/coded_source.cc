@@ -19,6 +19,7 @@ constexpr auto kLanes = static_cast<std::size_t>(PackedMatrix::kPanel);
 constexpr std::int64_t kGroup = 32;  // inputs of a scale of the 4-bit formats
 constexpr std::int64_t kStart = 8;   // what a block's first input and a group are multiples of
 constexpr std::size_t kWordBytes = 4;
+constexpr std::int64_t kIntInputsMax = 65'536;  // sums of products of bytes fit 32 bits
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
@@ -122,6 +123,15 @@ Result<void> check_block(const CodedSource& source) {
         source.index,
         format,
         inputs.step
+    );
+  }
+  if (source.format == WeightFormat::Int8Channel && inputs.count > kIntInputsMax) {
+    return invalid_input(
+        "matrix source {}: {} inputs of {}, at most {} are summed exactly",
+        source.index,
+        inputs.count,
+        format,
+        kIntInputsMax
     );
   }
   if (inputs.begin % kStart != 0) {

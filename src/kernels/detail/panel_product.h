@@ -172,44 +172,42 @@ struct PairTiles {
   }
 };
 
+// How large tiles may be: kRowTile rows, kTileRegs accumulators, kRegs of which a panel takes for
+// each row. `Limits` names them; an instruction set does for its float tiles.
+
 // Panels to take at a time for `rows` rows: the largest power of two whose sums fit the registers.
-template <typename Isa>
+template <typename Limits>
 std::int64_t panels_for(std::int64_t rows) {
-  const std::int64_t tile_rows = rows < Isa::kRowTile ? rows : Isa::kRowTile;
+  const std::int64_t tile_rows = rows < Limits::kRowTile ? rows : Limits::kRowTile;
   std::int64_t panels = kPanelGroup;
-  while (panels > 1 && tile_rows * panels * Isa::kRegs > Isa::kTileRegs) {
+  while (panels > 1 && tile_rows * panels * Limits::kRegs > Limits::kTileRegs) {
     panels /= 2;
   }
   return panels;
 }
 
 // Runs the tile instance for `rows` rows.
-template <typename Isa, typename Tiles, int kPanels, int kRows>
-void run_rows(const PanelProduct& product, const Tile& tile, std::int64_t rows) {
-  if constexpr (kRows * kPanels * Isa::kRegs <= Isa::kTileRegs) {
+template <typename Limits, typename Tiles, int kPanels, int kRows, typename Product, typename At>
+void run_rows(const Product& product, const At& tile, std::int64_t rows) {
+  if constexpr (kRows * kPanels * Limits::kRegs <= Limits::kTileRegs) {
     if (rows == kRows) {
       Tiles::template run<kRows, kPanels>(product, tile);
       return;
     }
   }
-  if constexpr (kRows > 1) run_rows<Isa, Tiles, kPanels, kRows - 1>(product, tile, rows);
+  if constexpr (kRows > 1) run_rows<Limits, Tiles, kPanels, kRows - 1>(product, tile, rows);
 }
 
-template <typename Isa, typename Tiles>
-void run_tile(
-    const PanelProduct& product,
-    const Tile& tile,
-    std::int64_t rows,
-    std::int64_t panels
-) {
+template <typename Limits, typename Tiles, typename Product, typename At>
+void run_tile(const Product& product, const At& tile, std::int64_t rows, std::int64_t panels) {
   if (panels == 8) {
-    run_rows<Isa, Tiles, 8, Isa::kRowTile>(product, tile, rows);
+    run_rows<Limits, Tiles, 8, Limits::kRowTile>(product, tile, rows);
   } else if (panels == 4) {
-    run_rows<Isa, Tiles, 4, Isa::kRowTile>(product, tile, rows);
+    run_rows<Limits, Tiles, 4, Limits::kRowTile>(product, tile, rows);
   } else if (panels == 2) {
-    run_rows<Isa, Tiles, 2, Isa::kRowTile>(product, tile, rows);
+    run_rows<Limits, Tiles, 2, Limits::kRowTile>(product, tile, rows);
   } else {
-    run_rows<Isa, Tiles, 1, Isa::kRowTile>(product, tile, rows);
+    run_rows<Limits, Tiles, 1, Limits::kRowTile>(product, tile, rows);
   }
 }
 
