@@ -24,7 +24,8 @@ CpuIsa detect_cpu_isa() {
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (!avx512) return CpuIsa::Avx2;
-  return __builtin_cpu_supports("avx512bf16") ? CpuIsa::Avx512Bf16 : CpuIsa::Avx512;
+  const bool dots = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+  return dots ? CpuIsa::Avx512Bf16 : CpuIsa::Avx512;
 #else
   return CpuIsa::Portable;
 #endif

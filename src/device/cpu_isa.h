@@ -8,7 +8,7 @@ namespace pleiad::device {
 // The instruction sets kernels are written for, worst first. Each includes those before it.
 //   Avx2        AVX2, FMA, F16C
 //   Avx512      AVX-512 F, BW, DQ, VL
-//   Avx512Bf16  Avx512 with BF16 dot products (vdpbf16ps)
+//   Avx512Bf16  Avx512 with dot products of BF16 (vdpbf16ps) and of bytes (vpdpbusd)
 enum class CpuIsa { Portable, Avx2, Avx512, Avx512Bf16 };
 
 // The best set this processor and operating system offer.

@@ -16,11 +16,12 @@ struct DTypeRow {
 };
 
 // In the order of the enum.
-constexpr std::array<DTypeRow, 11> kTable = {{
+constexpr std::array<DTypeRow, 12> kTable = {{
     {DType::F32, "F32", 4},
     {DType::BF16, "BF16", 2},
     {DType::F16, "F16", 2},
     {DType::F8E4M3, "F8_E4M3", 1},
+    {DType::F8E8M0, "F8_E8M0", 1},
     {DType::I8, "I8", 1},
     {DType::U8, "U8", 1},
     {DType::I16, "I16", 2},
@@ -75,6 +76,12 @@ float f8e4m3_to_float(std::uint8_t bits) {
     magnitude = std::ldexp(static_cast<float>(mantissa + 8), exponent - 10);
   }
   return negative ? -magnitude : magnitude;
+}
+
+float f8e8m0_to_float(std::uint8_t bits) {
+  constexpr std::uint8_t kNan = 0xFF;
+  if (bits == kNan) return std::numeric_limits<float>::quiet_NaN();
+  return std::ldexp(1.0F, static_cast<int>(bits) - 127);
 }
 
 }  // namespace pleiad::device

@@ -9,7 +9,20 @@
 namespace pleiad::device {
 
 // Element types of tensors in checkpoints and caches.
-enum class DType : std::uint8_t { F32, BF16, F16, F8E4M3, I8, U8, I16, I32, I64, Bool, F64 };
+enum class DType : std::uint8_t {
+  F32,
+  BF16,
+  F16,
+  F8E4M3,
+  F8E8M0,
+  I8,
+  U8,
+  I16,
+  I32,
+  I64,
+  Bool,
+  F64
+};
 
 // Bytes of one element.
 std::size_t size_of(DType dtype);
@@ -42,5 +55,8 @@ float f16_to_float(std::uint16_t bits);
 
 // FP8 E4M3FN (bias 7, no infinities, 0x7F and 0xFF are NaN) to float, exact.
 float f8e4m3_to_float(std::uint8_t bits);
+
+// FP8 E8M0, a power of two: 2^(bits - 127), exact (0 is the denormal 2^-127; 255 is NaN).
+float f8e8m0_to_float(std::uint8_t bits);
 
 }  // namespace pleiad::device

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
+#include <span>
+#include <vector>
 
 #include "base/check.h"
 #include "kernels/detail/isa_kernels.h"
@@ -34,7 +37,9 @@ std::int64_t work_of(const GemmTask& task) {
 bool partial_sums_fit(const GemmTask& task) {
   if (task.rows <= 0 || task.partial_sums == 1) return true;
   const bool known = task.partial_sums == 2 || task.partial_sums == 4;
-  return known && !task.round_output && task.weight->inputs() % (2 * task.partial_sums) == 0;
+  // Pairs of BF16 and words of codes stay whole.
+  const std::int64_t whole = task.weight->format() == WeightFormat::Plain ? 2 : 8;
+  return known && !task.round_output && task.weight->inputs() % (whole * task.partial_sums) == 0;
 }
 
 // How one task falls into units: row blocks x chunks of panels, row blocks innermost so that
@@ -60,15 +65,46 @@ Split split_of(const GemmTask& task, std::int64_t unit_work) {
   return {chunk_panels, row_blocks, row_blocks * divide_up(panels, chunk_panels)};
 }
 
-void multiply(const IsaKernels& kernels, Compute compute, const PanelProduct& product) {
-  switch (compute) {
-    case Compute::Float32:
-      kernels.gemm_f32(product);
+void multiply(const IsaKernels& kernels, const PackedMatrix& weight, const PanelProduct& product) {
+  switch (weight.format()) {
+    case WeightFormat::Plain:
       break;
-    case Compute::BFloat16:
-      kernels.gemm_bf16(product);
-      break;
+    case WeightFormat::Fp8Block:
+      return kernels.gemm_fp8(product);
+    case WeightFormat::Int8Channel:
+      return kernels.gemm_int8(product);
+    case WeightFormat::Int4Group32:
+      return kernels.gemm_int4(product);
+    case WeightFormat::MxFp4:
+      return kernels.gemm_mxfp4(product);
   }
+  switch (weight.compute()) {
+    case Compute::Float32:
+      return kernels.gemm_f32(product);
+    case Compute::BFloat16:
+      return kernels.gemm_bf16(product);
+  }
+}
+
+// `whole` without its inputs before `begin` and from `begin + count` on.
+PanelProduct part_of(
+    const PanelProduct& whole,
+    const PackedMatrix& weight,
+    std::int64_t begin,
+    std::int64_t count
+) {
+  PanelProduct part = whole;
+  part.x += begin;
+  part.inputs = count;
+  if (weight.format() == WeightFormat::Plain) {
+    const auto element = static_cast<std::int64_t>(
+        weight.compute() == Compute::Float32 ? sizeof(float) : sizeof(device::BF16)
+    );
+    part.weight += begin * PackedMatrix::kPanel * element;
+  } else {
+    part.first_input += begin;
+  }
+  return part;
 }
 
 // Outputs whose partial sums wait on the stack at a time.
@@ -78,7 +114,7 @@ constexpr std::int64_t kPartialOutputs = kPanelGroup * PackedMatrix::kPanel;
 // kPartialOutputs outputs.
 struct PartialSums {
   const IsaKernels& kernels;
-  Compute compute = Compute::Float32;
+  const PackedMatrix& weight;
   PanelProduct whole;
   std::int64_t part_inputs = 0;
 
@@ -86,17 +122,11 @@ struct PartialSums {
   // NOLINTNEXTLINE(misc-no-recursion)
   void sum(std::int64_t first, std::int64_t count, float* y, std::int64_t y_stride) const {
     if (count == 1) {
-      PanelProduct part = whole;
-      const auto element = static_cast<std::int64_t>(
-          compute == Compute::Float32 ? sizeof(float) : sizeof(device::BF16)
-      );
-      part.x += first * part_inputs;
-      part.weight += first * part_inputs * PackedMatrix::kPanel * element;
-      part.accumulate = whole.accumulate && first == 0;
-      part.inputs = part_inputs;
+      PanelProduct part = part_of(whole, weight, first * part_inputs, part_inputs);
+      if (first > 0) part.bias = nullptr;
       part.y = y;
       part.y_stride = y_stride;
-      multiply(kernels, compute, part);
+      multiply(kernels, weight, part);
       return;
     }
     constexpr auto kUpper = static_cast<std::size_t>(kRowBlock * kPartialOutputs);
@@ -112,22 +142,16 @@ struct PartialSums {
 
 void multiply_in_parts(
     const IsaKernels& kernels,
-    Compute compute,
+    const PackedMatrix& weight,
     const PanelProduct& product,
     std::int64_t parts
 ) {
   for (std::int64_t output = 0; output < product.outputs; output += kPartialOutputs) {
-    PartialSums sums{kernels, compute, product, product.inputs / parts};
+    PartialSums sums{kernels, weight, product, product.inputs / parts};
     sums.whole.weight += output / PackedMatrix::kPanel * product.panel_step;
+    if (product.bias != nullptr) sums.whole.bias += output;
     sums.whole.outputs = std::min(kPartialOutputs, product.outputs - output);
     sums.sum(0, parts, product.y + output, product.y_stride);
-  }
-}
-
-// The chains of a product with a bias start there.
-void start_from(const float* bias, const PanelProduct& product) {
-  for (std::int64_t row = 0; row < product.rows; ++row) {
-    std::copy_n(bias, product.outputs, product.y + row * product.y_stride);
   }
 }
 
@@ -155,14 +179,18 @@ void run_unit(
       .outputs = outputs,
       .y = task.y + row * task.y_stride + output,
       .y_stride = task.y_stride,
-      .accumulate = task.bias != nullptr,
+      .bias = task.bias == nullptr ? nullptr : task.bias + output,
+      .accumulate = false,
       .round_output = task.round_output && weight.compute() == Compute::BFloat16,
+      .first_input = 0,
+      .scale_inputs = weight.layout().scale_inputs,
+      .codes_begin = static_cast<std::int64_t>(weight.layout().codes_begin()),
+      .bf16_scales = weight.layout().scale_type == device::DType::BF16,
   };
-  if (task.bias != nullptr) start_from(task.bias + output, product);
   if (task.partial_sums == 1) {
-    multiply(kernels, weight.compute(), product);
+    multiply(kernels, weight, product);
   } else {
-    multiply_in_parts(kernels, weight.compute(), product, task.partial_sums);
+    multiply_in_parts(kernels, weight, product, task.partial_sums);
   }
 }
 
@@ -216,26 +244,66 @@ void gemm(const Context& context, const GemmTask& task) {
   grouped_gemm(context, {&task, 1});
 }
 
+namespace {
+
+// Some inputs of a row of x, and as many codes and scales of an output.
+struct Terms {
+  std::span<const float> x;
+  std::span<const float> codes;
+  std::span<const float> scales;
+};
+
+// `sum` and their products: a chain of fused multiply-adds.
+float chain_sum(float sum, const Terms& terms) {
+  for (std::size_t i = 0; i < terms.x.size(); ++i) {
+    sum = std::fma(terms.x[i], terms.codes[i] * terms.scales[i], sum);
+  }
+  return sum;
+}
+
+// The same by integers.
+float int8_sum(float start, const Terms& terms) {
+  float largest = 0.0F;
+  for (const float x : terms.x) {
+    if (!std::isfinite(x)) return std::numeric_limits<float>::quiet_NaN();
+    largest = std::max(largest, std::fabs(x));
+  }
+  const float scale = largest < 0x1p-100F ? 0.0F : largest / 127.0F;
+  std::int64_t sum = 0;
+  for (std::size_t i = 0; i < terms.x.size() && scale > 0.0F; ++i) {
+    const auto quantised = static_cast<std::int64_t>(std::nearbyint(terms.x[i] / scale));
+    sum += quantised * static_cast<std::int64_t>(terms.codes[i]);
+  }
+  return static_cast<float>(sum) * (scale * terms.scales.front()) + start;
+}
+
+}  // namespace
+
 void gemm_reference(const GemmTask& task) {
+  if (task.rows <= 0) return;
   const PackedMatrix& weight = *task.weight;
-  const auto weight_at = [&](std::int64_t o, std::int64_t i) {
-    const std::byte* panel = weight.panel(o / PackedMatrix::kPanel);
-    const std::int64_t lane = o % PackedMatrix::kPanel;
-    if (weight.compute() == Compute::Float32) {
-      return reinterpret_cast<const float*>(panel)[i * PackedMatrix::kPanel + lane];
+  const auto inputs = static_cast<std::size_t>(weight.inputs());
+  const std::size_t part = inputs / static_cast<std::size_t>(task.partial_sums);
+  auto* const sum_of = weight.format() == WeightFormat::Int8Channel ? int8_sum : chain_sum;
+  std::vector<float> codes(inputs);
+  std::vector<float> scales(inputs);
+  for (std::int64_t o = 0; o < weight.outputs(); ++o) {
+    for (std::size_t i = 0; i < inputs; ++i) {
+      codes[i] = weight.code(o, static_cast<std::int64_t>(i));
+      scales[i] = weight.scale(o, static_cast<std::int64_t>(i));
     }
-    const auto* pairs = reinterpret_cast<const device::BF16*>(panel);
-    return device::bf16_to_float(pairs[(i / 2 * PackedMatrix::kPanel + lane) * 2 + i % 2]);
-  };
-  const std::int64_t part = weight.inputs() / task.partial_sums;
-  for (std::int64_t r = 0; r < task.rows; ++r) {
-    const std::int64_t line = task.x_rows == nullptr ? r : task.x_rows[r];
-    for (std::int64_t o = 0; o < weight.outputs(); ++o) {
+    for (std::int64_t r = 0; r < task.rows; ++r) {
+      const std::int64_t line = task.x_rows == nullptr ? r : task.x_rows[r];
+      const Terms all = {{task.x + line * task.x_stride, inputs}, codes, scales};
       std::array<float, 4> sums{};
-      if (task.bias != nullptr) sums[0] = task.bias[o];
-      for (std::int64_t i = 0; i < part * task.partial_sums; ++i) {
-        float& sum = sums.at(static_cast<std::size_t>(i / part));
-        sum = std::fma(task.x[line * task.x_stride + i], weight_at(o, i), sum);
+      for (std::size_t p = 0; p < static_cast<std::size_t>(task.partial_sums); ++p) {
+        const std::size_t first = p * part;
+        sums.at(p) = sum_of(
+            p == 0 && task.bias != nullptr ? task.bias[o] : 0.0F,
+            {all.x.subspan(first, part),
+             all.codes.subspan(first, part),
+             all.scales.subspan(first, part)}
+        );
       }
       float total = sums[0];
       if (task.partial_sums == 2) total = sums[0] + sums[1];

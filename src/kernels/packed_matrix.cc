@@ -2,10 +2,15 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
+#include <string>
 #include <type_traits>
+#include <vector>
 
 #include "base/check.h"
+#include "kernels/detail/coded_source.h"
+#include "kernels/detail/source_block.h"
 
 namespace pleiad::kernels {
 namespace {
@@ -33,72 +38,6 @@ struct Lanes {
   std::size_t count = 0;
 };
 
-// Every step-th place of a tensor's extent; a count of -1 goes to the end.
-struct Part {
-  std::int64_t begin = 0;
-  std::int64_t count = 0;
-  std::int64_t step = 1;
-};
-
-// The count of `part`, when it lies inside `extent`.
-Result<std::size_t>
-part_of(std::string_view what, std::size_t index, const Part& part, std::int64_t extent) {
-  if (part.step < 1) {
-    return invalid_input("matrix source {}: a step of {} {}", index, part.step, what);
-  }
-  const std::int64_t left = extent - part.begin;
-  const std::int64_t most = left / part.step + (left % part.step != 0 ? 1 : 0);
-  const std::int64_t count = part.count < 0 ? most : part.count;
-  const bool inside = part.begin >= 0 && left >= 0 && count >= 0 && count <= most;
-  if (inside) return static_cast<std::size_t>(count);
-  return invalid_input(
-      "matrix source {}: {} [{}, {} + {}) lie outside its {} {}{}",
-      index,
-      what,
-      part.begin,
-      part.begin,
-      count,
-      extent,
-      what,
-      part.step == 1 ? "" : fmt::format(", in steps of {}", part.step)
-  );
-}
-
-// The matrix that `source` means: its tensor, or one of those stacked in it.
-Result<device::TensorView> matrix_of(const MatrixSource& source, std::size_t index) {
-  device::TensorView view = source.tensor;
-  const std::size_t rank = source.index < 0 ? 2 : 3;
-  if (view.shape.rank != rank) {
-    return invalid_input(
-        "matrix source {}: rank {}, {} has {}",
-        index,
-        view.shape.rank,
-        rank == 2 ? "a matrix" : "a stack of matrices",
-        rank
-    );
-  }
-  const auto bytes = static_cast<std::size_t>(view.shape.elements()) * device::size_of(view.dtype);
-  if (view.bytes.size() != bytes) {
-    return invalid_input(
-        "matrix source {}: its bytes are not {} x {}",
-        index,
-        view.shape[rank - 2],
-        view.shape[rank - 1]
-    );
-  }
-  if (source.index < 0) return view;
-  const std::int64_t extent = view.shape[0];
-  if (source.index >= extent) {
-    return invalid_input(
-        "matrix source {}: index {} of {} stacked matrices", index, source.index, extent
-    );
-  }
-  const std::size_t one = bytes / static_cast<std::size_t>(extent);
-  view.bytes = view.bytes.subspan(static_cast<std::size_t>(source.index) * one, one);
-  view.shape = {.extents = {view.shape[1], view.shape[2]}, .rank = 2};
-  return view;
-}
-
 Result<Block> block_of(const MatrixSource& source, std::size_t index) {
   const DType dtype = source.tensor.dtype;
   const bool known = dtype == DType::F32 || dtype == DType::BF16 || dtype == DType::F16;
@@ -109,19 +48,22 @@ Result<Block> block_of(const MatrixSource& source, std::size_t index) {
         device::to_string(dtype)
     );
   }
-  PLEIAD_TRY(matrix, matrix_of(source, index));
-  const Part rows = {source.row_begin, source.row_count, source.row_step};
-  const Part columns = {source.column_begin, source.column_count, source.column_step};
-  PLEIAD_TRY(height, part_of("rows", index, rows, matrix.shape[0]));
-  PLEIAD_TRY(width, part_of("columns", index, columns, matrix.shape[1]));
+  const std::string what = fmt::format("matrix source {}", index);
+  PLEIAD_TRY(matrix, detail::tensor_of(source.tensor, source.index, 2, what));
+  PLEIAD_TRY(block, detail::source_block(source, index, matrix.shape[0], matrix.shape[1]));
   const auto line = static_cast<std::size_t>(matrix.shape[1]);
-  const std::size_t skipped =
-      static_cast<std::size_t>(rows.begin) * line + static_cast<std::size_t>(columns.begin);
-  const std::byte* first = matrix.bytes.data() + skipped * device::size_of(dtype);
-  const std::size_t row_step = static_cast<std::size_t>(rows.step) * line;
-  const auto column_step = static_cast<std::size_t>(columns.step);
-  if (source.transposed) return Block{first, column_step, row_step, width, height, dtype};
-  return Block{first, row_step, column_step, height, width, dtype};
+  const std::size_t skipped = static_cast<std::size_t>(block.rows.begin) * line +
+                              static_cast<std::size_t>(block.columns.begin);
+  const std::size_t row_step = static_cast<std::size_t>(block.rows.step) * line;
+  const auto column_step = static_cast<std::size_t>(block.columns.step);
+  return Block{
+      .first = matrix.bytes.data() + skipped * device::size_of(dtype),
+      .output_step = block.transposed ? column_step : row_step,
+      .input_step = block.transposed ? row_step : column_step,
+      .outputs = static_cast<std::size_t>(block.outputs().count),
+      .inputs = static_cast<std::size_t>(block.inputs().count),
+      .dtype = dtype,
+  };
 }
 
 template <typename T>
@@ -249,22 +191,114 @@ void pack_lanes(const Lanes& lanes, Compute compute, std::byte* panel) {
   }
 }
 
-std::size_t bytes_of_panel(std::int64_t inputs, Compute compute) {
-  const auto count = static_cast<std::size_t>(inputs);
-  switch (compute) {
-    case Compute::Float32:
-      return count * kLanes * sizeof(float);
-    case Compute::BFloat16:
-      return (count + 1) / 2 * 2 * kLanes * sizeof(device::BF16);
+// Checked sources, and the matrix they make.
+struct Plan {
+  std::vector<Block> blocks;  // of Plain sources
+  std::vector<detail::CodedSource> coded;
+  std::int64_t outputs = 0;
+  PanelLayout layout;
+
+  [[nodiscard]] std::size_t bytes() const {
+    const auto panels =
+        static_cast<std::size_t>((outputs + PackedMatrix::kPanel - 1) / PackedMatrix::kPanel);
+    return panels * layout.bytes();
   }
-  return 0;
+};
+
+Result<Plan> plan_of(std::span<const MatrixSource> sources, Compute compute) {
+  if (sources.empty()) return invalid_input("a packed matrix needs at least one source");
+  Plan plan;
+  const WeightFormat format = sources.front().format;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    if (sources[i].format != format) {
+      return invalid_input(
+          "matrix source {}: is stored as {}, the sources before it as {}; one matrix has one "
+          "format",
+          i,
+          to_string(sources[i].format),
+          to_string(format)
+      );
+    }
+    std::int64_t inputs = 0;
+    if (format == WeightFormat::Plain) {
+      PLEIAD_TRY(block, block_of(sources[i], i));
+      inputs = static_cast<std::int64_t>(block.inputs);
+      plan.outputs += static_cast<std::int64_t>(block.outputs);
+      plan.blocks.push_back(block);
+    } else {
+      PLEIAD_TRY(coded, detail::coded_source(sources[i], i));
+      inputs = coded.block.inputs().count;
+      plan.outputs += coded.block.outputs().count;
+      plan.coded.push_back(coded);
+    }
+    if (i > 0 && inputs != plan.layout.inputs) {
+      return invalid_input(
+          "matrix source {}: {} inputs, the sources before it have {}",
+          i,
+          inputs,
+          plan.layout.inputs
+      );
+    }
+    plan.layout = {.compute = compute, .inputs = inputs};
+  }
+  const bool empty = plan.outputs == 0 || plan.layout.inputs == 0;
+  if (empty) return invalid_input("matrix of {} x {}", plan.outputs, plan.layout.inputs);
+  if (format != WeightFormat::Plain) plan.layout = detail::layout_of(plan.coded, compute);
+  return plan;
+}
+
+void pack_blocks(const Plan& plan, std::byte* memory) {
+  const std::size_t panel_bytes = plan.layout.bytes();
+  const auto outputs = static_cast<std::size_t>(plan.outputs);
+  if (outputs % kLanes != 0) {
+    std::memset(memory + outputs / kLanes * panel_bytes, 0, panel_bytes);
+  }
+  std::size_t packed = 0;
+  for (const Block& block : plan.blocks) {
+    for (std::size_t output = 0; output < block.outputs;) {
+      const std::size_t lane = packed % kLanes;
+      const std::size_t count = std::min(kLanes - lane, block.outputs - output);
+      pack_lanes(
+          {&block, output, lane, count}, plan.layout.compute, memory + packed / kLanes * panel_bytes
+      );
+      output += count;
+      packed += count;
+    }
+  }
+}
+
+// The code of `input` in the lane of a panel, whose word is `bits`.
+float code_value(WeightFormat format, std::uint32_t bits, std::int64_t input) {
+  const auto place = static_cast<unsigned>(input % inputs_per_word(format));
+  const auto byte = static_cast<std::uint8_t>(bits >> (8 * (place % 4)));
+  const unsigned nibble = (bits >> (4 * place)) & 0xFU;
+  constexpr std::array<float, 8> kE2m1 = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
+  switch (format) {
+    case WeightFormat::Plain:
+      break;
+    case WeightFormat::Fp8Block:
+      return device::f8e4m3_to_float(byte);
+    case WeightFormat::Int8Channel:
+      return static_cast<float>(static_cast<int>(byte) - 128);
+    case WeightFormat::Int4Group32:
+      return static_cast<float>(
+          nibble < 8 ? static_cast<int>(nibble) : static_cast<int>(nibble) - 16
+      );
+    case WeightFormat::MxFp4:
+      return nibble < 8 ? kE2m1[nibble] : -kE2m1[nibble - 8];
+  }
+  return 0.0F;
 }
 
 }  // namespace
 
 std::size_t PackedMatrix::bytes(std::int64_t outputs, std::int64_t inputs, Compute compute) {
-  const auto panels = static_cast<std::size_t>((outputs + kPanel - 1) / kPanel);
-  return panels * bytes_of_panel(inputs, compute);
+  return Plan{.outputs = outputs, .layout = {.compute = compute, .inputs = inputs}}.bytes();
+}
+
+Result<std::size_t> PackedMatrix::bytes(std::span<const MatrixSource> sources, Compute compute) {
+  PLEIAD_TRY(plan, plan_of(sources, compute));
+  return plan.bytes();
 }
 
 Result<PackedMatrix> PackedMatrix::pack(
@@ -272,56 +306,46 @@ Result<PackedMatrix> PackedMatrix::pack(
     Compute compute,
     std::span<std::byte> memory
 ) {
-  if (sources.empty()) return invalid_input("a packed matrix needs at least one source");
-  std::size_t outputs = 0;
-  std::size_t inputs = 0;
-  for (std::size_t i = 0; i < sources.size(); ++i) {
-    PLEIAD_TRY(block, block_of(sources[i], i));
-    if (i > 0 && block.inputs != inputs) {
-      return invalid_input(
-          "matrix source {}: {} inputs, the sources before it have {}", i, block.inputs, inputs
-      );
-    }
-    inputs = block.inputs;
-    outputs += block.outputs;
-  }
-  if (outputs == 0 || inputs == 0) return invalid_input("matrix of {} x {}", outputs, inputs);
-
-  PackedMatrix matrix;
-  matrix.outputs_ = static_cast<std::int64_t>(outputs);
-  matrix.inputs_ = static_cast<std::int64_t>(inputs);
-  matrix.compute_ = compute;
-  matrix.memory_ = memory.data();
-  const std::size_t needed = bytes(matrix.outputs_, matrix.inputs_, compute);
-  PLEIAD_CHECK(memory.size() >= needed, "memory of at least bytes()");
+  PLEIAD_TRY(plan, plan_of(sources, compute));
+  PLEIAD_CHECK(memory.size() >= plan.bytes(), "memory of at least bytes()");
   PLEIAD_CHECK(
       reinterpret_cast<std::uintptr_t>(memory.data()) % kAlignment == 0, "64-byte aligned"
   );
-
-  const std::size_t panel_bytes = matrix.panel_bytes();
-  if (outputs % kLanes != 0) std::memset(memory.data() + needed - panel_bytes, 0, panel_bytes);
-  std::size_t packed = 0;
-  for (std::size_t i = 0; i < sources.size(); ++i) {
-    PLEIAD_TRY(block, block_of(sources[i], i));
-    for (std::size_t output = 0; output < block.outputs;) {
-      const std::size_t lane = packed % kLanes;
-      const std::size_t count = std::min(kLanes - lane, block.outputs - output);
-      pack_lanes(
-          {&block, output, lane, count}, compute, memory.data() + packed / kLanes * panel_bytes
-      );
-      output += count;
-      packed += count;
-    }
+  if (plan.layout.format == WeightFormat::Plain) {
+    pack_blocks(plan, memory.data());
+  } else {
+    PLEIAD_TRY(detail::pack_codes(plan.coded, plan.layout, memory.data()));
   }
-  return matrix;
+  return PackedMatrix(plan.outputs, plan.layout, memory.data());
 }
 
 const std::byte* PackedMatrix::panel(std::int64_t index) const {
   return memory_ + static_cast<std::size_t>(index) * panel_bytes();
 }
 
-std::size_t PackedMatrix::panel_bytes() const {
-  return bytes_of_panel(inputs_, compute_);
+float PackedMatrix::code(std::int64_t output, std::int64_t input) const {
+  const std::byte* at = panel(output / kPanel) + layout_.codes_begin();
+  const auto lane = static_cast<std::size_t>(output % kPanel);
+  if (layout_.format == WeightFormat::Plain && layout_.compute == Compute::BFloat16) {
+    const std::size_t pair = static_cast<std::size_t>(input / 2) * kLanes + lane;
+    const std::size_t element = pair * 2 + static_cast<std::size_t>(input % 2);
+    return device::bf16_to_float(element_at<device::BF16>(at, element));
+  }
+  const auto word = static_cast<std::size_t>(input / inputs_per_word(layout_.format));
+  const auto bits = element_at<std::uint32_t>(at, word * kLanes + lane);
+  if (layout_.format == WeightFormat::Plain) return std::bit_cast<float>(bits);
+  return code_value(layout_.format, bits, input);
+}
+
+float PackedMatrix::scale(std::int64_t output, std::int64_t input) const {
+  if (layout_.format == WeightFormat::Plain) return 1.0F;
+  const device::TensorView scales = {
+      .bytes = {panel(output / kPanel), layout_.codes_begin()},
+      .dtype = layout_.scale_type,
+      .shape = {},
+  };
+  const auto group = static_cast<std::size_t>(input / layout_.scale_inputs);
+  return detail::scale_value(scales, group * kLanes + static_cast<std::size_t>(output % kPanel));
 }
 
 }  // namespace pleiad::kernels

@@ -15,6 +15,7 @@ constexpr std::array kAll = {
     DType::BF16,
     DType::F16,
     DType::F8E4M3,
+    DType::F8E8M0,
     DType::I8,
     DType::U8,
     DType::I16,
@@ -104,6 +105,14 @@ TEST(F8E4M3, EveryValueBecomesItsFloat) {
     ASSERT_EQ(std::signbit(value), (bits & 0x80U) != 0) << bits;
   }
   EXPECT_EQ(f8e4m3_to_float(0x7E), 448.0F);
+}
+
+TEST(F8E8M0, IsAPowerOfTwoOrNotANumber) {
+  for (int bits = 0; bits < 255; ++bits) {
+    EXPECT_EQ(f8e8m0_to_float(static_cast<std::uint8_t>(bits)), std::ldexp(1.0F, bits - 127));
+  }
+  EXPECT_GT(f8e8m0_to_float(0), 0.0F);
+  EXPECT_TRUE(std::isnan(f8e8m0_to_float(255)));
 }
 
 }  // namespace

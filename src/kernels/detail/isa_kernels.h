@@ -22,14 +22,21 @@ struct PanelProduct {
   std::int64_t x_stride = 0;
   const std::int32_t* x_rows = nullptr;  // line of x for each row; null: the row itself
   std::int64_t rows = 0;
-  const std::byte* weight = nullptr;  // first panel: [inputs][16] float or [inputs / 2][16][2] BF16
+  const std::byte* weight = nullptr;  // first panel (PanelLayout); of floats: the first input in it
   std::int64_t panel_step = 0;        // bytes from one panel to the next
   std::int64_t inputs = 0;
   std::int64_t outputs = 0;  // of these panels; only the last panel may be partly used
   float* y = nullptr;
   std::int64_t y_stride = 0;
-  bool accumulate = false;    // start from y instead of zero
-  bool round_output = false;  // round y to BF16
+  const float* bias = nullptr;  // [outputs] that sums start from; null: zero
+  bool accumulate = false;      // start from y instead
+  bool round_output = false;    // round y to BF16
+
+  // Of quantised weights.
+  std::int64_t first_input = 0;   // where the inputs begin in each panel: a multiple of 8
+  std::int64_t scale_inputs = 0;  // a multiple of 8
+  std::int64_t codes_begin = 0;
+  bool bf16_scales = false;  // of Int4Group32: BF16 rather than float
 };
 
 // y = x * factor * weight over one row.
@@ -104,6 +111,14 @@ struct IsaKernels {
   // The same with BF16 weights. Avx512Bf16 takes pairs: a chain of vdpbf16ps, which rounds between
   // the two halves of a pair by its own rule and reads and writes denormals as zero.
   void (*gemm_bf16)(const PanelProduct& product);
+  // Chains like gemm_f32's, with weights code * scale rounded to float.
+  void (*gemm_fp8)(const PanelProduct& product);
+  void (*gemm_int4)(const PanelProduct& product);
+  void (*gemm_mxfp4)(const PanelProduct& product);
+  // Quantises x by row: s = amax / 127, q = x / s rounded to even; then y = sum of q * code, an
+  // exact integer, times s * scale. Rows with amax below 2^-100 count as zeros; rows that are not
+  // finite give NaN. REQUIRES: no accumulate, at most kRowBlock rows, at most 2^16 inputs.
+  void (*gemm_int8)(const PanelProduct& product);
   // Sum of x^2 in 16 partial sums (lane i % 16), added up as a tree.
   float (*sum_of_squares)(const float* x, std::int64_t count);
   void (*scale_row)(const ScaledRow& row);
@@ -121,7 +136,8 @@ struct IsaKernels {
   void (*combine_row)(const CombineRow& row);
 };
 
-// Rows of x that one unit of work should take: no more than isa_avx512_bf16.cc packs.
+// Rows of x that one unit of work should take: no more than isa_avx512_bf16.cc and int8_product.h
+// hold.
 inline constexpr std::int64_t kRowBlock = 48;
 // Consecutive panels that a single row is multiplied with at a time, on the widest set.
 inline constexpr std::int64_t kPanelGroup = 8;

@@ -15,6 +15,10 @@ struct Avx2 {
   static constexpr int kRegs = 2;
   static constexpr int kRowTile = 6;
   static constexpr int kTileRegs = 12;
+  static constexpr int kDecodeRowTile = 2;
+  static constexpr int kDecodeTileRegs = 8;
+  static constexpr int kIntRowTile = 4;
+  static constexpr int kIntTileRegs = 8;
 
   using Reg = __m256;
   using Pairs = __m256i;
@@ -53,6 +57,60 @@ struct Avx2 {
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
   }
+
+  template <int kPlace>
+  static Reg e4m3(Pairs words) {
+    // The code to the top, then its sign spread over the exponent's upper bits and masked off.
+    const __m256i top = _mm256_srai_epi32(_mm256_slli_epi32(words, 24 - 8 * kPlace), 4);
+    const __m256i mask = _mm256_set1_epi32(static_cast<int>(0x87F00000U));
+    return _mm256_castsi256_ps(_mm256_and_si256(top, mask));
+  }
+  template <int kPlace>
+  static Reg int4(Pairs words) {
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 28 - 4 * kPlace), 28));
+  }
+  template <int kPlace>
+  static Reg e2m1(Pairs words) {
+    // The permutation looks at the three lowest bits of its index.
+    const __m256 magnitudes = _mm256_setr_ps(0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F);
+    const __m256 size = _mm256_permutevar8x32_ps(magnitudes, _mm256_srli_epi32(words, 4 * kPlace));
+    const __m256i sign = _mm256_and_si256(
+        _mm256_slli_epi32(words, 28 - 4 * kPlace), _mm256_set1_epi32(static_cast<int>(0x80000000U))
+    );
+    return _mm256_or_ps(size, _mm256_castsi256_ps(sign));
+  }
+  static Reg load_e8m0(const std::byte* p) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    const __m256i bits = _mm256_slli_epi32(_mm256_cvtepu8_epi32(bytes), 23);
+    // 0 is 2^-127, a denormal.
+    return _mm256_castsi256_ps(_mm256_max_epi32(bits, _mm256_set1_epi32(0x00400000)));
+  }
+
+  using Ints = __m256i;
+  struct Bytes {
+    __m256i even;
+    __m256i odd;
+  };
+  static constexpr int kQuadBytes = 8;
+
+  static void store_quad(const std::int32_t* q, std::byte* out) {
+    const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
+    const __m128i ordered = _mm_shuffle_epi32(four, 0xD8);  // 0, 2, 1, 3
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_packs_epi32(ordered, ordered));
+  }
+  static Bytes split_bytes(Pairs words) {
+    return {_mm256_and_si256(words, _mm256_set1_epi32(0x00FF00FF)), _mm256_srli_epi16(words, 8)};
+  }
+  static Ints dot(Ints sum, Bytes w, const std::byte* quad) {
+    std::int32_t x[2];
+    __builtin_memcpy(x, quad, sizeof(x));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w.even, _mm256_set1_epi32(x[0])));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(w.odd, _mm256_set1_epi32(x[1])));
+  }
+  static Ints add_ints(Ints a, std::int32_t b) { return _mm256_add_epi32(a, _mm256_set1_epi32(b)); }
+  static Reg to_floats(Ints a) { return _mm256_cvtepi32_ps(a); }
+  static Ints bits_of(Reg a) { return _mm256_castps_si256(a); }
+  static Reg from_bits(Ints a) { return _mm256_castsi256_ps(a); }
 
   static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
   static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }

@@ -16,6 +16,10 @@ struct Avx512 {
   static constexpr int kRegs = 1;
   static constexpr int kRowTile = 12;
   static constexpr int kTileRegs = 24;
+  static constexpr int kDecodeRowTile = 4;
+  static constexpr int kDecodeTileRegs = 8;
+  static constexpr int kIntRowTile = 8;
+  static constexpr int kIntTileRegs = 16;
 
   using Reg = __m512;
   using Pairs = __m512i;
@@ -47,6 +51,68 @@ struct Avx512 {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
   }
+
+  template <int kPlace>
+  static Reg e4m3(Pairs words) {
+    const __m512i top = _mm512_srai_epi32(_mm512_slli_epi32(words, 24 - 8 * kPlace), 4);
+    const __m512i mask = _mm512_set1_epi32(static_cast<int>(0x87F00000U));
+    return _mm512_castsi512_ps(_mm512_and_si512(top, mask));
+  }
+  // The permutations look at the four lowest bits of their index.
+  template <int kPlace>
+  static Reg int4(Pairs words) {
+    const __m512 values = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1);
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * kPlace), values);
+  }
+  template <int kPlace>
+  static Reg e2m1(Pairs words) {
+    const __m512 values = _mm512_setr_ps(
+        0.0F,
+        0.5F,
+        1.0F,
+        1.5F,
+        2.0F,
+        3.0F,
+        4.0F,
+        6.0F,
+        -0.0F,
+        -0.5F,
+        -1.0F,
+        -1.5F,
+        -2.0F,
+        -3.0F,
+        -4.0F,
+        -6.0F
+    );
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * kPlace), values);
+  }
+  static Reg load_e8m0(const std::byte* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    const __m512i bits = _mm512_slli_epi32(_mm512_cvtepu8_epi32(bytes), 23);
+    return _mm512_castsi512_ps(_mm512_max_epi32(bits, _mm512_set1_epi32(0x00400000)));
+  }
+
+  using Ints = __m512i;
+  struct Bytes {
+    __m512i even;
+    __m512i odd;
+  };
+  static constexpr int kQuadBytes = 8;
+
+  static void store_quad(const std::int32_t* q, std::byte* out) { Avx2::store_quad(q, out); }
+  static Bytes split_bytes(Pairs words) {
+    return {_mm512_and_si512(words, _mm512_set1_epi32(0x00FF00FF)), _mm512_srli_epi16(words, 8)};
+  }
+  static Ints dot(Ints sum, Bytes w, const std::byte* quad) {
+    std::int32_t x[2];
+    __builtin_memcpy(x, quad, sizeof(x));
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(w.even, _mm512_set1_epi32(x[0])));
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(w.odd, _mm512_set1_epi32(x[1])));
+  }
+  static Ints add_ints(Ints a, std::int32_t b) { return _mm512_add_epi32(a, _mm512_set1_epi32(b)); }
+  static Reg to_floats(Ints a) { return _mm512_cvtepi32_ps(a); }
+  static Ints bits_of(Reg a) { return _mm512_castps_si512(a); }
+  static Reg from_bits(Ints a) { return _mm512_castsi512_ps(a); }
 
   static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
   static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }

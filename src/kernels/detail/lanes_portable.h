@@ -1,6 +1,8 @@
 #pragma once
 
+#include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -16,6 +18,11 @@ struct Portable {
   static constexpr int kRegs = 1;      // registers for 16 lanes
   static constexpr int kRowTile = 4;   // rows of a register tile
   static constexpr int kTileRegs = 4;  // accumulators of a register tile
+  // Register tiles that decode weights, and those of integers.
+  static constexpr int kDecodeRowTile = 1;
+  static constexpr int kDecodeTileRegs = 1;
+  static constexpr int kIntRowTile = 4;
+  static constexpr int kIntTileRegs = 4;
 
   struct Reg {
     float v[kWidth];
@@ -79,6 +86,102 @@ struct Portable {
     for (int i = 0; i < kWidth; ++i) {
       out.v[i] = device::bf16_to_float(bits[i]);
     }
+    return out;
+  }
+
+  // Quantised weights, 16 words of one output each (PanelLayout): the code at kPlace of every word.
+  // E4M3, times 2^-120.
+  template <int kPlace>
+  static Reg e4m3(Pairs words) {
+    Reg out{};
+    for (int i = 0; i < kWidth; ++i) {
+      const std::uint32_t code = words.v[i] >> (8U * kPlace);
+      out.v[i] = std::bit_cast<float>(((code & 0x7FU) << 20U) | ((code & 0x80U) << 24U));
+    }
+    return out;
+  }
+  // Four bits, two's complement.
+  template <int kPlace>
+  static Reg int4(Pairs words) {
+    Reg out{};
+    for (int i = 0; i < kWidth; ++i) {
+      const std::uint32_t top = words.v[i] << (28U - 4U * kPlace);
+      out.v[i] = static_cast<float>(static_cast<std::int32_t>(top) >> 28);
+    }
+    return out;
+  }
+  template <int kPlace>
+  static Reg e2m1(Pairs words) {
+    constexpr float kMagnitudes[8] = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
+    Reg out{};
+    for (int i = 0; i < kWidth; ++i) {
+      const std::uint32_t code = words.v[i] >> (4U * kPlace);
+      out.v[i] = (code & 8U) != 0 ? -kMagnitudes[code & 7U] : kMagnitudes[code & 7U];
+    }
+    return out;
+  }
+  // 16 powers of two, E8M0; none is NaN.
+  static Reg load_e8m0(const std::byte* p) {
+    Reg out{};
+    for (int i = 0; i < kWidth; ++i) {
+      const std::uint32_t bits = static_cast<std::uint32_t>(p[i]) << 23U;
+      out.v[i] = std::bit_cast<float>(bits == 0 ? 0x00400000U : bits);
+    }
+    return out;
+  }
+
+  // Sums of products of integers: of 16 outputs' unsigned bytes, four inputs to a word, with four
+  // quantised values of x that store_quad has put down. Exact.
+  using Ints = Pairs;
+  struct Bytes {
+    Pairs words;
+  };
+  static constexpr int kQuadBytes = 8;
+
+  static void store_quad(const std::int32_t* q, std::byte* out) {
+    const std::int16_t quad[4] = {
+        static_cast<std::int16_t>(q[0]),
+        static_cast<std::int16_t>(q[2]),
+        static_cast<std::int16_t>(q[1]),
+        static_cast<std::int16_t>(q[3]),
+    };
+    std::memcpy(out, quad, sizeof(quad));
+  }
+  static Bytes split_bytes(Pairs words) { return {words}; }
+  static Ints dot(Ints sum, Bytes w, const std::byte* quad) {
+    std::int16_t x[4];
+    std::memcpy(x, quad, sizeof(x));
+    for (int i = 0; i < kWidth; ++i) {
+      const std::uint32_t word = w.words.v[i];
+      const int low =
+          static_cast<int>(word & 0xFFU) * x[0] + static_cast<int>((word >> 16U) & 0xFFU) * x[1];
+      const int high =
+          static_cast<int>((word >> 8U) & 0xFFU) * x[2] + static_cast<int>(word >> 24U) * x[3];
+      sum.v[i] += static_cast<std::uint32_t>(low) + static_cast<std::uint32_t>(high);
+    }
+    return sum;
+  }
+  static Ints add_ints(Ints a, std::int32_t b) {
+    for (std::uint32_t& lane : a.v) {
+      lane += static_cast<std::uint32_t>(b);
+    }
+    return a;
+  }
+  static Reg to_floats(Ints a) {
+    Reg out{};
+    for (int i = 0; i < kWidth; ++i) {
+      out.v[i] = static_cast<float>(static_cast<std::int32_t>(a.v[i]));
+    }
+    return out;
+  }
+  static Ints bits_of(Reg a) {
+    Ints out{};
+    std::memcpy(out.v, a.v, sizeof(out.v));
+    return out;
+  }
+  static Reg from_bits(Ints a) {
+    Reg out{};
+    std::memcpy(out.v, a.v, sizeof(out.v));
     return out;
   }
 

@@ -46,6 +46,17 @@ struct TileSums {
     const bool resume = tile.input > 0 || product.accumulate;
     const std::int64_t lanes = product.outputs - tile.panel * kLanes;
     const float* y = product.y + tile.row * product.y_stride + tile.panel * kLanes;
+    if (!resume && product.bias != nullptr) {
+      const float* bias = product.bias + tile.panel * kLanes;
+      for (int j = 0; j < kCount; ++j) {
+        const int lane = j * Isa::kWidth;
+        const typename Isa::Reg start = Isa::load_first(bias + lane, lanes - lane, 0.0F);
+        for (int r = 0; r < kRows; ++r) {
+          regs[r][j] = start;
+        }
+      }
+      return;
+    }
     for (int r = 0; r < kRows; ++r) {
       for (int j = 0; j < kCount; ++j) {
         const int lane = j * Isa::kWidth;
@@ -172,44 +183,42 @@ struct PairTiles {
   }
 };
 
+// How large tiles may be: kRowTile rows, kTileRegs accumulators, kRegs of which a panel takes for
+// each row. `Limits` names them; an instruction set does for its float tiles.
+
 // Panels to take at a time for `rows` rows: the largest power of two whose sums fit the registers.
-template <typename Isa>
+template <typename Limits>
 std::int64_t panels_for(std::int64_t rows) {
-  const std::int64_t tile_rows = rows < Isa::kRowTile ? rows : Isa::kRowTile;
+  const std::int64_t tile_rows = rows < Limits::kRowTile ? rows : Limits::kRowTile;
   std::int64_t panels = kPanelGroup;
-  while (panels > 1 && tile_rows * panels * Isa::kRegs > Isa::kTileRegs) {
+  while (panels > 1 && tile_rows * panels * Limits::kRegs > Limits::kTileRegs) {
     panels /= 2;
   }
   return panels;
 }
 
 // Runs the tile instance for `rows` rows.
-template <typename Isa, typename Tiles, int kPanels, int kRows>
-void run_rows(const PanelProduct& product, const Tile& tile, std::int64_t rows) {
-  if constexpr (kRows * kPanels * Isa::kRegs <= Isa::kTileRegs) {
+template <typename Limits, typename Tiles, int kPanels, int kRows, typename Product, typename At>
+void run_rows(const Product& product, const At& tile, std::int64_t rows) {
+  if constexpr (kRows * kPanels * Limits::kRegs <= Limits::kTileRegs) {
     if (rows == kRows) {
       Tiles::template run<kRows, kPanels>(product, tile);
       return;
     }
   }
-  if constexpr (kRows > 1) run_rows<Isa, Tiles, kPanels, kRows - 1>(product, tile, rows);
+  if constexpr (kRows > 1) run_rows<Limits, Tiles, kPanels, kRows - 1>(product, tile, rows);
 }
 
-template <typename Isa, typename Tiles>
-void run_tile(
-    const PanelProduct& product,
-    const Tile& tile,
-    std::int64_t rows,
-    std::int64_t panels
-) {
+template <typename Limits, typename Tiles, typename Product, typename At>
+void run_tile(const Product& product, const At& tile, std::int64_t rows, std::int64_t panels) {
   if (panels == 8) {
-    run_rows<Isa, Tiles, 8, Isa::kRowTile>(product, tile, rows);
+    run_rows<Limits, Tiles, 8, Limits::kRowTile>(product, tile, rows);
   } else if (panels == 4) {
-    run_rows<Isa, Tiles, 4, Isa::kRowTile>(product, tile, rows);
+    run_rows<Limits, Tiles, 4, Limits::kRowTile>(product, tile, rows);
   } else if (panels == 2) {
-    run_rows<Isa, Tiles, 2, Isa::kRowTile>(product, tile, rows);
+    run_rows<Limits, Tiles, 2, Limits::kRowTile>(product, tile, rows);
   } else {
-    run_rows<Isa, Tiles, 1, Isa::kRowTile>(product, tile, rows);
+    run_rows<Limits, Tiles, 1, Limits::kRowTile>(product, tile, rows);
   }
 }
 
