@@ -16,5 +16,6 @@ void add_serve_command(CLI::App& app, Command& chosen);
 void add_chat_command(CLI::App& app, Command& chosen);
 void add_plan_command(CLI::App& app, Command& chosen);
 void add_inspect_command(CLI::App& app, Command& chosen);
+void add_quantize_command(CLI::App& app, Command& chosen);
 
 }  // namespace pleiad::apps

@@ -21,6 +21,7 @@ int run(int argc, char** argv) {
   pleiad::apps::add_chat_command(app, chosen);
   pleiad::apps::add_plan_command(app, chosen);
   pleiad::apps::add_inspect_command(app, chosen);
+  pleiad::apps::add_quantize_command(app, chosen);
   app.add_subcommand("version", "Print the version")->callback([&chosen] {
     chosen = [] {
       std::puts("pleiad " PLEIAD_VERSION);

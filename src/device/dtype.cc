@@ -84,4 +84,17 @@ float f8e8m0_to_float(std::uint8_t bits) {
   return std::ldexp(1.0F, static_cast<int>(bits) - 127);
 }
 
+std::uint8_t float_to_f8e4m3(float value) {
+  const auto sign = static_cast<std::uint8_t>(std::signbit(value) ? 0x80U : 0U);
+  if (std::isnan(value)) return sign | 0x7FU;
+  const float magnitude = std::fabs(value);
+  if (magnitude >= 448.0F) return sign | 0x7EU;
+  // Codes step by 2^-9 up to 2^-6, then by an eighth of the power of two below.
+  const int exponent = magnitude < 0x1p-6F ? -6 : std::ilogb(magnitude);
+  const float steps = std::nearbyint(std::ldexp(magnitude, 3 - exponent));
+  // Eight steps are a whole exponent, so that a carry into the next one needs no care.
+  const int code = (exponent + 6) * 8 + static_cast<int>(steps);
+  return sign | static_cast<std::uint8_t>(code);
+}
+
 }  // namespace pleiad::device

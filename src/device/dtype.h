@@ -55,6 +55,8 @@ float f16_to_float(std::uint16_t bits);
 
 // FP8 E4M3FN (bias 7, no infinities, 0x7F and 0xFF are NaN) to float, exact.
 float f8e4m3_to_float(std::uint8_t bits);
+// The nearest FP8 E4M3FN, ties to even; beyond 448 the largest, NaN stays.
+std::uint8_t float_to_f8e4m3(float value);
 
 // FP8 E8M0, a power of two: 2^(bits - 127), exact (0 is the denormal 2^-127; 255 is NaN).
 float f8e8m0_to_float(std::uint8_t bits);
