@@ -39,6 +39,11 @@ std::string folder_name(const std::filesystem::path& model) {
 
 }  // namespace
 
+std::string model_name_of(const ServeSettings& settings) {
+  if (!settings.served_names.empty()) return settings.served_names.front();
+  return folder_name(settings.load.model);
+}
+
 Result<void> check_group_settings(const ServeSettings& settings) {
   const plan::ParallelLayout& layout = settings.load.layout;
   if (layout.nnodes == 1) return {};
@@ -107,10 +112,8 @@ ServeInstance::start(ServeSettings settings, const std::stop_token& stop) {
 }
 
 ServeInstance::ServeInstance(ServeSettings settings) : settings_(std::move(settings)) {
-  if (settings_.served_names.empty()) {
-    settings_.served_names = {folder_name(settings_.load.model)};
-  }
-  model_name_ = settings_.served_names.front();
+  model_name_ = model_name_of(settings_);
+  if (settings_.served_names.empty()) settings_.served_names = {model_name_};
   settings_.load.model_name = model_name_;
   settings_.text.model = settings_.load.model;
 }
@@ -198,6 +201,7 @@ Result<void> ServeInstance::load(const std::stop_token& stop) {
           .api_keys = settings_.api_keys,
           .default_sampling = sampling,
           .ep_report = [keeper = keeper_.get()] { return keeper->ep_report(); },
+          .other_metrics = [keeper = keeper_.get()] { return keeper->node_metrics(); },
       }
   );
   report_.ready_seconds = to_seconds(clock_.now() - begin);

@@ -42,6 +42,9 @@ struct ServeSettings {
 // How the group of these settings is formed around a loaded model.
 engine::GroupOptions group_options(const ServeSettings& settings, const engine::LoadedModel& model);
 
+// The name that clients are told, and the label of the metrics.
+std::string model_name_of(const ServeSettings& settings);
+
 // Checks what a node of a group needs beside the model.
 Result<void> check_group_settings(const ServeSettings& settings);
 

@@ -9,7 +9,7 @@ Result<std::unique_ptr<ServeNode>> ServeNode::start(const ServeSettings& setting
   auto node = std::unique_ptr<ServeNode>(new ServeNode());
   const Nanoseconds begin = node->clock_.now();
   engine::LoadSettings load = settings.load;
-  load.model_name = "node";
+  load.model_name = model_name_of(settings);
   PLEIAD_TRY(loaded, engine::load_model(load, node->clock_));
   node->report_ = report_of(loaded, load.layout);
   node->report_.ready_seconds = to_seconds(node->clock_.now() - begin);

@@ -1,16 +1,19 @@
 #include "base/metrics.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/core.h>
 
 #include "base/check.h"
+#include "base/utf8.h"
 
 namespace pleiad {
 namespace {
 
+// Values come from flags and folders; the text is UTF-8 whatever they are.
 void append_escaped(std::string_view text, std::string& out) {
-  for (const char c : text) {
+  for (const char c : replace_invalid_utf8(text)) {
     if (c == '\\' || c == '"') out += '\\';
     if (c == '\n') {
       out += "\\n";
@@ -38,6 +41,13 @@ std::string label_text(const MetricLabels& labels, std::string_view extra = {}) 
   return out;
 }
 
+// As Prometheus writes what is no finite number.
+std::string number_text(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0.0 ? "+Inf" : "-Inf";
+  return fmt::format("{}", value);
+}
+
 void append_histogram(
     std::string_view name,
     const MetricLabels& labels,
@@ -52,7 +62,7 @@ void append_histogram(
     const std::string text = label_text(labels, fmt::format("le=\"{}\"", bound));
     out += fmt::format("{}_bucket{} {}\n", name, text, cumulative);
   }
-  out += fmt::format("{}_sum{} {}\n", name, label_text(labels), histogram.sum());
+  out += fmt::format("{}_sum{} {}\n", name, label_text(labels), number_text(histogram.sum()));
   out += fmt::format("{}_count{} {}\n", name, label_text(labels), cumulative);
 }
 
@@ -85,7 +95,7 @@ std::uint64_t Histogram::count() const {
 }
 
 MetricsRegistry::Series& MetricsRegistry::series(
-    Type type,
+    MetricType type,
     std::string_view name,
     std::string_view help,
     MetricLabels labels
@@ -113,14 +123,14 @@ MetricsRegistry::Series& MetricsRegistry::series(
 Counter&
 MetricsRegistry::counter(std::string_view name, std::string_view help, MetricLabels labels) {
   const std::scoped_lock lock(mutex_);
-  Series& entry = series(Type::Counter, name, help, std::move(labels));
+  Series& entry = series(MetricType::Counter, name, help, std::move(labels));
   if (!entry.counter) entry.counter = std::make_unique<Counter>();
   return *entry.counter;
 }
 
 Gauge& MetricsRegistry::gauge(std::string_view name, std::string_view help, MetricLabels labels) {
   const std::scoped_lock lock(mutex_);
-  Series& entry = series(Type::Gauge, name, help, std::move(labels));
+  Series& entry = series(MetricType::Gauge, name, help, std::move(labels));
   if (!entry.gauge) entry.gauge = std::make_unique<Gauge>();
   return *entry.gauge;
 }
@@ -132,29 +142,47 @@ Histogram& MetricsRegistry::histogram(
     MetricLabels labels
 ) {
   const std::scoped_lock lock(mutex_);
-  Series& entry = series(Type::Histogram, name, help, std::move(labels));
+  Series& entry = series(MetricType::Histogram, name, help, std::move(labels));
   if (!entry.histogram) entry.histogram = std::make_unique<Histogram>(bounds);
   return *entry.histogram;
 }
 
-std::string MetricsRegistry::render() const {
+void MetricsRegistry::append(const Family& family, const Series& series, std::string& out) {
+  if (series.histogram) {
+    append_histogram(family.name, series.labels, *series.histogram, out);
+    return;
+  }
+  const double value = series.counter ? series.counter->value() : series.gauge->value();
+  out += fmt::format("{}{} {}\n", family.name, label_text(series.labels), number_text(value));
+}
+
+Exposition MetricsRegistry::collect() const {
+  return collect_if([](const Series&) { return true; });
+}
+
+Exposition MetricsRegistry::collect_labelled(std::string_view name) const {
+  return collect_if([name](const Series& series) {
+    const auto named = [name](const auto& label) { return label.first == name; };
+    return std::ranges::any_of(series.labels, named);
+  });
+}
+
+template <typename Wanted>
+Exposition MetricsRegistry::collect_if(Wanted wanted) const {
   const std::scoped_lock lock(mutex_);
-  std::string out;
+  Exposition out;
   for (const auto& family : families_) {
-    constexpr std::array<std::string_view, 3> kTypeNames = {"counter", "gauge", "histogram"};
-    const std::string_view type = kTypeNames[static_cast<std::size_t>(family->type)];
-    out += fmt::format("# HELP {} {}\n", family->name, family->help);
-    out += fmt::format("# TYPE {} {}\n", family->name, type);
+    std::string samples;
     for (const auto& entry : family->series) {
-      const std::string labels = label_text(entry->labels);
-      if (entry->counter) {
-        out += fmt::format("{}{} {}\n", family->name, labels, entry->counter->value());
-      } else if (entry->gauge) {
-        out += fmt::format("{}{} {}\n", family->name, labels, entry->gauge->value());
-      } else {
-        append_histogram(family->name, entry->labels, *entry->histogram, out);
-      }
+      if (wanted(*entry)) append(*family, *entry, samples);
     }
+    if (samples.empty()) continue;
+    out.push_back({
+        .name = family->name,
+        .help = family->help,
+        .type = family->type,
+        .samples = std::move(samples),
+    });
   }
   return out;
 }

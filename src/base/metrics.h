@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/exposition.h"
+
 namespace pleiad {
 
 // Label pairs of one time series, such as {{"model_name", "fable"}, {"engine", "0"}}.
@@ -56,9 +58,9 @@ class Histogram {
   std::atomic<double> sum_{0.0};
 };
 
-// Every metric of one process, rendered in Prometheus' text format (version 0.0.4). Metrics live as
-// long as the registry; asking twice for the same name and labels gives the same object. Asking for
-// one name with two types is a broken invariant. Any thread.
+// Every metric of one process, for Prometheus' text format. Metrics live as long as the registry;
+// asking twice for the same name and labels gives the same object. Asking for one name with two
+// types is a broken invariant. Any thread.
 class MetricsRegistry {
  public:
   Counter& counter(std::string_view name, std::string_view help, MetricLabels labels = {});
@@ -70,11 +72,12 @@ class MetricsRegistry {
       MetricLabels labels = {}
   );
 
-  [[nodiscard]] std::string render() const;
+  [[nodiscard]] Exposition collect() const;
+  // Of the series that carry the label `name`; families without any are left out.
+  [[nodiscard]] Exposition collect_labelled(std::string_view name) const;
+  [[nodiscard]] std::string render() const { return to_text(collect()); }
 
  private:
-  enum class Type { Counter, Gauge, Histogram };
-
   struct Series {
     MetricLabels labels;
     std::unique_ptr<Counter> counter;
@@ -85,11 +88,15 @@ class MetricsRegistry {
   struct Family {
     std::string name;
     std::string help;
-    Type type = Type::Counter;
+    MetricType type = MetricType::Counter;
     std::vector<std::unique_ptr<Series>> series;
   };
 
-  Series& series(Type type, std::string_view name, std::string_view help, MetricLabels labels);
+  Series&
+  series(MetricType type, std::string_view name, std::string_view help, MetricLabels labels);
+  static void append(const Family& family, const Series& series, std::string& out);
+  template <typename Wanted>
+  Exposition collect_if(Wanted wanted) const;  // the series that are `wanted`
 
   mutable std::mutex mutex_;  // guards families_ and its lists; values are atomics
   std::vector<std::unique_ptr<Family>> families_;

@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace pleiad {
@@ -81,6 +83,10 @@ void append_utf8(char32_t value, std::string& out) {
 
 bool is_valid_utf8(std::string_view text) {
   while (!text.empty()) {
+    // Nearly all of most texts, and each is a sequence of its own.
+    const auto wide = std::ranges::find_if(text, [](char c) { return (c & '\x80') != 0; });
+    text.remove_prefix(static_cast<std::size_t>(wide - text.begin()));
+    if (text.empty()) break;
     const auto point = decode_utf8(text);
     if (!point) return false;
     text.remove_prefix(point->bytes);

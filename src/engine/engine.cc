@@ -43,7 +43,8 @@ Engine::Engine(EngineParts parts, Peers peers, const Clock& clock, MetricsRegist
   live_.resize(static_cast<std::size_t>(parts_.limits.running_max + parts_.limits.waiting_max));
   sampled_.resize(static_cast<std::size_t>(parts_.limits.running_max));
   metrics_.pages_total.set(static_cast<double>(parts_.limits.pages));
-  expert_tokens_.resize(parts_.model->expert_tokens().size());
+  const auto tokens = parts_.model->expert_tokens();  // of groups before this one, too
+  expert_tokens_.assign(tokens.begin(), tokens.end());
   thread_ = std::thread([this] { run(); });
 }
 
@@ -520,12 +521,9 @@ void Engine::publish_ep() {
   std::ranges::copy(tokens, expert_tokens_.begin());
 }
 
-void Engine::add_expert_tokens(std::span<std::uint64_t> sum) const {
+std::vector<std::uint64_t> Engine::expert_tokens() const {
   const std::scoped_lock lock(expert_tokens_mutex_);
-  PLEIAD_CHECK(sum.size() == expert_tokens_.size());
-  for (std::size_t i = 0; i < sum.size(); ++i) {
-    sum[i] += expert_tokens_[i];
-  }
+  return expert_tokens_;
 }
 
 }  // namespace pleiad::engine

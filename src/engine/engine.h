@@ -96,8 +96,8 @@ class Engine final : public api::Generator {
   [[nodiscard]] std::int32_t rank() const { return parts_.rank; }
   [[nodiscard]] std::int32_t ranks() const { return parts_.ranks; }
   [[nodiscard]] const ep::EpStats& ep_stats() const { return *parts_.stats; }
-  // Adds the rows of this rank that chose each expert, [moe_layers, experts], as of the last step.
-  void add_expert_tokens(std::span<std::uint64_t> sum) const;
+  // The rows of this rank that chose each expert, [moe_layers, experts], as of the last step.
+  [[nodiscard]] std::vector<std::uint64_t> expert_tokens() const;
   // Requests in flight at most.
   [[nodiscard]] std::int64_t places() const { return static_cast<std::int64_t>(live_.size()); }
   // Breaks the group with `reason`, as if a peer had died. Any thread.

@@ -146,7 +146,7 @@ EngineMetrics::EngineMetrics(const Declare& metric)
       ),
       expert_balance(metric.gauge(
           "pleiad_expert_balancedness",
-          "Mean over maximum of tokens per expert, averaged over layers"
+          "Mean over maximum of this rank's tokens per expert, averaged over layers"
       )),
       expert_balance_least(
           metric.gauge("pleiad_expert_balancedness_min", "The same of the least even layer")

@@ -42,7 +42,8 @@ struct EngineMetrics {
   Gauge& pages_cached;
   Gauge& pages_total;
   Counter& page_evictions;
-  Gauge& expert_balance;  // mean / max of tokens per expert, averaged over MoE layers; 1 is even
+  // Mean / max of the rank's own tokens per expert, averaged over MoE layers; 1 is even.
+  Gauge& expert_balance;
   Gauge& expert_balance_least;  // of the least even layer
 
   // What expert parallelism costs (ep::EpStats).

@@ -1,20 +1,19 @@
 #include "engine/ep_report.h"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "engine/balancedness.h"
 #include "plan/ep_settings_text.h"
 
 namespace pleiad::engine {
 namespace {
 
-Json number(const std::atomic<std::uint64_t>& counter) {
-  return counter.load(std::memory_order_relaxed);
-}
-
-Json seconds(const std::atomic<std::uint64_t>& nanoseconds) {
-  return static_cast<double>(nanoseconds.load(std::memory_order_relaxed)) * 1e-9;
+Json seconds(std::uint64_t nanoseconds) {
+  return static_cast<double>(nanoseconds) * 1e-9;
 }
 
 Json settings_json(const plan::EpSettings& settings, std::int64_t all_to_all_rows_min) {
@@ -39,15 +38,15 @@ Json rank_json(std::int32_t rank, std::int32_t node, const api::GeneratorStatus&
   return out;
 }
 
-void add_stats(const ep::EpStats& stats, Json& out) {
-  out.set("dispatch_bytes", number(stats.dispatch_bytes));
-  out.set("combine_bytes", number(stats.combine_bytes));
-  out.set("dispatch_wait_seconds", seconds(stats.dispatch_wait_ns));
-  out.set("combine_wait_seconds", seconds(stats.combine_wait_ns));
-  out.set("rows_sent", number(stats.rows_sent));
-  out.set("assignments", number(stats.assignments));
-  out.set("extra_rounds", number(stats.extra_rounds));
-  out.set("extra_passes", number(stats.extra_passes));
+void add_totals(const EpTotals& totals, Json& out) {
+  out.set("dispatch_bytes", totals.dispatch_bytes);
+  out.set("combine_bytes", totals.combine_bytes);
+  out.set("dispatch_wait_seconds", seconds(totals.dispatch_wait_ns));
+  out.set("combine_wait_seconds", seconds(totals.combine_wait_ns));
+  out.set("rows_sent", totals.rows_sent);
+  out.set("assignments", totals.assignments);
+  out.set("extra_rounds", totals.extra_rounds);
+  out.set("extra_passes", totals.extra_passes);
 }
 
 JsonArray slots_json(const plan::ExpertPlacement& placement) {
@@ -62,12 +61,13 @@ JsonArray slots_json(const plan::ExpertPlacement& placement) {
   return ranks;
 }
 
-JsonArray layers_json(const RankSet& set) {
-  const LoadedModel& model = set.model();
+JsonArray layers_json(const LoadedModel& model, std::span<const std::optional<NodeCounts>> nodes) {
   const auto experts = static_cast<std::size_t>(model.weights->shape().moe.gate.experts);
   std::vector<std::uint64_t> tokens(experts * model.placements.size());
-  for (const auto& engine : set.engines()) {
-    engine->add_expert_tokens(tokens);
+  for (const std::optional<NodeCounts>& node : nodes) {
+    if (!node) continue;
+    PLEIAD_CHECK(node->expert_tokens.size() == tokens.size());
+    std::ranges::transform(tokens, node->expert_tokens, tokens.begin(), std::plus<std::uint64_t>());
   }
   JsonArray layers;
   for (std::size_t layer = 0; layer < model.placements.size(); ++layer) {
@@ -85,28 +85,31 @@ JsonArray layers_json(const RankSet& set) {
 }  // namespace
 
 Json ep_report(
-    const RankSet& set,
+    const LoadedModel& model,
     const plan::ParallelLayout& layout,
     std::span<api::Generator* const> ranks,
+    std::span<const std::optional<NodeCounts>> nodes,
     std::uint32_t epoch
 ) {
-  const LockstepOptions& lockstep = set.model().lockstep;
   Json out;
   out.set("epoch", std::int64_t{epoch});
   out.set("nnodes", std::int64_t{layout.nnodes});
   out.set("dp_size", std::int64_t{layout.dp_size});
   out.set("ep_size", std::int64_t{layout.ep_size});
   out.set("moe_tp_size", std::int64_t{layout.moe_tp_size});
-  out.set("settings", settings_json(lockstep.settings, lockstep.all_to_all_rows_min));
+  out.set("settings", settings_json(model.lockstep.settings, model.lockstep.all_to_all_rows_min));
   JsonArray list;
   for (std::size_t i = 0; i < ranks.size(); ++i) {
     const auto rank = static_cast<std::int32_t>(i);
-    Json one = rank_json(rank, layout.place(rank).node, ranks[i]->status());
-    if (i < set.engines().size()) add_stats(set.engines()[i]->ep_stats(), one);
+    const std::int32_t node = layout.place(rank).node;
+    Json one = rank_json(rank, node, ranks[i]->status());
+    const auto& counts = nodes[static_cast<std::size_t>(node)];
+    const std::int32_t place = rank - layout.ranks_of_node(node).first;
+    if (counts) add_totals(counts->ranks[static_cast<std::size_t>(place)].ep, one);
     list.push_back(std::move(one));
   }
   out.set("ranks", std::move(list));
-  out.set("layers", layers_json(set));
+  out.set("layers", layers_json(model, nodes));
   return out;
 }
 

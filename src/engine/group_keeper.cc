@@ -21,14 +21,24 @@ constexpr std::chrono::milliseconds kRetryPause{500};
 
 // Destroyed in reverse order: links are closed first by end().
 struct GroupKeeper::Life {
+  explicit Life(const plan::ParallelLayout& sizes) : layout(sizes), reports(sizes.nnodes) {}
+
+  const plan::ParallelLayout layout;
   std::uint32_t epoch = 1;
   std::vector<std::unique_ptr<comm::Group>> groups;       // of this node's ranks, until started
   std::vector<std::unique_ptr<comm::ControlLink>> links;  // [nodes]; element 0 is null
   std::vector<std::unique_ptr<RemoteRank>> remote;        // ranks of other nodes, in rank order
   std::unique_ptr<RankBalancer> balancer;
+  std::size_t expert_tokens = 0;  // counters of a report
+  ReportBoard reports;
 
-  // A message of another node for one of its ranks.
-  Result<void> handle(const comm::ControlMessage& message, std::int32_t ranks_here);
+  // A message of another node about itself, or about one of its ranks.
+  Result<void> handle(std::int32_t node, const comm::ControlMessage& message);
+  Result<void> take_report(std::int32_t node, std::span<const std::byte> bytes);
+  // REQUIRES: `rank` is not of node 0.
+  [[nodiscard]] RemoteRank& remote_rank(std::int32_t rank) const {
+    return *remote[static_cast<std::size_t>(rank - layout.ranks_per_node())];
+  }
   // No event comes any more; what is open ends with `reason`.
   void end(const std::string& message, api::FinishReason reason) {
     for (const auto& link : links) {
@@ -40,21 +50,28 @@ struct GroupKeeper::Life {
   }
 };
 
-Result<void>
-GroupKeeper::Life::handle(const comm::ControlMessage& message, std::int32_t ranks_here) {
-  // Every message begins with a request's id or a rank's number.
+Result<void> GroupKeeper::Life::handle(std::int32_t node, const comm::ControlMessage& message) {
+  const auto kind = static_cast<RankMessage>(message.kind);
+  if (kind == RankMessage::Report) return take_report(node, message.bytes);
+  // Every other message begins with a request's id or a rank's number.
   ByteReader in(message.bytes);
   PLEIAD_TRY(id, in.number<std::uint64_t>());
-  const auto ranks = static_cast<std::uint64_t>(ranks_here) + remote.size();
-  const std::uint64_t rank = id % ranks;
-  if (rank < static_cast<std::uint64_t>(ranks_here)) {
-    return corrupt("a message for rank {} of node 0", rank);
-  }
-  RemoteRank& target = *remote[rank - static_cast<std::uint64_t>(ranks_here)];
-  const auto kind = static_cast<RankMessage>(message.kind);
+  const auto rank = static_cast<std::int32_t>(id % static_cast<std::uint64_t>(layout.ranks()));
+  if (rank < layout.ranks_per_node()) return corrupt("a message for rank {} of node 0", rank);
+  RemoteRank& target = remote_rank(rank);
   if (kind != RankMessage::Status) return target.handle(kind, message.bytes);
   PLEIAD_TRY(status, api::decode_status(std::span(message.bytes).subspan(sizeof(id))));
   target.report(status);
+  return {};
+}
+
+Result<void> GroupKeeper::Life::take_report(std::int32_t node, std::span<const std::byte> bytes) {
+  const plan::RankRange ranks = layout.ranks_of_node(node);
+  PLEIAD_TRY(report, decode_report(bytes, {.ranks = ranks, .expert_tokens = expert_tokens}));
+  for (std::int32_t i = 0; i < ranks.count; ++i) {
+    remote_rank(ranks.first + i).report(report.counts.ranks[static_cast<std::size_t>(i)].status);
+  }
+  reports.post(node, std::move(report));
   return {};
 }
 
@@ -153,8 +170,8 @@ void GroupKeeper::live(Life& life) {
 }
 
 Result<std::unique_ptr<GroupKeeper::Life>> GroupKeeper::form() {
-  auto life = std::make_unique<Life>();
   const plan::ParallelLayout& layout = options_.layout;
+  auto life = std::make_unique<Life>(layout);
   life->epoch = epoch_.load() + 1;
   if (layout.nnodes == 1) {
     if (layout.ranks() > 1) {
@@ -186,6 +203,7 @@ void GroupKeeper::attach(Life& life) {
   }
   const auto here = static_cast<std::int32_t>(generators.size());
   const Engine& first = *ranks_.engines().front();
+  life.expert_tokens = first.expert_tokens().size();
   for (std::int32_t rank = here; rank < layout.ranks(); ++rank) {
     comm::ControlLink& link = *life.links[static_cast<std::size_t>(layout.place(rank).node)];
     life.remote.push_back(std::make_unique<RemoteRank>(
@@ -203,12 +221,12 @@ void GroupKeeper::attach(Life& life) {
   }
   std::vector<api::Generator*> all_ranks = generators;
   life.balancer = std::make_unique<RankBalancer>(std::move(generators));
-  for (const auto& link : life.links) {
-    if (link == nullptr) continue;
+  for (std::int32_t node = 1; node < layout.nnodes; ++node) {
+    const auto& link = life.links[static_cast<std::size_t>(node)];
     link->start({
         .on_message =
-            [this, &life, here, peer = link->peer()](const comm::ControlMessage& message) {
-              auto handled = life.handle(message, here);
+            [this, &life, node, peer = link->peer()](const comm::ControlMessage& message) {
+              auto handled = life.handle(node, message);
               if (!handled.ok()) note_failure(with_context(std::move(handled).error(), peer));
             },
         .on_lost = [this](const Error& error) { note_failure(error); },
@@ -218,6 +236,7 @@ void GroupKeeper::attach(Life& life) {
   const std::unique_lock lock(generator_mutex_);
   all_ranks_ = std::move(all_ranks);
   generator_ = life.balancer.get();
+  reports_ = &life.reports;
   waiting_.clear();
 }
 
@@ -234,6 +253,7 @@ void GroupKeeper::set_waiting(const std::string& what) {
   {
     const std::unique_lock lock(generator_mutex_);
     generator_ = nullptr;
+    reports_ = nullptr;
     waiting_ = what;
   }
   if (options_.on_waiting) options_.on_waiting(what);
@@ -271,12 +291,20 @@ api::GeneratorLimits GroupKeeper::limits() const {
 
 Json GroupKeeper::ep_report() const {
   const std::shared_lock lock(generator_mutex_);
-  if (generator_ != nullptr) {
-    return engine::ep_report(ranks_, options_.layout, all_ranks_, epoch_.load());
+  if (generator_ == nullptr) {
+    Json out;
+    out.set("waiting", waiting_);
+    return out;
   }
-  Json out;
-  out.set("waiting", waiting_);
-  return out;
+  auto nodes = reports_->counts();
+  nodes.front() = counts_of(ranks_.engines());
+  return engine::ep_report(ranks_.model(), options_.layout, all_ranks_, nodes, epoch_.load());
+}
+
+std::vector<Exposition> GroupKeeper::node_metrics() const {
+  const std::shared_lock lock(generator_mutex_);
+  if (reports_ == nullptr) return {};
+  return reports_->metrics();
 }
 
 void GroupKeeper::reset_prefix_cache() {

@@ -13,12 +13,14 @@
 #include <vector>
 
 #include "api/generation.h"
+#include "base/exposition.h"
 #include "base/json.h"
 #include "comm/rendezvous.h"
 #include "comm/ucx_group.h"
 #include "engine/rank_balancer.h"
 #include "engine/rank_set.h"
 #include "engine/remote_rank.h"
+#include "engine/report_board.h"
 
 namespace pleiad::engine {
 
@@ -30,6 +32,8 @@ struct GroupOptions {
   comm::RendezvousOptions rendezvous;  // for more than one node
   comm::UcxGroupOptions ucx;
   std::chrono::milliseconds limit{60'000};  // of one wait for a peer
+  // How often a node tells node 0 what its ranks have done (node_report.h). Above 0.
+  std::chrono::milliseconds report_interval{1'000};
   // Told in words whenever what the group waits for changes; may be empty.
   std::function<void(const std::string&)> on_waiting;
 };
@@ -60,6 +64,9 @@ class GroupKeeper final : public api::Generator {
 
   // Slot tables and loads (ep_report.h); what the group waits for while there is none. Any thread.
   [[nodiscard]] Json ep_report() const;
+  // What other nodes' ranks count, as they last told, one element a node; nothing while there is no
+  // group. Any thread.
+  [[nodiscard]] std::vector<Exposition> node_metrics() const;
   [[nodiscard]] std::uint32_t epoch() const { return epoch_.load(); }
   [[nodiscard]] std::uint16_t rendezvous_port() const;
 
@@ -81,8 +88,9 @@ class GroupKeeper final : public api::Generator {
   const GroupOptions options_;
   std::unique_ptr<comm::RendezvousHost> host_;
 
-  mutable std::shared_mutex generator_mutex_;  // guards the three below
+  mutable std::shared_mutex generator_mutex_;  // guards the four below
   RankBalancer* generator_ = nullptr;          // null: no group
+  const ReportBoard* reports_ = nullptr;       // of the group, while there is one
   std::vector<api::Generator*> all_ranks_;     // in rank order
   std::string waiting_ = "the group is forming";
 

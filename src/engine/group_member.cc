@@ -6,7 +6,6 @@
 
 #include "base/log.h"
 #include "engine/group_forming.h"
-#include "engine/rank_service.h"
 
 namespace pleiad::engine {
 namespace {
@@ -48,6 +47,17 @@ void GroupMember::note_failure(const Error& error) {
   changed_.notify_all();
 }
 
+// While the group stands. Returns what broke it, or nothing when stopped.
+std::optional<Error> GroupMember::report_until_ended(RankService& service) {
+  const auto ended = [this] { return stopping_ || failure_.has_value(); };
+  for (;;) {
+    service.report(ranks_.registry());
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, options_.report_interval, ended)) continue;
+    return stopping_ ? std::nullopt : failure_;
+  }
+}
+
 // One epoch. Fails with what ended it; succeeds when stopped.
 Result<void> GroupMember::serve_once() {
   PLEIAD_TRY(endpoints, open_endpoints(options_));
@@ -78,12 +88,7 @@ Result<void> GroupMember::serve_once() {
           },
       .on_lost = [this](const Error& error) { note_failure(error); },
   });
-  std::optional<Error> failure;
-  {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return stopping_ || failure_.has_value(); });
-    if (!stopping_) failure = failure_;
-  }
+  const std::optional<Error> failure = report_until_ended(service);
   // No message may find the engines gone. Their last events still find the link, open or not.
   service.close();
   if (failure) {

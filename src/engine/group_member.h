@@ -5,12 +5,13 @@
 #include <optional>
 
 #include "engine/group_keeper.h"
+#include "engine/rank_service.h"
 #include "engine/rank_set.h"
 
 namespace pleiad::engine {
 
-// The side of a node other than 0: joins the group, serves its ranks to node 0, and joins again
-// when the group broke.
+// The side of a node other than 0: joins the group, serves its ranks to node 0, tells it once in a
+// while what they have done, and joins again when the group broke.
 class GroupMember {
  public:
   // `ranks` is stopped and must outlive the member.
@@ -23,6 +24,7 @@ class GroupMember {
 
  private:
   Result<void> serve_once();
+  std::optional<Error> report_until_ended(RankService& service);
   void note_failure(const Error& error);
   [[nodiscard]] bool stopped();
 

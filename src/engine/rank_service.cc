@@ -4,6 +4,7 @@
 
 #include "api/generation_wire.h"
 #include "base/wire_bytes.h"
+#include "engine/node_report.h"
 
 namespace pleiad::engine {
 
@@ -61,6 +62,15 @@ Result<void> RankService::submit(std::span<const std::byte> bytes) {
     );
   }
   return {};
+}
+
+// What belongs to no rank, such as anything on HTTP, is the node's own affair.
+void RankService::report(const MetricsRegistry& registry) {
+  const NodeReport report{
+      .counts = counts_of(engines_),
+      .metrics = registry.collect_labelled("engine"),
+  };
+  send(RankMessage::Report, encode(report));
 }
 
 void RankService::on_prompt_token(const api::TokenEvent& event) {

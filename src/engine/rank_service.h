@@ -6,6 +6,7 @@
 #include <mutex>
 #include <span>
 
+#include "base/metrics.h"
 #include "comm/control_link.h"
 #include "engine/engine.h"
 #include "engine/remote_rank.h"
@@ -22,6 +23,8 @@ class RankService final : private api::GenerationSink {
 
   // A message of node 0. The link's thread. Fails with Corrupt when it makes no sense.
   Result<void> handle(const comm::ControlMessage& message);
+  // Tells node 0 what the ranks have done, and their metrics. REQUIRES: the engines stand.
+  void report(const MetricsRegistry& registry);
   // Messages are dropped from now on; returns once none is being handled. Events still go out, and
   // what the engines' end cancels ends with Lost, since no client asked for it. Any thread.
   void close();

@@ -43,6 +43,8 @@ class RankSet {
   // Empty while stopped.
   [[nodiscard]] std::span<const std::unique_ptr<Engine>> engines() const { return engines_; }
   [[nodiscard]] const LoadedModel& model() const { return model_; }
+  // Where the engines' metrics are.
+  [[nodiscard]] const MetricsRegistry& registry() const { return registry_; }
 
  private:
   void take_back();

@@ -11,8 +11,8 @@
 
 namespace pleiad::engine {
 
-// Kinds of control messages between node 0 and the ranks of other nodes. All but Status carry a
-// request's id, from which both sides know the rank.
+// Kinds of control messages between node 0 and the ranks of other nodes. Where nothing else is said
+// they carry a request's id, from which both sides know the rank.
 enum class RankMessage : std::uint32_t {
   Submit = comm::kControlKindFirst,  // node 0 -> node
   Cancel,
@@ -22,6 +22,7 @@ enum class RankMessage : std::uint32_t {
   PromptToken,
   Finish,
   Status,  // carries a rank
+  Report,  // of all ranks of the node (node_report.h)
 };
 
 struct RemoteRankOptions {

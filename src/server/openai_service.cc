@@ -50,6 +50,7 @@ OpenaiService::OpenaiService(ServiceParts parts, ServiceOptions options)
               .model_names = options_.model_names,
               .version = options_.version,
               .stuck_seconds = options_.stuck_seconds,
+              .other_metrics = options_.other_metrics,
           }
       ),
       intake_(

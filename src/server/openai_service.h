@@ -12,6 +12,7 @@
 
 #include "api/generation.h"
 #include "base/clock.h"
+#include "base/exposition.h"
 #include "base/json.h"
 #include "base/metrics.h"
 #include "net/event_loop.h"
@@ -37,6 +38,8 @@ struct ServiceOptions {
   std::int64_t preparing_bytes_max = std::int64_t{256} << 20U;
   // What GET /ep answers: where experts stand and how they are used. Empty: there is no such route.
   std::function<Json()> ep_report;
+  // Metrics of other processes, which GET /metrics shows among the registry's own. May be empty.
+  std::function<std::vector<Exposition>()> other_metrics;
   double stuck_seconds = 30.0;  // without a step while work waits: unhealthy
   // Silent streams get a comment this often, so that proxies keep them open; 0: never.
   Nanoseconds keep_alive = std::chrono::seconds(10);

@@ -89,10 +89,12 @@ net::HttpResponse ServerInfo::version() const {
 }
 
 net::HttpResponse ServerInfo::metrics() const {
+  Exposition all = metrics_.collect();
+  if (options_.other_metrics) all = merged(std::move(all), options_.other_metrics());
   return {
       .status = 200,
       .headers = {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}},
-      .body = metrics_.render(),
+      .body = to_text(all),
   };
 }
 

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "api/generation.h"
 #include "base/clock.h"
+#include "base/exposition.h"
 #include "base/json.h"
 #include "base/metrics.h"
 #include "net/http_message.h"
@@ -16,6 +18,8 @@ struct InfoOptions {
   std::vector<std::string> model_names;  // the first is told, all are answered to
   std::string version;
   double stuck_seconds = 30.0;  // without a step while work waits: unhealthy
+  // Metrics of other processes, to be shown among the registry's own. May be empty. Any thread.
+  std::function<std::vector<Exposition>()> other_metrics;
 };
 
 // What a server tells about itself: models, health, version, metrics. Each member is the answer to

@@ -1,6 +1,7 @@
 #include "base/metrics.h"
 
 #include <array>
+#include <limits>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -42,6 +43,33 @@ TEST(Metrics, LabelValuesAreEscaped) {
   registry.gauge("g", "G", {{"name", "a\"b\\c\nd"}}).set(1.5);
 
   EXPECT_NE(registry.render().find("g{name=\"a\\\"b\\\\c\\nd\"} 1.5\n"), std::string::npos);
+}
+
+TEST(Metrics, SeriesWithALabelAreCollectedAlone) {
+  MetricsRegistry registry;
+  registry.counter("hits_total", "Hits", {{"engine", "1"}}).add();
+  registry.counter("hits_total", "Hits", {{"route", "a"}}).add(2);
+  registry.counter("http_total", "HTTP", {{"route", "engine"}}).add();
+
+  const Exposition labelled = registry.collect_labelled("engine");
+
+  EXPECT_EQ(
+      to_text(labelled),
+      "# HELP hits_total Hits\n# TYPE hits_total counter\nhits_total{engine=\"1\"} 1\n"
+  );
+  EXPECT_EQ(registry.collect().size(), 2U);
+}
+
+TEST(Metrics, ValuesThatAreNoNumbersAreWrittenAsPrometheusReadsThem) {
+  MetricsRegistry registry;
+  registry.gauge("g", "G", {{"of", "a"}}).set(-std::numeric_limits<double>::quiet_NaN());
+  registry.gauge("g", "G", {{"of", "b"}}).set(-std::numeric_limits<double>::infinity());
+  registry.gauge("g", "G", {{"of", "\xFF"}}).set(std::numeric_limits<double>::infinity());
+
+  EXPECT_EQ(
+      registry.render(),
+      "# HELP g G\n# TYPE g gauge\ng{of=\"a\"} NaN\ng{of=\"b\"} -Inf\ng{of=\"\uFFFD\"} +Inf\n"
+  );
 }
 
 TEST(MetricsDeathTest, OneNameHasOneType) {

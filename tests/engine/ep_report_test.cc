@@ -31,7 +31,8 @@ TEST(EpReport, ShowsEveryExpertsPlaceAndWhatRanksDid) {
   for (const auto& engine : harness.ranks->engines())
     ranks.push_back(engine.get());
 
-  const Json report = ep_report(*harness.ranks, settings.layout, ranks, 7);
+  const std::vector<std::optional<NodeCounts>> nodes = {counts_of(harness.ranks->engines())};
+  const Json report = ep_report(harness.ranks->model(), settings.layout, ranks, nodes, 7);
 
   EXPECT_EQ(number(report, "epoch"), 7);
   EXPECT_EQ(number(report, "ep_size"), 3);
@@ -59,6 +60,42 @@ TEST(EpReport, ShowsEveryExpertsPlaceAndWhatRanksDid) {
       tokens += *count.as_int();
     EXPECT_EQ(tokens, 8 * 4);
   }
+}
+
+// Three ranks here, told of as if they were on three nodes.
+TEST(EpReport, SumsOverNodesThatHaveTold) {
+  LoadSettings settings = fable_settings();
+  settings.threads = 1;
+  settings.layout = {.dp_size = 3, .ep_size = 3};
+  const EngineHarness harness(settings);
+  const std::vector<api::Generator*> ranks(3, harness.engine);
+  const plan::ParallelLayout layout{.dp_size = 3, .ep_size = 3, .nnodes = 3};
+  std::vector<std::uint64_t> tokens(std::size_t{5} * 32);
+  tokens[32] = 3;  // layer 1, expert 0
+  std::vector<std::optional<NodeCounts>> nodes(3);
+  nodes[0] =
+      NodeCounts{.ranks = {{.status = {}, .ep = {.assignments = 1}}}, .expert_tokens = tokens};
+  tokens[32] = 0;
+  tokens[33] = 1;
+  nodes[2] = NodeCounts{
+      .ranks = {{.status = {}, .ep = {.combine_wait_ns = 5'000'000'000, .assignments = 2}}},
+      .expert_tokens = tokens};
+
+  const Json report = ep_report(harness.ranks->model(), layout, ranks, nodes, 1);
+
+  const JsonArray& told = *report.find("ranks")->as_array();
+  ASSERT_EQ(told.size(), 3U);
+  EXPECT_EQ(number(told[0], "assignments"), 1);
+  EXPECT_EQ(told[1].find("assignments"), nullptr);
+  EXPECT_EQ(number(told[1], "node"), 1);
+  EXPECT_EQ(number(told[1], "running"), 0);
+  EXPECT_EQ(number(told[2], "assignments"), 2);
+  EXPECT_EQ(told[2].find("combine_wait_seconds")->as_double().value(), 5.0);
+  const Json& layer = (*report.find("layers")->as_array())[1];
+  EXPECT_EQ((*layer.find("tokens")->as_array())[0], Json(3));
+  EXPECT_EQ((*layer.find("tokens")->as_array())[1], Json(1));
+  // Four tokens over 32 experts, three on the busiest.
+  EXPECT_DOUBLE_EQ(layer.find("balancedness")->as_double().value(), 4.0 / 32 / 3);
 }
 
 }  // namespace

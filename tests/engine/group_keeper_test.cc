@@ -158,6 +158,63 @@ TEST_F(GroupKeeperOfTwo, ANodeThatGoesLosesItsRequestsAndItsReturnBringsServiceB
   EXPECT_GT(first.keeper->epoch(), epoch);
 }
 
+// The sum of `key` over ranks or layers of a report; 0 where one has none.
+std::int64_t sum_of(const Json& report, std::string_view list, std::string_view key) {
+  std::int64_t sum = 0;
+  const Json* all = report.find(list);
+  if (all == nullptr) return 0;
+  for (const Json& one : *all->as_array()) {
+    const Json* value = one.find(key);
+    if (value == nullptr) return 0;
+    if (!value->is_array()) {
+      sum += value->as_int().value();
+      continue;
+    }
+    for (const Json& number : *value->as_array())
+      sum += number.as_int().value();
+  }
+  return sum;
+}
+
+std::string text_of(const std::vector<Exposition>& nodes) {
+  return to_text(merged({}, nodes));
+}
+
+TEST_F(GroupKeeperOfTwo, NodeZeroShowsWhatTheRanksOfBothHaveDone) {
+  FirstNode first;
+  NodeRanks model(1);
+  auto second = std::make_unique<SecondNode>(model, first.keeper->rendezvous_port());
+  ASSERT_TRUE(first.keeper->wait_until_formed().ok());
+  std::set<std::uint64_t> ranks;
+  tell(*first.keeper, 12, ranks);
+
+  // Twelve stories, six tokens of a prompt and seven of the output each; four choices in each of
+  // five layers.
+  constexpr std::int64_t kChoices = 12 * (6 + 7) * 4 * 5;
+  EXPECT_TRUE(eventually([&] {
+    const Json report = first.keeper->ep_report();
+    return sum_of(report, "ranks", "assignments") == kChoices &&
+           sum_of(report, "layers", "tokens") == kChoices;
+  })) << first.keeper->ep_report().dump();
+  const std::string there = to_text(model.metrics.collect_labelled("engine"));
+  EXPECT_TRUE(eventually([&] { return text_of(first.keeper->node_metrics()) == there; }));
+  EXPECT_THAT(there, HasSubstr("vllm:generation_tokens_total{model_name=\"fable\",engine=\"3\"}"));
+  EXPECT_EQ(first.keeper->node_metrics().size(), 2U);
+  EXPECT_TRUE(first.keeper->node_metrics()[0].empty());
+
+  second->stop();
+  ASSERT_TRUE(first.told.wait_for("waiting for nodes: 1", 2));
+  EXPECT_TRUE(first.keeper->node_metrics().empty());
+  EXPECT_TRUE(second->wait().ok());
+
+  // Its ranks go on counting where they were.
+  second = std::make_unique<SecondNode>(model, first.keeper->rendezvous_port());
+  EXPECT_TRUE(eventually([&] {
+    return sum_of(first.keeper->ep_report(), "layers", "tokens") == kChoices;
+  })) << first.keeper->ep_report().dump();
+  EXPECT_THAT(text_of(first.keeper->node_metrics()), HasSubstr("engine=\"3\""));
+}
+
 TEST_F(GroupKeeperOfTwo, StopsWhileItWaitsForNodes) {
   FirstNode first;
   auto formed = std::async(std::launch::async, [&] { return first.keeper->wait_until_formed(); });

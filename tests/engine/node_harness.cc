@@ -1,5 +1,6 @@
 #include "tests/engine/node_harness.h"
 
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
@@ -14,6 +15,16 @@ constexpr std::chrono::seconds kPatience{60};
 bool nodes_can_meet() {
   const auto endpoint = comm::UcxEndpoint::open({});
   return endpoint.ok() || endpoint.error().kind != ErrorKind::Unsupported;
+}
+
+bool eventually(const std::function<bool()>& condition) {
+  const SystemClock clock;
+  const Nanoseconds end = clock.now() + kPatience;
+  while (!condition()) {
+    if (clock.now() > end) return false;
+    std::this_thread::yield();
+  }
+  return true;
 }
 
 void Told::operator()(const std::string& words) {
@@ -54,6 +65,7 @@ GroupOptions node_options(std::int32_t node, std::uint16_t port, Told& told) {
               .secret = "open sesame",
               .control = {.heartbeat_interval = std::chrono::milliseconds{20}},
           },
+      .report_interval = std::chrono::milliseconds{5},
       .on_waiting = [&told](const std::string& words) { told(words); },
   };
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -18,6 +19,9 @@ namespace pleiad::engine {
 
 // False in a build for one process only, which cannot do that.
 bool nodes_can_meet();
+
+// Whether `condition` came true within a minute.
+bool eventually(const std::function<bool()>& condition);
 
 // What somebody was told while it waited.
 class Told {

@@ -9,6 +9,7 @@
 
 #include "api/generation_wire.h"
 #include "base/wire_bytes.h"
+#include "engine/node_report.h"
 #include "tests/engine/engine_harness.h"
 #include "tests/engine/fake_link.h"
 
@@ -16,6 +17,7 @@ namespace pleiad::engine {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 LoadSettings two_ranks() {
   LoadSettings settings = fable_settings();
@@ -150,6 +152,26 @@ TEST_F(RankServiceOf, ALostLinkEndsWhatIsOpenWithItsReason) {
   EXPECT_THAT(sink.wait().message, HasSubstr("node 1 is silent"));
   RecordingSink late;
   EXPECT_EQ(rank_.submit(story(1), late).error().kind, ErrorKind::Unavailable);
+}
+
+TEST_F(RankServiceOf, ReportsWhatItsRanksHaveDone) {
+  RecordingSink sink;
+  ASSERT_TRUE(rank_.submit(story(12), sink).ok());
+  sink.wait();
+  RecordingLink link;
+  RankService service(link, harness_.ranks->engines());
+  harness_.metrics.counter("http_total", "Of the process", {{"route", "a"}}).add();
+
+  service.report(harness_.metrics);
+
+  const auto sent = link.take();
+  ASSERT_EQ(sent.size(), 1U);
+  ASSERT_EQ(sent[0].kind, static_cast<std::uint32_t>(RankMessage::Report));
+  const auto report = decode_report(sent[0].bytes, {.ranks = {0, 2}, .expert_tokens = 5 * 32});
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_GT(report->counts.ranks[0].ep.assignments + report->counts.ranks[1].ep.assignments, 0U);
+  EXPECT_THAT(to_text(report->metrics), HasSubstr("engine=\"1\"} 12\n"));
+  EXPECT_THAT(to_text(report->metrics), Not(HasSubstr("http_total")));
 }
 
 TEST_F(RankServiceOf, RefusedRequestsEndWithTheReason) {

@@ -55,5 +55,22 @@ TEST_F(Info, RendersTheMetrics) {
   EXPECT_EQ(at(json(info_.version().body), {"version"}), Json("9"));
 }
 
+TEST_F(Info, ShowsMetricsOfOtherProcessesAmongItsOwn) {
+  registry_.counter("x_total", "help", {{"engine", "0"}}).add();
+  registry_.counter("y_total", "help").add();
+  MetricsRegistry other;
+  other.counter("x_total", "help", {{"engine", "1"}}).add(2);
+  const ServerInfo
+      info(generator_, registry_, clock_, {.model_names = {"a"}, .other_metrics = [&] {
+                                             return std::vector<Exposition>{{}, other.collect()};
+                                           }});
+
+  const std::string text = info.metrics().body;
+
+  EXPECT_NE(
+      text.find("x_total{engine=\"0\"} 1\nx_total{engine=\"1\"} 2\n# HELP y_total"), text.npos
+  );
+}
+
 }  // namespace
 }  // namespace pleiad::server

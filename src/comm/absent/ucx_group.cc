@@ -11,7 +11,8 @@ Result<std::unique_ptr<Group>> UcxEndpoint::join(
     std::unique_ptr<UcxEndpoint> /*self*/,
     Rank /*rank*/,
     std::span<const std::vector<std::byte>> /*addresses*/,
-    std::uint32_t /*epoch*/
+    std::uint32_t /*epoch*/,
+    const std::function<bool()>& /*stopped*/
 ) {
   return unsupported("this build has no UCX: ranks live in one process");
 }
