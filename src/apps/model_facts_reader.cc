@@ -17,28 +17,39 @@ namespace {
 constexpr std::size_t kConfigBytesMax = std::size_t{1} << 20U;
 constexpr std::int64_t kFloatBytes = 4;
 
-// Sums over tensors, in elements.
+// Sums over tensors, in bytes as they are kept in memory.
 struct TensorSums {
   std::int64_t experts = 0;
   std::int64_t dense = 0;
   std::int64_t embedding = 0;  // of the dense ones, the input table
-  std::int64_t gates = 0;      // of the dense ones, those kept in float32
+  std::int64_t expert_parameters = 0;
 };
 
-Result<TensorSums> sum_tensors(const weights::Checkpoint& checkpoint, std::int64_t layers) {
+// Numbers become elements of the compute type, but for gates; what is quantised stays as it is.
+std::int64_t
+packed_bytes(model::TensorRole role, const device::TensorView& tensor, std::int64_t element) {
+  const device::DType dtype = tensor.dtype;
+  const bool number =
+      dtype == device::DType::F32 || dtype == device::DType::BF16 || dtype == device::DType::F16;
+  if (!number) return static_cast<std::int64_t>(tensor.bytes.size());
+  return tensor.shape.elements() * (role == model::TensorRole::Gate ? kFloatBytes : element);
+}
+
+Result<TensorSums>
+sum_tensors(const weights::Checkpoint& checkpoint, std::int64_t layers, std::int64_t element) {
   TensorSums sums;
   for (const std::string& name : checkpoint.names()) {
     const model::TensorRole role = model::role_of(name, layers);
     if (role == model::TensorRole::Unused) continue;
     PLEIAD_TRY(tensor, checkpoint.tensor(name));
-    const std::int64_t elements = model::parameters_of(name, tensor);
+    const std::int64_t bytes = packed_bytes(role, tensor, element);
     if (role == model::TensorRole::Experts) {
-      sums.experts += elements;
+      sums.experts += bytes;
+      sums.expert_parameters += model::parameters_of(name, tensor);
       continue;
     }
-    sums.dense += elements;
-    if (role == model::TensorRole::Embedding) sums.embedding += elements;
-    if (role == model::TensorRole::Gate) sums.gates += elements;
+    sums.dense += bytes;
+    if (role == model::TensorRole::Embedding) sums.embedding += bytes;
   }
   return sums;
 }
@@ -100,21 +111,22 @@ Result<plan::ModelFacts> read_model_facts(const ModelFactsRequest& request) {
       .vocabulary = shape.vocabulary,
       .positions_max = shape.positions_max,
       .attention_heads = reader.integer("num_attention_heads", 1),
-      .expert_partial_sums = ep::expert_partial_sums(shape.moe.intermediate)};
+      .expert_partial_sums = ep::expert_partial_sums(shape.moe)};
   PLEIAD_TRY(reader.result());
   if (facts.moe_layers < 1 || facts.experts < 1) {
     return unsupported("{} has no routed experts to plan for", request.model.string());
   }
   PLEIAD_TRY(checkpoint, weights::Checkpoint::open(request.model));
-  PLEIAD_TRY(sums, sum_tensors(*checkpoint, facts.layers));
   const std::int64_t element = compute == model::Compute::Float32 ? kFloatBytes : 2;
+  PLEIAD_TRY(sums, sum_tensors(*checkpoint, facts.layers, element));
   const std::int64_t all_experts = facts.moe_layers * facts.experts;
-  const std::int64_t expert_elements = (sums.experts + all_experts - 1) / all_experts;
-  facts.expert_bytes = expert_elements * element;
-  facts.dense_bytes = sums.dense * element + sums.gates * (kFloatBytes - element);
+  const std::int64_t expert_elements = (sums.expert_parameters + all_experts - 1) / all_experts;
+  facts.expert_bytes = (sums.experts + all_experts - 1) / all_experts;
+  facts.dense_bytes = sums.dense;
   const bool tied = reader.boolean_or("tie_word_embeddings", false);
-  facts.dense_step_bytes = facts.dense_bytes - (tied ? 0 : sums.embedding * element);
-  facts.bytes_per_parameter = static_cast<double>(element);
+  facts.dense_step_bytes = facts.dense_bytes - (tied ? 0 : sums.embedding);
+  facts.bytes_per_parameter =
+      static_cast<double>(facts.expert_bytes) / static_cast<double>(expert_elements);
   facts.activation_bytes = element;
   const auto page_bytes = static_cast<std::int64_t>(shape.cache.page_bytes_all_layers());
   facts.kv_bytes_per_token = (page_bytes + model::kPageTokens - 1) / model::kPageTokens;

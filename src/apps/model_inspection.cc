@@ -59,7 +59,7 @@ void set_shape(
     if (gate.experts % size == 0) out.even_ep_sizes.push_back(size);
   }
   for (const std::int64_t size : {1, 2, 4}) {
-    const bool splits = ep::expert_partial_sums(shape.moe.intermediate) % size == 0;
+    const bool splits = ep::expert_partial_sums(shape.moe) % size == 0;
     if (shape.moe_layers > 0 && splits) out.moe_tp_sizes.push_back(size);
   }
 }

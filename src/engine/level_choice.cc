@@ -38,7 +38,7 @@ Result<std::int64_t> all_to_all_rows_min(
       .experts = shape.moe.gate.experts,
       .topk = shape.moe.gate.topk,
       .vocabulary = shape.vocabulary,
-      .expert_partial_sums = ep::expert_partial_sums(shape.moe.intermediate),
+      .expert_partial_sums = ep::expert_partial_sums(shape.moe),
       .expert_bytes = expert_elements * element,
       .dense_bytes = 1,
       .dense_step_bytes = 1,

@@ -106,7 +106,7 @@ Result<void> check_group(const LoadSettings& s, const model::ModelShape& shape) 
   if (s.layout.ranks() > 1 && shape.moe_layers == 0) {
     return unsupported("--ep-size {}: this model has no experts; use 1", s.layout.ep_size);
   }
-  const std::int64_t sums = ep::expert_partial_sums(shape.moe.intermediate);
+  const std::int64_t sums = ep::expert_partial_sums(shape.moe);
   if (sums % s.layout.moe_tp_size != 0) {
     return invalid_input(
         "--moe-tp-size {} must divide the {} partial sums of this model's experts; nearest: {}",

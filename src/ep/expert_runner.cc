@@ -40,8 +40,8 @@ ExpertRunner::ExpertRunner(
 )
     : shape_(shape),
       width_(shape.intermediate / limits.moe_tp),
-      partial_sums_(expert_partial_sums(shape.intermediate) / limits.moe_tp) {
-  PLEIAD_CHECK(partial_sums_ * limits.moe_tp == expert_partial_sums(shape.intermediate));
+      partial_sums_(expert_partial_sums(shape) / limits.moe_tp) {
+  PLEIAD_CHECK(partial_sums_ * limits.moe_tp == expert_partial_sums(shape));
   const std::int64_t lines = limits.assignments_max;
   const std::int64_t shared = limits.shared_rows_max * shape.shared_intermediate;
   const auto reserve = [&](std::string_view name, std::size_t bytes) {

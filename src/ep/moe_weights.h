@@ -16,6 +16,7 @@ struct MoeShape {
   // Greatest magnitude that gpt-oss's experts clamp their activations to; 0: SwiGLU experts.
   float activation_limit = 0.0F;
   kernels::GateOptions gate;
+  bool quantized = false;  // experts may be stored in fewer bits than 16
 };
 
 // One shard of every expert of a layer: with moe_tp ranks to an expert, shard t has the t-th part
@@ -40,10 +41,12 @@ struct MoeWeights {
 };
 
 // How many partial sums an expert's last product always has, so that its shards can be computed
-// apart with the same bits: 4, or as many as the intermediate size allows. moe_tp must divide it.
-inline std::int64_t expert_partial_sums(std::int64_t intermediate) {
-  if (intermediate % 8 == 0) return 4;
-  return intermediate % 4 == 0 ? 2 : 1;
+// apart with the same bits: 4, or as many as the intermediate size allows, whose parts are whole
+// pairs, or whole words of quantised weights. moe_tp must divide it.
+inline std::int64_t expert_partial_sums(const MoeShape& shape) {
+  const std::int64_t whole = shape.quantized ? 8 : 2;
+  if (shape.intermediate % (4 * whole) == 0) return 4;
+  return shape.intermediate % (2 * whole) == 0 ? 2 : 1;
 }
 
 }  // namespace pleiad::ep

@@ -285,7 +285,7 @@ float code_value(WeightFormat format, std::uint32_t bits, std::int64_t input) {
           nibble < 8 ? static_cast<int>(nibble) : static_cast<int>(nibble) - 16
       );
     case WeightFormat::MxFp4:
-      return nibble < 8 ? kE2m1[nibble] : -kE2m1[nibble - 8];
+      return nibble <= 8 ? kE2m1[nibble % 8] : -kE2m1[nibble - 8];
   }
   return 0.0F;
 }

@@ -17,7 +17,7 @@ namespace pleiad::kernels {
 //                integers too, by row (gemm.h)
 //   Int4Group32  integers in [-8, 7], one scale per output and 32 inputs
 //   MxFp4        E2M1 codes (0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives), one power of two per
-//                output and 32 inputs
+//                output and 32 inputs; -0 counts as 0
 // But for Int8Channel a weight is code * scale, rounded to float once: the dequantised weight.
 enum class WeightFormat : std::uint8_t { Plain, Fp8Block, Int8Channel, Int4Group32, MxFp4 };
 

@@ -64,9 +64,6 @@ void read_sizes(ConfigReader& reader, DecoderConfig& out) {
   const std::string activation = reader.text_or("hidden_act", "silu");
   if (activation != "silu") reader.refuse("hidden_act", activation, "silu");
   if (reader.boolean_or("mlp_bias", false)) reader.refuse("mlp_bias", "true", "false");
-  if (reader.has("quantization_config")) {
-    reader.refuse("quantization_config", "(present)", "unquantised BF16, F16 and F32 checkpoints");
-  }
 }
 
 std::int64_t read_layer_count(ConfigReader& reader) {

@@ -8,6 +8,7 @@
 #include "kernels/rope.h"
 #include "model/gqa_layer.h"
 #include "model/mla_layer.h"
+#include "model/quantization_config.h"
 #include "model/tensor_names.h"
 
 namespace pleiad::model {
@@ -42,6 +43,7 @@ struct DecoderConfig {
   std::variant<MlaShape, GqaShape> attention;
   ep::MoeShape moe;  // of the layers with experts
   TensorNames names;
+  QuantizationConfig quantization;
 
   [[nodiscard]] std::int64_t moe_layers() const;
 };

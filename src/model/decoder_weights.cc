@@ -43,6 +43,14 @@ class Wishes {
       kernels::PackedMatrix& gate_up,
       kernels::PackedMatrix& down
   );
+  // Quantised tensors only where the config says that there are some.
+  void matrix(const std::vector<MatrixPart>& parts, kernels::PackedMatrix& out) {
+    if (config_.quantization.format == kernels::WeightFormat::Plain) {
+      loader_.matrix(parts, options_.compute, out);
+    } else {
+      loader_.matrix(parts, out);
+    }
+  }
   // Part of a name that depends on the family.
   static std::string join(const std::string& prefix, std::string_view name) {
     return prefix + std::string(name);
@@ -79,24 +87,24 @@ void Wishes::attention(const std::string& prefix, const MlaShape& shape, MlaWeig
       .rows = shape.kv_lora + shape.rope,
       .columns = shape.hidden};
   if (shape.q_lora > 0) {
-    loader_.matrix(
+    matrix(
         {{.name = prefix + "q_a_proj.weight", .rows = shape.q_lora, .columns = shape.hidden}, kv_a},
         out.down
     );
     loader_.vector(prefix + "q_a_layernorm.weight", shape.q_lora, out.q_norm);
-    loader_.matrix(
+    matrix(
         {{.name = prefix + "q_b_proj.weight", .rows = shape.query(), .columns = shape.q_lora}},
         out.q_up
     );
   } else {
-    loader_.matrix(
+    matrix(
         {{.name = prefix + "q_proj.weight", .rows = shape.query(), .columns = shape.hidden}, kv_a},
         out.down
     );
   }
   loader_.vector(prefix + "kv_a_layernorm.weight", shape.kv_lora, out.kv_norm);
   heads_of_latents(prefix, shape, out);
-  loader_.matrix(
+  matrix(
       {{.name = prefix + "o_proj.weight",
         .rows = shape.hidden,
         .columns = shape.heads * shape.value}},
@@ -118,11 +126,11 @@ void Wishes::heads_of_latents(const std::string& prefix, const MlaShape& shape, 
         .row_count = shape.nope,
         .transposed = true,
     };
-    loader_.matrix({part}, out.key_up[static_cast<std::size_t>(h)]);
+    matrix({part}, out.key_up[static_cast<std::size_t>(h)]);
     part.row_begin = first + shape.nope;
     part.row_count = shape.value;
     part.transposed = false;
-    loader_.matrix({part}, out.value_up[static_cast<std::size_t>(h)]);
+    matrix({part}, out.value_up[static_cast<std::size_t>(h)]);
   }
 }
 
@@ -132,9 +140,7 @@ void Wishes::attention(const std::string& prefix, const GqaShape& shape, GqaWeig
     return MatrixPart{
         .name = join(prefix, name) + "_proj.weight", .rows = rows, .columns = shape.hidden};
   };
-  loader_.matrix(
-      {projection("q", shape.query()), projection("k", kv), projection("v", kv)}, out.qkv
-  );
+  matrix({projection("q", shape.query()), projection("k", kv), projection("v", kv)}, out.qkv);
   if (shape.qkv_bias) {
     for (const auto& [name, size] :
          {std::pair{"q", shape.query()}, std::pair{"k", kv}, std::pair{"v", kv}}) {
@@ -148,7 +154,7 @@ void Wishes::attention(const std::string& prefix, const GqaShape& shape, GqaWeig
     loader_.vector(prefix + "k_norm.weight", shape.head, out.k_norm);
   }
   if (shape.sinks) loader_.vector(prefix + "sinks", shape.heads, out.sinks);
-  loader_.matrix(
+  matrix(
       {{.name = prefix + "o_proj.weight", .rows = shape.hidden, .columns = shape.query()}}, out.out
   );
   if (shape.out_bias) loader_.vector(prefix + "o_proj.bias", shape.hidden, out.out_bias);
@@ -162,12 +168,12 @@ void Wishes::swiglu(
     kernels::PackedMatrix& down
 ) {
   const std::int64_t hidden = config_.hidden;
-  loader_.matrix(
+  matrix(
       {{.name = prefix + "gate_proj.weight", .rows = width, .columns = hidden},
        {.name = prefix + "up_proj.weight", .rows = width, .columns = hidden}},
       gate_up
   );
-  loader_.matrix({{.name = prefix + "down_proj.weight", .rows = hidden, .columns = width}}, down);
+  matrix({{.name = prefix + "down_proj.weight", .rows = hidden, .columns = width}}, down);
 }
 
 void Wishes::expert(const std::string& prefix, const Shard& shard, ep::ExpertShard& out) {
@@ -183,8 +189,8 @@ void Wishes::expert(const std::string& prefix, const Shard& shard, ep::ExpertSha
       .row_count = shard.count};
   MatrixPart up = gate;
   up.name = join(name, config_.names.expert_up);
-  loader_.matrix({gate, up}, out.gate_up[at]);
-  loader_.matrix(
+  matrix({gate, up}, out.gate_up[at]);
+  matrix(
       {{.name = join(name, config_.names.expert_down),
         .rows = hidden,
         .columns = width,
@@ -212,8 +218,8 @@ void Wishes::stacked_expert(const std::string& prefix, const Shard& shard, ep::E
       .transposed = true};
   MatrixPart up = gate;
   ++up.column_begin;
-  loader_.matrix({gate, up}, out.gate_up[at]);
-  loader_.matrix(
+  matrix({gate, up}, out.gate_up[at]);
+  matrix(
       {{.name = prefix + "down_proj",
         .rows = width,
         .columns = hidden,
@@ -306,7 +312,7 @@ void Wishes::moe(const std::string& prefix, std::int64_t moe_index, ep::MoeWeigh
 void Wishes::head(DecoderWeights& out) {
   loader_.vector("model.norm.weight", config_.hidden, out.final_norm);
   const char* head = config_.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
-  loader_.matrix({{.name = head, .rows = config_.vocabulary, .columns = config_.hidden}}, out.head);
+  matrix({{.name = head, .rows = config_.vocabulary, .columns = config_.hidden}}, out.head);
 }
 
 // Everything but the embedding, which is copied as it is.
@@ -340,7 +346,7 @@ Result<std::size_t> check_decoder_weights(
     const LoadOptions& options
 ) {
   DecoderWeights out;
-  WeightLoader loader(checkpoint, options.compute);
+  WeightLoader loader(checkpoint, options.compute, config.quantization);
   wish_for_all(config, options, loader, out);
   PLEIAD_TRY(loader.result());
   PLEIAD_TRY(embedding, embedding_of(config, checkpoint));
@@ -353,7 +359,7 @@ Result<std::unique_ptr<DecoderWeights>> load_decoder_weights(
     const LoadOptions& options
 ) {
   auto out = std::make_unique<DecoderWeights>();
-  WeightLoader loader(checkpoint, options.compute);
+  WeightLoader loader(checkpoint, options.compute, config.quantization);
   wish_for_all(config, options, loader, *out);
   PLEIAD_TRY(loader.result());
 

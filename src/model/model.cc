@@ -30,8 +30,16 @@ std::string supported_names() {
 
 }  // namespace
 
+Result<DecoderConfig> Architecture::describe(const Json& config) const {
+  PLEIAD_TRY(out, parse(config));
+  PLEIAD_TRY(quantization, parse_quantization_config(config));
+  out.quantization = quantization;
+  out.moe.quantized = quantization.format != kernels::WeightFormat::Plain;
+  return std::move(out);
+}
+
 Result<ModelShape> Architecture::shape(const Json& config, Compute compute) const {
-  PLEIAD_TRY(parsed, parse(config));
+  PLEIAD_TRY(parsed, describe(config));
   return shape_of(parsed, compute);
 }
 
@@ -40,7 +48,7 @@ Result<std::size_t> Architecture::check(
     const weights::Checkpoint& checkpoint,
     const LoadOptions& options
 ) const {
-  PLEIAD_TRY(parsed, parse(config));
+  PLEIAD_TRY(parsed, describe(config));
   return check_decoder_weights(parsed, checkpoint, options);
 }
 
@@ -49,7 +57,7 @@ Result<std::unique_ptr<ModelWeights>> Architecture::load(
     const weights::Checkpoint& checkpoint,
     const LoadOptions& options
 ) const {
-  PLEIAD_TRY(parsed, parse(config));
+  PLEIAD_TRY(parsed, describe(config));
   return load_decoder(parsed, checkpoint, options);
 }
 

@@ -106,9 +106,12 @@ struct DecoderConfig;
 // A supported architecture: one row of the table in model.cc.
 struct Architecture {
   std::string_view name;  // as in config.json's "architectures"
-  // What `config` describes; fails naming the key that this program does not compute.
+  // What `config` describes; fails naming the key that this program does not compute. Says nothing
+  // of its quantization_config.
   Result<DecoderConfig> (*parse)(const Json& config);
 
+  // The same with how its weights are stored.
+  [[nodiscard]] Result<DecoderConfig> describe(const Json& config) const;
   [[nodiscard]] Result<ModelShape> shape(const Json& config, Compute compute) const;
   // Whether the checkpoint has all that load() wants; the bytes that the packed weights take.
   [[nodiscard]] Result<std::size_t> check(

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
-
-#include "base/check.h"
+#include <utility>
 
 namespace pleiad::model {
 namespace {
@@ -30,70 +29,49 @@ Error wrong_dtype(const std::string& name, device::DType dtype) {
   return unsupported("tensor {} is {}; supported: F32, BF16, F16", name, device::to_string(dtype));
 }
 
-// Every step-th place of an extent; a count of -1 goes to the end.
-struct Places {
-  std::int64_t begin = 0;
-  std::int64_t count = 0;
-  std::int64_t step = 1;
-};
-
-std::int64_t count_of(const Places& places, std::int64_t extent) {
-  if (places.count >= 0) return places.count;
-  return (extent - places.begin + places.step - 1) / places.step;
-}
-
 }  // namespace
 
-Result<device::TensorView> WeightLoader::tensor_of(const MatrixPart& part) const {
-  PLEIAD_CHECK(part.row_step > 0 && part.column_step > 0);
-  device::Shape shape{.extents = {part.rows, part.columns}, .rank = 2};
-  if (part.index >= 0) {
-    std::int64_t stacked = part.stacked;
-    if (stacked < 0) {
-      PLEIAD_TRY(any, checkpoint_.tensor(part.name));
-      stacked = std::max(any.shape[0], part.index + 1);
-    }
-    shape = {.extents = {stacked, part.rows, part.columns}, .rank = 3};
-  }
-  PLEIAD_TRY(view, checkpoint_.tensor(part.name, shape));
-  if (!is_float(view.dtype)) return wrong_dtype(part.name, view.dtype);
-  return view;
-}
-
-void WeightLoader::matrix(
+void WeightLoader::add(
     const std::vector<MatrixPart>& parts,
     kernels::Compute compute,
+    Formats formats,
     kernels::PackedMatrix& out
 ) {
-  Job job{.sources = {}, .compute = compute, .offset = bytes_, .bytes = 0, .out = &out};
-  std::int64_t outputs = 0;
-  std::int64_t inputs = 0;
+  auto job = job_of(parts, compute, formats);
+  if (!job.ok()) {
+    errors_.push_back(std::move(job).error());
+    return;
+  }
+  job->offset = bytes_;
+  job->out = &out;
+  bytes_ += job->bytes;
+  jobs_.push_back(*std::move(job));
+}
+
+Result<WeightLoader::Job> WeightLoader::job_of(
+    const std::vector<MatrixPart>& parts,
+    kernels::Compute compute,
+    Formats formats
+) const {
+  Job job{.names = {}, .sources = {}, .compute = compute};
   for (const MatrixPart& part : parts) {
-    auto view = tensor_of(part);
-    if (!view.ok()) {
-      errors_.push_back(std::move(view).error());
-      return;
+    PLEIAD_TRY(source, stored_matrix(checkpoint_, quantization_, part));
+    const bool allowed = formats == Formats::Any || source.format == kernels::WeightFormat::Plain;
+    if (!allowed) {
+      return unsupported(
+          "tensor {} is stored as {}; this matrix must be F32, BF16 or F16",
+          part.name,
+          kernels::to_string(source.format)
+      );
     }
-    const kernels::MatrixSource source{
-        .tensor = *view,
-        .index = part.index,
-        .row_begin = part.row_begin,
-        .row_count = count_of({part.row_begin, part.row_count, part.row_step}, part.rows),
-        .row_step = part.row_step,
-        .column_begin = part.column_begin,
-        .column_count =
-            count_of({part.column_begin, part.column_count, part.column_step}, part.columns),
-        .column_step = part.column_step,
-        .transposed = part.transposed,
-    };
-    outputs += part.transposed ? source.column_count : source.row_count;
-    inputs = part.transposed ? source.row_count : source.column_count;
+    job.names += (job.names.empty() ? "" : " + ") + part.name;
     job.sources.push_back(source);
   }
+  auto bytes = kernels::PackedMatrix::bytes(job.sources, compute);
+  if (!bytes.ok()) return with_context(std::move(bytes).error(), job.names);
   // Panels start on cache lines.
-  job.bytes = (kernels::PackedMatrix::bytes(outputs, inputs, compute) + 63) / 64 * 64;
-  bytes_ += job.bytes;
-  jobs_.push_back(std::move(job));
+  job.bytes = (*bytes + 63) / 64 * 64;
+  return job;
 }
 
 void WeightLoader::vector(const std::string& name, std::int64_t size, std::vector<float>& out) {
@@ -166,12 +144,13 @@ Result<device::Buffer> WeightLoader::load(
           job.sources, job.compute, memory.subspan(job.offset, job.bytes)
       );
       if (!packed.ok()) {
-        failures[i] = std::move(packed).error();
+        failures[i] = with_context(std::move(packed).error(), job.names);
         return;
       }
       *job.out = *packed;
       for (const kernels::MatrixSource& source : job.sources) {
         checkpoint_.release(source.tensor);
+        if (source.format != kernels::WeightFormat::Plain) checkpoint_.release(source.scales);
       }
     });
     for (auto& failure : failures) {

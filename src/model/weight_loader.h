@@ -11,44 +11,40 @@
 #include "device/buffer.h"
 #include "device/thread_pool.h"
 #include "kernels/packed_matrix.h"
+#include "model/quantization_config.h"
+#include "model/stored_matrix.h"
 #include "weights/checkpoint.h"
 
 namespace pleiad::model {
 
-// A matrix to pack: tensors of the checkpoint stacked along outputs. Rows and columns are those of
-// the tensor as it is stored, also when its block is used transposed.
-struct MatrixPart {
-  std::string name;
-  std::int64_t rows = 0;  // shape the tensor must have
-  std::int64_t columns = 0;
-  std::int64_t index = -1;     // which matrix of a tensor [stacked, rows, columns]; -1: the tensor
-                               // is [rows, columns]
-  std::int64_t stacked = -1;   // matrices that tensor must hold; -1: more than `index`
-  std::int64_t row_begin = 0;  // block of the tensor; row_count -1: to the end
-  std::int64_t row_count = -1;
-  std::int64_t row_step = 1;  // take every row_step-th row from row_begin on
-  std::int64_t column_begin = 0;
-  std::int64_t column_count = -1;  // likewise
-  std::int64_t column_step = 1;
-  bool transposed = false;
-};
-
-// Collects what a model wants from a checkpoint, checks names and shapes as it goes, then packs
-// everything into one buffer with all workers. Destinations must stay where they are until load()
-// returns.
+// Collects what a model wants from a checkpoint, checks names, shapes and scales as it goes, then
+// packs everything into one buffer with all workers. Destinations must stay where they are until
+// load() returns.
 class WeightLoader {
  public:
-  WeightLoader(const weights::Checkpoint& checkpoint, kernels::Compute compute)
-      : checkpoint_(checkpoint), compute_(compute) {}
+  // `quantization`: what the checkpoint's config says. Its format must be that of every quantised
+  // tensor; Plain, where nothing is said, allows any, with FP8 blocks of 128 x 128.
+  WeightLoader(
+      const weights::Checkpoint& checkpoint,
+      kernels::Compute compute,
+      const QuantizationConfig& quantization = {}
+  )
+      : checkpoint_(checkpoint), compute_(compute), quantization_(quantization) {}
 
+  // A matrix to pack: parts stacked along outputs. Quantised parts stay in the format they are
+  // stored in (stored_matrix.h); all parts of a matrix must have one format.
   void matrix(const std::vector<MatrixPart>& parts, kernels::PackedMatrix& out) {
-    matrix(parts, compute_, out);
+    add(parts, compute_, Formats::Any, out);
   }
+  // The same for a matrix that wants its own arithmetic, as a gate does: quantised parts are
+  // refused.
   void matrix(
       const std::vector<MatrixPart>& parts,
       kernels::Compute compute,
       kernels::PackedMatrix& out
-  );
+  ) {
+    add(parts, compute, Formats::Plain, out);
+  }
   // A vector [size] as floats.
   void vector(const std::string& name, std::int64_t size, std::vector<float>& out);
   // A table [rows, columns] as floats, row by row.
@@ -57,11 +53,12 @@ class WeightLoader {
 
   // Bytes that load() will take.
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
-  // The first missing tensor, wrong shape or wrong dtype met so far.
+  // The first missing tensor, wrong shape, dtype or scale met so far.
   [[nodiscard]] Result<void> result() const;
 
   // Packs everything; the buffer holds what the matrices refer to. Fails with what result() says,
-  // or Exhausted when more than `bytes_max` would be needed or memory is short.
+  // with Exhausted when more than `bytes_max` would be needed or memory is short, or naming the
+  // tensor and the place of an FP8 weight that is NaN.
   Result<device::Buffer> load(
       device::ThreadPool& pool,
       std::size_t bytes_max,
@@ -69,20 +66,32 @@ class WeightLoader {
   );
 
  private:
+  enum class Formats { Any, Plain };
+
   void floats(const std::string& name, const device::Shape& shape, std::vector<float>& out);
-  // The tensor of `part`, when it has the shape and a dtype that the part wants.
-  [[nodiscard]] Result<device::TensorView> tensor_of(const MatrixPart& part) const;
 
   struct Job {
+    std::string names;  // of the parts, for errors
     std::vector<kernels::MatrixSource> sources;
-    kernels::Compute compute;
-    std::size_t offset;
-    std::size_t bytes;
-    kernels::PackedMatrix* out;
+    kernels::Compute compute = kernels::Compute::Float32;
+    std::size_t offset = 0;
+    std::size_t bytes = 0;
+    kernels::PackedMatrix* out = nullptr;
   };
+
+  void add(
+      const std::vector<MatrixPart>& parts,
+      kernels::Compute compute,
+      Formats formats,
+      kernels::PackedMatrix& out
+  );
+  // The parts' sources and the bytes they take, but for where they go.
+  [[nodiscard]] Result<Job>
+  job_of(const std::vector<MatrixPart>& parts, kernels::Compute compute, Formats formats) const;
 
   const weights::Checkpoint& checkpoint_;
   kernels::Compute compute_;
+  QuantizationConfig quantization_;
   std::vector<Job> jobs_;
   std::size_t bytes_ = 0;
   std::vector<Error> errors_;

@@ -56,11 +56,6 @@ TEST(DeepseekV3, RefusesByNameWhatItDoesNotCompute) {
   Json scaling;
   scaling.set("type", "longrope");
   EXPECT_NE(refusal("rope_scaling", scaling).find("longrope"), std::string::npos);
-  Json quantised;
-  quantised.set("quant_method", "fp8");
-  EXPECT_NE(
-      refusal("quantization_config", quantised).find("quantization_config"), std::string::npos
-  );
 }
 
 TEST(DeepseekV3, RefusesSizesThatMakeNoSense) {
@@ -72,6 +67,17 @@ TEST(DeepseekV3, RefusesSizesThatMakeNoSense) {
   EXPECT_NE(refusal("num_experts_per_tok", 17).find("num_experts_per_tok 17"), std::string::npos);
   EXPECT_NE(refusal("n_group", 5).find("5 groups"), std::string::npos);
   EXPECT_NE(refusal("rope_theta", 0.5).find("rope_theta"), std::string::npos);
+}
+
+TEST(Architecture, RefusesAQuantisationThatItDoesNotKnow) {
+  Json config = fable_config();
+  Json quantised;
+  quantised.set("quant_method", "gptq");
+  config.set("quantization_config", quantised);
+  const Architecture& architecture = *find_architecture(config).value();
+  const auto shape = architecture.shape(config, Compute::Float32);
+  ASSERT_FALSE(shape.ok());
+  EXPECT_NE(shape.error().message.find("gptq"), std::string::npos);
 }
 
 TEST(FindArchitecture, NamesWhatIsSupported) {

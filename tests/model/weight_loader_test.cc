@@ -1,6 +1,7 @@
 #include "model/weight_loader.h"
 
 #include <array>
+#include <cmath>
 #include <numeric>
 
 #include <gmock/gmock.h>
@@ -123,6 +124,88 @@ TEST(WeightLoader, NamesTheTensorWhoseShapeOrDtypeIsNotTheOneWanted) {
       refusal(*checkpoint, {{.name = "integers", .rows = 2, .columns = 3}}),
       HasSubstr("tensor integers is I32")
   );
+}
+
+// A matrix of ones in FP8, with one block's scale.
+std::vector<NamedTensor> fp8_ones(const std::string& name, std::int64_t rows, float scale) {
+  const std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows) * 8, 0x38);
+  return {
+      testing::named_tensor<std::uint8_t>(name, "F8_E4M3", {rows, 8}, codes),
+      testing::named_tensor<float>(name + "_scale_inv", "F32", {1, 1}, std::array{scale}),
+  };
+}
+
+TEST(WeightLoader, KeepsQuantisedWeightsAsTheyAreStoredWhateverTheCompute) {
+  const Folder folder;
+  const auto checkpoint = testing::open_tensors(folder, fp8_ones("w", 20, 0.75F));
+  for (const Compute compute : {Compute::Float32, Compute::BFloat16}) {
+    WeightLoader loader(*checkpoint, compute);
+    kernels::PackedMatrix matrix;
+    loader.matrix({{.name = "w", .rows = 20, .columns = 8}}, matrix);
+    device::ThreadPool pool(1);
+    const auto buffer = loader.load(pool, kPlenty, {});
+
+    ASSERT_TRUE(buffer.ok()) << buffer.error().message;
+    EXPECT_EQ(matrix.format(), kernels::WeightFormat::Fp8Block);
+    EXPECT_EQ(matrix.compute(), compute);
+    EXPECT_EQ(matrix.code(19, 7) * matrix.scale(19, 7), 0.75F);
+    EXPECT_EQ(loader.bytes(), 2U * (64 + 2 * 64));
+  }
+}
+
+TEST(WeightLoader, RefusesAQuantisedGate) {
+  const Folder folder;
+  const auto checkpoint = testing::open_tensors(folder, fp8_ones("gate", 20, 1.0F));
+  WeightLoader loader(*checkpoint, Compute::BFloat16);
+  kernels::PackedMatrix matrix;
+
+  loader.matrix({{.name = "gate", .rows = 20, .columns = 8}}, Compute::Float32, matrix);
+
+  EXPECT_EQ(
+      loader.result().error().message,
+      "tensor gate is stored as FP8 blocks; this matrix must be F32, BF16 or F16"
+  );
+}
+
+TEST(WeightLoader, NamesBothTensorsThatAreStoredDifferently) {
+  const Folder folder;
+  std::vector<NamedTensor> tensors = fp8_ones("a", 20, 1.0F);
+  tensors.push_back(counting("b", {4, 8}));
+  const auto checkpoint = testing::open_tensors(folder, tensors);
+
+  EXPECT_THAT(
+      refusal(
+          *checkpoint,
+          {{.name = "a", .rows = 20, .columns = 8}, {.name = "b", .rows = 4, .columns = 8}}
+      ),
+      HasSubstr("a + b: matrix source 1: is stored as plain, the sources before it as FP8 blocks")
+  );
+}
+
+TEST(WeightLoader, RefusesScalesThatAreNoNumberBeforeItLoads) {
+  const Folder folder;
+  const auto checkpoint = testing::open_tensors(folder, fp8_ones("w", 20, std::nanf("")));
+
+  EXPECT_THAT(
+      refusal(*checkpoint, {{.name = "w", .rows = 20, .columns = 8}}),
+      HasSubstr("w: scales of matrix source 0: [0, 0] is nan")
+  );
+}
+
+TEST(WeightLoader, NamesTheTensorWithAWeightThatIsNoNumber) {
+  const Folder folder;
+  std::vector<NamedTensor> tensors = fp8_ones("w", 20, 1.0F);
+  tensors[0].bytes[3 * 8 + 2] = '\x7F';
+  const auto checkpoint = testing::open_tensors(folder, tensors);
+  WeightLoader loader(*checkpoint, Compute::Float32);
+  kernels::PackedMatrix matrix;
+  loader.matrix({{.name = "w", .rows = 20, .columns = 8}}, matrix);
+  device::ThreadPool pool(1);
+
+  const auto buffer = loader.load(pool, kPlenty, {});
+
+  ASSERT_FALSE(buffer.ok());
+  EXPECT_EQ(buffer.error().message, "w: matrix source 0: the E4M3 code at [3, 2] is no number");
 }
 
 TEST(WeightLoader, RefusesToTakeMoreMemoryThanItMay) {

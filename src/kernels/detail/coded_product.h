@@ -56,7 +56,7 @@ struct E2m1Codes {
   }
   static typename Isa::Reg
   scales(const PanelProduct&, const std::byte* panel, std::int64_t group, int lane) {
-    return Isa::load_e8m0(panel + group * kLanes + lane);
+    return Isa::mul(Isa::load_e8m0(panel + group * kLanes + lane), Isa::broadcast(0.5F));
   }
 };
 

@@ -16,7 +16,7 @@ struct Avx2 {
   static constexpr int kRowTile = 6;
   static constexpr int kTileRegs = 12;
   static constexpr int kDecodeRowTile = 2;
-  static constexpr int kDecodeTileRegs = 8;
+  static constexpr int kDecodeTileRegs = 4;
   static constexpr int kIntRowTile = 4;
   static constexpr int kIntTileRegs = 8;
 
@@ -71,13 +71,15 @@ struct Avx2 {
   }
   template <int kPlace>
   static Reg e2m1(Pairs words) {
-    // The permutation looks at the three lowest bits of its index.
-    const __m256 magnitudes = _mm256_setr_ps(0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F);
-    const __m256 size = _mm256_permutevar8x32_ps(magnitudes, _mm256_srli_epi32(words, 4 * kPlace));
-    const __m256i sign = _mm256_and_si256(
-        _mm256_slli_epi32(words, 28 - 4 * kPlace), _mm256_set1_epi32(static_cast<int>(0x80000000U))
+    // Doubled values fit bytes: those of every second place come from one look-up.
+    const __m256i doubled = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
     );
-    return _mm256_or_ps(size, _mm256_castsi256_ps(sign));
+    const __m256i places = kPlace % 2 == 0 ? words : _mm256_srli_epi32(words, 4);
+    const __m256i codes = _mm256_and_si256(places, _mm256_set1_epi8(0x0F));
+    const __m256i values = _mm256_shuffle_epi8(doubled, codes);
+    const __m256i top = _mm256_slli_epi32(values, 24 - kPlace / 2 * 8);
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(top, 24));
   }
   static Reg load_e8m0(const std::byte* p) {
     const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));

@@ -66,24 +66,7 @@ struct Avx512 {
   }
   template <int kPlace>
   static Reg e2m1(Pairs words) {
-    const __m512 values = _mm512_setr_ps(
-        0.0F,
-        0.5F,
-        1.0F,
-        1.5F,
-        2.0F,
-        3.0F,
-        4.0F,
-        6.0F,
-        -0.0F,
-        -0.5F,
-        -1.0F,
-        -1.5F,
-        -2.0F,
-        -3.0F,
-        -4.0F,
-        -6.0F
-    );
+    const __m512 values = _mm512_setr_ps(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
     return _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * kPlace), values);
   }
   static Reg load_e8m0(const std::byte* p) {

@@ -110,13 +110,13 @@ struct Portable {
     }
     return out;
   }
+  // E2M1, times two; -0 is 0.
   template <int kPlace>
   static Reg e2m1(Pairs words) {
-    constexpr float kMagnitudes[8] = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
+    constexpr float kDoubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
     Reg out{};
     for (int i = 0; i < kWidth; ++i) {
-      const std::uint32_t code = words.v[i] >> (4U * kPlace);
-      out.v[i] = (code & 8U) != 0 ? -kMagnitudes[code & 7U] : kMagnitudes[code & 7U];
+      out.v[i] = kDoubled[(words.v[i] >> (4U * kPlace)) & 0xFU];
     }
     return out;
   }
