@@ -1,11 +1,14 @@
 // The program as a user runs it. Also the place of the verbs' bad input.
-// Also tests: main.cc, serve_command.cc, chat_command.cc, plan_command.cc, inspect_command.cc
+// Also tests: main.cc, serve_command.cc, chat_command.cc, plan_command.cc, inspect_command.cc,
+// quantize_command.cc
 #include <array>
 #include <cstdio>
+#include <filesystem>
 #include <string>
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 namespace pleiad::apps {
 namespace {
@@ -62,6 +65,19 @@ TEST(Commands, InspectTellsWhatAFolderHoldsAndWhatIsWrong) {
   const Outcome bad = pleiad("inspect /nonexistent");
   EXPECT_EQ(bad.code, 1);
   EXPECT_TRUE(contains(bad.output, "would be refused: /nonexistent is not a model folder"));
+}
+
+TEST(Commands, QuantizeWritesAFolderThatInspectTakes) {
+  const std::string out = testing::TempDir() + "pleiad-quantize-" + std::to_string(::getpid());
+  const Outcome made = pleiad("quantize --scheme int4-g32 " + fable() + " " + out);
+  EXPECT_EQ(made.code, 0) << made.output;
+  EXPECT_TRUE(contains(made.output, "100 %")) << made.output;
+  EXPECT_EQ(pleiad("inspect " + out).code, 0);
+  const Outcome again = pleiad("quantize --scheme int4-g32 " + fable() + " " + out);
+  EXPECT_EQ(again.code, 1);
+  EXPECT_TRUE(contains(again.output, "already holds a model"));
+  EXPECT_NE(pleiad("quantize --scheme int5 " + fable() + " " + out).code, 0);
+  std::filesystem::remove_all(out);
 }
 
 TEST(Commands, VersionIsOneLine) {

@@ -115,5 +115,23 @@ TEST(F8E8M0, IsAPowerOfTwoOrNotANumber) {
   EXPECT_TRUE(std::isnan(f8e8m0_to_float(255)));
 }
 
+TEST(DType, Fp8RoundsToTheNearestCodeTiesToEven) {
+  for (std::uint32_t bits = 0; bits < 0x7F; ++bits) {
+    const auto code = static_cast<std::uint8_t>(bits);
+    const float value = f8e4m3_to_float(code);
+    ASSERT_EQ(float_to_f8e4m3(value), code);
+    ASSERT_EQ(float_to_f8e4m3(-value), code | 0x80U);
+    if (bits == 0x7E) continue;
+    const float next = f8e4m3_to_float(static_cast<std::uint8_t>(code + 1));
+    const float middle = (value + next) / 2;
+    ASSERT_EQ(float_to_f8e4m3(middle), bits % 2 == 0 ? code : code + 1) << bits;
+    ASSERT_EQ(float_to_f8e4m3(std::nextafter(middle, 0.0F)), code) << bits;
+    ASSERT_EQ(float_to_f8e4m3(std::nextafter(middle, next)), code + 1) << bits;
+  }
+  EXPECT_EQ(float_to_f8e4m3(1e30F), 0x7E);
+  EXPECT_EQ(float_to_f8e4m3(-std::numeric_limits<float>::infinity()), 0xFE);
+  EXPECT_EQ(float_to_f8e4m3(std::numeric_limits<float>::quiet_NaN()) & 0x7F, 0x7F);
+}
+
 }  // namespace
 }  // namespace pleiad::device

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/json.h"
+#include "model/checkpoint_quantizer.h"
 #include "tests/model/model_harness.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -44,11 +46,10 @@ double negative_log_likelihood(ModelHarness& harness, const std::vector<TokenId>
   return sum;
 }
 
-// 2.6559 nats per token over 15,742 tokens is what Hugging Face gives in float32.
-TEST(Golden, LossOnHeldOutTextIsHuggingFaces) {
+// Mean negative log-likelihood of the held-out passages' 15,742 tokens, in nats.
+double held_out_loss(ModelHarness& harness) {
   constexpr std::size_t kTokensMax = 1024;
   const text::Tokenizer tokenizer = fable_tokenizer();
-  ModelHarness harness = ModelHarness::load(model::fable_folder());
   std::ifstream lines(model::golden_folder() / "fable/heldout.jsonl");
   double sum = 0.0;
   std::size_t predicted = 0;
@@ -60,10 +61,43 @@ TEST(Golden, LossOnHeldOutTextIsHuggingFaces) {
     sum += negative_log_likelihood(harness, tokens);
     predicted += tokens.size() - 1;
   }
-  const double loss = sum / static_cast<double>(predicted);
-  std::printf("held-out loss %.5f nats/token over %zu tokens\n", loss, predicted);
   EXPECT_EQ(predicted, 15742U);
+  return sum / static_cast<double>(predicted);
+}
+
+// 2.6559 nats per token is what Hugging Face gives in float32.
+TEST(Golden, LossOnHeldOutTextIsHuggingFaces) {
+  ModelHarness harness = ModelHarness::load(model::fable_folder());
+  const double loss = held_out_loss(harness);
+  std::printf("held-out loss %.5f nats/token\n", loss);
   EXPECT_NEAR(loss, 2.6559, 0.001);
+}
+
+// What fewer bits cost, beside bfloat16.
+TEST(Golden, LossOnHeldOutTextSurvivesQuantisation) {
+  using weights::QuantScheme;
+  const model::HarnessOptions narrow{.compute = kernels::Compute::BFloat16};
+  ModelHarness whole = ModelHarness::load(model::fable_folder(), narrow);
+  const double base = held_out_loss(whole);
+  std::printf("bfloat16: held-out loss %.5f nats/token\n", base);
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("pleiad-quantised-" + std::to_string(::getpid()));
+  device::ThreadPool pool(2);
+  for (const auto& [scheme, bound] :
+       {std::pair{QuantScheme::W8A8, 0.01},
+        std::pair{QuantScheme::Fp8Block, 0.01},
+        std::pair{QuantScheme::Int4Group32, 0.08}}) {
+    const auto written = model::quantize_checkpoint(
+        model::fable_folder(), folder, {.scheme = scheme, .pool = &pool}
+    );
+    ASSERT_TRUE(written.ok()) << written.error().message;
+    ModelHarness harness = ModelHarness::load(folder, narrow);
+    std::filesystem::remove_all(folder);
+    const double loss = held_out_loss(harness);
+    const std::string name(weights::to_string(scheme));
+    std::printf("%s: held-out loss %.5f nats/token\n", name.c_str(), loss);
+    EXPECT_NEAR(loss, base, bound) << name;
+  }
 }
 
 TEST(Golden, ChatsRenderEncodeAndContinueAsHuggingFace) {

@@ -1,0 +1,135 @@
+#include "model/checkpoint_quantizer.h"
+
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/model/model_harness.h"
+#include "tests/weights/files.h"
+#include "weights/checkpoint.h"
+#include "weights/read_file.h"
+
+namespace pleiad::model {
+namespace {
+
+using ::testing::HasSubstr;
+using weights::QuantScheme;
+
+class CheckpointQuantizer : public ::testing::Test {
+ protected:
+  Result<QuantizeReport> quantize(
+      const std::string& family,
+      QuantScheme scheme,
+      std::uint64_t shard_bytes = std::uint64_t{1} << 30U
+  ) {
+    return quantize_checkpoint(
+        golden_folder() / family,
+        to(),
+        {.scheme = scheme, .shard_bytes = shard_bytes, .pool = &pool_}
+    );
+  }
+  [[nodiscard]] std::filesystem::path to() const { return folder_.path() / "out"; }
+  [[nodiscard]] Json config() const {
+    return parse_json(weights::read_text_file(to() / "config.json", 1U << 20U).value()).value();
+  }
+
+  device::ThreadPool pool_{2};
+
+ private:
+  weights::testing::Folder folder_;
+};
+
+TEST_F(CheckpointQuantizer, WhatItWritesIsAModelThatAnswersNearly) {
+  for (const char* family : {"deepseek_v2", "deepseek_v3", "glm4_moe", "mixtral", "qwen3_moe"}) {
+    for (const auto scheme : {QuantScheme::W8A8, QuantScheme::Fp8Block, QuantScheme::Int4Group32}) {
+      SCOPED_TRACE(std::string(family) + " " + std::string(weights::to_string(scheme)));
+      const auto report = quantize(family, scheme);
+      ASSERT_TRUE(report.ok()) << report.error().message;
+      EXPECT_GT(report->quantized, 10);
+      EXPECT_LT(report->bytes_after, report->bytes_before);
+      const GoldenTensors golden(golden_folder() / family / "golden.safetensors");
+      const auto prompt = golden.tokens("2.input_ids");
+      ModelHarness harness = ModelHarness::load(to());
+      const double error = error_over_range(harness.logits(prompt), golden.floats("2.logits"));
+      EXPECT_LT(error, scheme == QuantScheme::Int4Group32 ? 0.3 : 0.12);
+      EXPECT_GT(error, 1e-5);
+      std::filesystem::remove_all(to());
+    }
+  }
+}
+
+TEST_F(CheckpointQuantizer, KeepsWhatMustStayExact) {
+  ASSERT_TRUE(quantize("deepseek_v3", QuantScheme::Int4Group32).ok());
+  const auto checkpoint = weights::Checkpoint::open(to()).value();
+  for (const char* name :
+       {"model.embed_tokens.weight",
+        "lm_head.weight",
+        "model.layers.1.mlp.gate.weight",
+        "model.layers.0.self_attn.kv_b_proj.weight"}) {
+    EXPECT_EQ(checkpoint->tensor(name).value().dtype, device::DType::BF16) << name;
+  }
+  EXPECT_TRUE(checkpoint->contains("model.layers.1.mlp.experts.0.up_proj.weight_packed"));
+  EXPECT_EQ(*config().find("quantization_config")->find("format")->as_string(), "pack-quantized");
+}
+
+TEST_F(CheckpointQuantizer, AnAttemptThatWasCutOffIsTakenUp) {
+  constexpr std::uint64_t kShard = 100'000;
+  // Something stands in the way of the second file.
+  const auto obstacle = to() / "model-00002-of-00004.safetensors.part";
+  const auto cut_off = quantize_checkpoint(
+      golden_folder() / "mixtral",
+      to(),
+      {.scheme = QuantScheme::Fp8Block,
+       .shard_bytes = kShard,
+       .pool = &pool_,
+       .progress = [&](std::uint64_t,
+                       std::uint64_t) { std::filesystem::create_directories(obstacle); }}
+  );
+  ASSERT_FALSE(cut_off.ok());
+  EXPECT_THAT(cut_off.error().message, HasSubstr("model-00002-of-00004.safetensors.part"));
+  EXPECT_FALSE(std::filesystem::exists(to() / "config.json"));
+  std::filesystem::remove(obstacle);
+
+  const auto other = quantize("mixtral", QuantScheme::W8A8, kShard);
+  EXPECT_THAT(other.error().message, HasSubstr("another source or scheme"));
+  const auto resumed = quantize("mixtral", QuantScheme::Fp8Block, kShard);
+
+  ASSERT_TRUE(resumed.ok()) << resumed.error().message;
+  EXPECT_EQ(resumed->resumed, 1);
+  const GoldenTensors golden(golden_folder() / "mixtral/golden.safetensors");
+  ModelHarness harness = ModelHarness::load(to());
+  const auto logits = harness.logits(golden.tokens("1.input_ids"));
+  EXPECT_LT(error_over_range(logits, golden.floats("1.logits")), 0.1);
+}
+
+TEST_F(CheckpointQuantizer, AFolderOfOtherThingsIsLeftAlone) {
+  std::filesystem::create_directories(to());
+  std::ofstream(to() / "thesis.txt") << "ten years of work";
+  const auto refused = quantize("mixtral", QuantScheme::Fp8Block);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, HasSubstr("is not empty"));
+}
+
+TEST_F(CheckpointQuantizer, AFinishedFolderIsNotWrittenAgain) {
+  ASSERT_TRUE(quantize("mixtral", QuantScheme::Fp8Block).ok());
+  const auto again = quantize("mixtral", QuantScheme::Fp8Block);
+  ASSERT_FALSE(again.ok());
+  EXPECT_THAT(again.error().message, HasSubstr("already holds a model"));
+}
+
+TEST_F(CheckpointQuantizer, RefusesWhatIsQuantisedOrStacked) {
+  EXPECT_THAT(
+      quantize("deepseek_v3_fp8", QuantScheme::W8A8).error().message,
+      HasSubstr("has a quantization_config already")
+  );
+  EXPECT_THAT(
+      quantize("gpt_oss", QuantScheme::W8A8).error().message, HasSubstr("all experts of a layer")
+  );
+  EXPECT_THAT(
+      quantize("nowhere", QuantScheme::W8A8).error().message, HasSubstr("nowhere/config.json")
+  );
+}
+
+}  // namespace
+}  // namespace pleiad::model
