@@ -28,6 +28,7 @@ constexpr std::array kRules = {
     KeyRule{"attn_output_gate", Neutral::Off},
     KeyRule{"attn_temperature_tuning", Neutral::Off},
     KeyRule{"clip_qkv", Neutral::Off},
+    KeyRule{"dual_chunk_attention_config", Neutral::Off},
     KeyRule{"full_attention_interval", Neutral::One},
     KeyRule{"index_topk", Neutral::Off},
     KeyRule{"kv_lora_rank", Neutral::Off},

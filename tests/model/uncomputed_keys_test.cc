@@ -55,7 +55,9 @@ TEST(UncomputedKeys, PublishedConfigurationsHaveNone) {
 }
 
 TEST(UncomputedKeys, RefuseTheSwitchesOfOtherFamilies) {
+  const Json chunks = json(R"({"chunk_size": 262144, "local_size": 8192})");
   for (const std::string_view family : kAll) {
+    expect_refused({family}, "dual_chunk_attention_config", chunks);
     expect_refused({family}, "attn_logit_softcapping", 50.0);
     expect_refused({family}, "final_logit_softcapping", 30.0);
     expect_refused({family}, "logit_scale", 0.0625);
