@@ -93,11 +93,11 @@ gpt_oss_experts(const Config& config, const Tensors& tensors, const std::string&
   };
   std::vector<Expert> out;
   for (std::size_t e = 0; e < static_cast<std::size_t>(config.experts.count); ++e) {
-    out.push_back([limit = config.activation_limit,
-                   in = gate_up.slice(e),
-                   in_bias = row_of(gate_up_bias, e),
-                   back = down.slice(e),
-                   back_bias = row_of(down_bias, e)](const Row& x) {
+    out.emplace_back([limit = config.activation_limit,
+                      in = gate_up.slice(e),
+                      in_bias = row_of(gate_up_bias, e),
+                      back = down.slice(e),
+                      back_bias = row_of(down_bias, e)](const Row& x) {
       const Row both = linear_transposed(x, in, in_bias);
       Row activated;
       for (std::size_t i = 0; i < both.size(); i += 2) {

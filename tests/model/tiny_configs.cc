@@ -130,6 +130,11 @@ void add_deepseek_v2(std::vector<TinyCase>& out) {
           "mscale": 1.0, "mscale_all_dim": 1.0}})");
   add("Tied", R"({"tie_word_embeddings": true})");
   add("OneHead", R"({"num_attention_heads": 1, "num_key_value_heads": 1})");
+  add("HeadsOfTheRelease",
+      R"({"num_hidden_layers": 2, "hidden_size": 320, "q_lora_rank": null, "kv_lora_rank": 512,
+          "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+          "n_routed_experts": 160, "num_experts_per_tok": 6, "n_group": 8, "topk_group": 3,
+          "topk_method": "group_limited_greedy", "routed_scaling_factor": 16.0})");
 }
 
 void add_deepseek_v3(std::vector<TinyCase>& out) {
@@ -170,6 +175,12 @@ void add_deepseek_v3(std::vector<TinyCase>& out) {
       R"({"hidden_size": 34, "intermediate_size": 46, "moe_intermediate_size": 14,
           "vocab_size": 77, "num_attention_heads": 5, "num_key_value_heads": 5, "q_lora_rank": 18,
           "kv_lora_rank": 22, "qk_nope_head_dim": 6, "qk_rope_head_dim": 10, "v_head_dim": 6})");
+  add("HeadsOfTheRelease",
+      R"({"num_hidden_layers": 2, "hidden_size": 320, "q_lora_rank": 192, "kv_lora_rank": 512,
+          "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+          "n_routed_experts": 256, "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4,
+          "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096,
+            "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0}})");
 }
 
 void add_qwen3_moe(std::vector<TinyCase>& out) {
@@ -201,6 +212,9 @@ void add_qwen3_moe(std::vector<TinyCase>& out) {
   add("OddSizes",
       R"({"hidden_size": 35, "intermediate_size": 45, "moe_intermediate_size": 15,
           "vocab_size": 77, "num_experts": 7, "head_dim": 10})");
+  add("HeadsOfTheRelease",
+      R"({"num_hidden_layers": 2, "hidden_size": 320, "head_dim": 128, "num_attention_heads": 8,
+          "num_key_value_heads": 1, "num_experts": 128, "num_experts_per_tok": 8})");
 }
 
 void add_mixtral(std::vector<TinyCase>& out) {
@@ -221,6 +235,9 @@ void add_mixtral(std::vector<TinyCase>& out) {
   add("OddSizes",
       R"({"hidden_size": 42, "intermediate_size": 33, "vocab_size": 77, "num_local_experts": 5,
           "num_attention_heads": 3, "num_key_value_heads": 3})");
+  add("HeadsOfTheRelease",
+      R"({"num_hidden_layers": 2, "hidden_size": 512, "intermediate_size": 136,
+          "num_local_experts": 8})");
 }
 
 void add_glm4_moe(std::vector<TinyCase>& out) {
@@ -245,6 +262,9 @@ void add_glm4_moe(std::vector<TinyCase>& out) {
   add("OddSizes",
       R"({"hidden_size": 35, "intermediate_size": 45, "moe_intermediate_size": 15,
           "vocab_size": 77, "head_dim": 20, "partial_rotary_factor": 0.3})");
+  add("HeadsOfTheRelease",
+      R"({"num_hidden_layers": 2, "hidden_size": 320, "head_dim": 128, "num_attention_heads": 12,
+          "num_key_value_heads": 1, "n_routed_experts": 160, "num_experts_per_tok": 8})");
 }
 
 void add_gpt_oss(std::vector<TinyCase>& out) {
@@ -278,6 +298,10 @@ void add_gpt_oss(std::vector<TinyCase>& out) {
   add("OddSizes",
       R"({"hidden_size": 35, "intermediate_size": 15, "vocab_size": 77, "num_local_experts": 5,
           "head_dim": 10})");
+  add("HeadsOfTheRelease",
+      R"({"num_hidden_layers": 2, "hidden_size": 360, "intermediate_size": 72, "head_dim": 64,
+          "num_attention_heads": 8, "num_key_value_heads": 1, "num_local_experts": 32,
+          "num_experts_per_tok": 4, "sliding_window": 128})");
 }
 
 }  // namespace
@@ -291,8 +315,8 @@ Json TinyCase::config() const {
   return out;
 }
 
-void PrintTo(const TinyCase& tiny, std::ostream* out) {
-  *out << tiny.family << " " << tiny.name;
+std::ostream& operator<<(std::ostream& out, const TinyCase& tiny) {
+  return out << tiny.family << " " << tiny.name;
 }
 
 std::vector<TinyCase> tiny_cases() {

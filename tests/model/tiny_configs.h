@@ -24,7 +24,7 @@ struct TinyCase {
 };
 
 // Prints the name, for the test's listing.
-void PrintTo(const TinyCase& tiny, std::ostream* out);
+std::ostream& operator<<(std::ostream& out, const TinyCase& tiny);
 
 // Every family's list.
 std::vector<TinyCase> tiny_cases();
