@@ -17,6 +17,21 @@ double correction(double turns, std::int64_t width, double theta, double positio
   return static_cast<double>(width) * std::log(ratio) / (2 * std::log(theta));
 }
 
+struct CosSin {
+  double cosine = 0;
+  double sine = 0;
+};
+
+// Of position * frequency. The rounding of that product alone is more than the last bit of a float
+// at far positions, so it is taken along: cos(a + e) = cos a - e sin a for so small an e.
+CosSin turn(double position, double frequency) {
+  const double angle = position * frequency;
+  const double rest = std::fma(position, frequency, -angle);
+  const double cosine = std::cos(angle);
+  const double sine = std::sin(angle);
+  return {.cosine = cosine - rest * sine, .sine = sine + rest * cosine};
+}
+
 void rotate(const RopeTask& task, Compute compute, const float* cos_sin, float* x) {
   const std::int64_t half = task.width / 2;
   const bool interleaved = task.pairs == RopePairs::Interleaved;
@@ -75,9 +90,9 @@ void rope_angles(
   for (std::size_t row = 0; row < positions.size(); ++row) {
     float* out = cos_sin.data() + row * 2 * half;
     for (std::size_t i = 0; i < half; ++i) {
-      const double angle = static_cast<double>(positions[row]) * frequencies[i];
-      out[i] = static_cast<float>(std::cos(angle) * magnitude);
-      out[half + i] = static_cast<float>(std::sin(angle) * magnitude);
+      const auto [cosine, sine] = turn(static_cast<double>(positions[row]), frequencies[i]);
+      out[i] = static_cast<float>(cosine * magnitude);
+      out[half + i] = static_cast<float>(sine * magnitude);
     }
   }
 }

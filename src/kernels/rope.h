@@ -23,8 +23,8 @@ std::vector<double> rope_frequencies(std::int64_t width, double theta, const Rop
 // Which elements form a pair: (2i, 2i+1) as DeepSeek, or (i, i + width/2) as GPT-NeoX.
 enum class RopePairs { Interleaved, Halves };
 
-// Fills cos and sin [rows, width / 2] for the rows' positions: computed in double, so exact to the
-// last bit of float at any position below 2^32, then multiplied by `magnitude`.
+// Fills cos and sin [rows, width / 2] for the rows' positions, times `magnitude`: the floats
+// nearest to the true values of position * frequency, at any position below 2^32.
 void rope_angles(
     std::span<const std::int64_t> positions,
     std::span<const double> frequencies,

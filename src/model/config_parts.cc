@@ -4,6 +4,8 @@
 #include <cmath>
 #include <string>
 
+#include <fmt/format.h>
+
 #include "kernels/tree_combine.h"
 
 namespace pleiad::model {
@@ -37,6 +39,18 @@ void read_yarn(ConfigReader& reader, std::int64_t positions_max, RopeConfig& out
   if (!(factor >= 1.0)) {
     reader.fail(invalid_input("config.json: YaRN's factor must be 1 or more, got {}", factor));
   }
+  if (!(out.scaling.beta_fast > 0 && out.scaling.beta_slow > 0)) {
+    reader.fail(invalid_input("config.json: YaRN's beta_fast and beta_slow must be above 0"));
+  }
+  // DeepSeek's own program and Hugging Face's disagree on what one without the other means.
+  if ((mscale != 0.0) != (mscale_all_dim != 0.0)) {
+    reader.fail(unsupported(
+        "config.json: YaRN's mscale = {} with mscale_all_dim = {} is not supported; supported: "
+        "both or neither",
+        mscale,
+        mscale_all_dim
+    ));
+  }
 }
 
 // rope_scaling or rope_parameters.
@@ -44,10 +58,19 @@ void read_scaling(ConfigReader& top, const Json& object, const char* name, Decod
   ConfigReader reader(object, std::string(name) + ".");
   const std::string kind = reader.text_or("rope_type", reader.text_or("type", "default"));
   out.rope.theta = reader.number_or("rope_theta", out.rope.theta);
+  const double share = reader.number_or("partial_rotary_factor", 1.0);
+  if (share != 1.0 && !top.was_read("partial_rotary_factor")) {
+    reader.refuse("partial_rotary_factor", fmt::format("{}", share), "1");
+  }
   if (kind == "yarn") {
     read_yarn(reader, out.positions_max, out.rope);
   } else if (kind != "default") {
     reader.refuse("rope_type", kind, "yarn, default");
+  }
+  // Every member of this object is about the maths, but for a note on how the model was made.
+  for (const std::string& key : reader.unread_keys()) {
+    if (key == "finetuned") continue;
+    reader.refuse(key, object.find(key)->dump(), "nothing with rope_type " + kind);
   }
   if (const auto result = reader.result(); !result.ok()) top.fail(result.error());
 }
@@ -58,7 +81,7 @@ void read_sizes(ConfigReader& reader, DecoderConfig& out) {
   out.vocabulary = reader.integer("vocab_size", 1);
   out.hidden = reader.integer("hidden_size", 1);
   out.positions_max = reader.integer("max_position_embeddings", 1);
-  out.rms_epsilon = static_cast<float>(reader.number_or("rms_norm_eps", 1e-6));
+  out.rms_epsilon = static_cast<float>(reader.number("rms_norm_eps"));
   out.tied_embeddings = reader.boolean_or("tie_word_embeddings", false);
   out.moe.hidden = out.hidden;
   const std::string activation = reader.text_or("hidden_act", "silu");
@@ -89,6 +112,11 @@ void set_layers(
 void read_rope(ConfigReader& reader, std::int64_t width, double theta, DecoderConfig& out) {
   out.rope.width = width;
   out.rope.theta = reader.number_or("rope_theta", theta);
+  for (const char* name : {"rope_parameters", "rope_scaling"}) {
+    if (reader.has(name) && reader.object(name) == nullptr) {
+      reader.fail(invalid_input("config.json: {} must be an object", name));
+    }
+  }
   if (const Json* parameters = reader.object("rope_parameters")) {
     read_scaling(reader, *parameters, "rope_parameters", out);
   } else if (const Json* scaling = reader.object("rope_scaling")) {
@@ -102,15 +130,8 @@ void read_rope(ConfigReader& reader, std::int64_t width, double theta, DecoderCo
   }
 }
 
-GqaShape read_gqa(ConfigReader& reader, const DecoderConfig& sizes, double rotary_share) {
-  GqaShape shape;
-  shape.hidden = sizes.hidden;
-  shape.rms_epsilon = sizes.rms_epsilon;
-  shape.heads = reader.integer("num_attention_heads", 1);
-  shape.kv_heads = reader.integer_or("num_key_value_heads", 1, shape.heads);
-  shape.head =
-      reader.integer_or("head_dim", 1, std::max<std::int64_t>(1, sizes.hidden / shape.heads));
-  double share = reader.number_or("partial_rotary_factor", rotary_share);
+std::int64_t read_rotary_width(ConfigReader& reader, std::int64_t head, double share) {
+  share = reader.number_or("partial_rotary_factor", share);
   if (const Json* parameters = reader.object("rope_parameters")) {
     share = ConfigReader(*parameters, "rope_parameters.").number_or("partial_rotary_factor", share);
   }
@@ -119,7 +140,18 @@ GqaShape read_gqa(ConfigReader& reader, const DecoderConfig& sizes, double rotar
     );
     share = 1.0;
   }
-  shape.rope = static_cast<std::int64_t>(static_cast<double>(shape.head) * share);
+  return static_cast<std::int64_t>(static_cast<double>(head) * share);
+}
+
+GqaShape read_gqa(ConfigReader& reader, const DecoderConfig& sizes) {
+  GqaShape shape;
+  shape.hidden = sizes.hidden;
+  shape.rms_epsilon = sizes.rms_epsilon;
+  shape.heads = reader.integer("num_attention_heads", 1);
+  shape.kv_heads = reader.integer_or("num_key_value_heads", 1, shape.heads);
+  shape.head =
+      reader.integer_or("head_dim", 1, std::max<std::int64_t>(1, sizes.hidden / shape.heads));
+  shape.rope = shape.head;
   shape.scale = 1.0F / std::sqrt(static_cast<float>(shape.head));
   if (shape.heads % shape.kv_heads != 0) {
     reader.fail(invalid_input(

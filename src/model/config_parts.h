@@ -25,9 +25,11 @@ void set_layers(
 // Frequencies and YaRN, for heads of which `width` elements turn.
 void read_rope(ConfigReader& reader, std::int64_t width, double theta, DecoderConfig& out);
 
-// Heads of grouped-query attention. The rotary part and the scale follow from the head's size and,
-// where the config has one, `partial_rotary_factor`, else `rotary_share` of it.
-GqaShape read_gqa(ConfigReader& reader, const DecoderConfig& sizes, double rotary_share);
+// Heads of grouped-query attention, turning whole. The scale follows from the head's size.
+GqaShape read_gqa(ConfigReader& reader, const DecoderConfig& sizes);
+
+// The elements that turn of a head of `head`, by partial_rotary_factor, else `share` of them.
+std::int64_t read_rotary_width(ConfigReader& reader, std::int64_t head, double share);
 
 // Heads of multi-head latent attention; reads the rope too, whose pairs and scale belong to it.
 void read_mla(ConfigReader& reader, DecoderConfig& out);

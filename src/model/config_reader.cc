@@ -12,9 +12,14 @@ constexpr std::int64_t kSizeMax = std::int64_t{1} << 24U;
 ConfigReader::ConfigReader(const Json& object, std::string path)
     : object_(object), path_(std::move(path)) {}
 
-const Json* ConfigReader::find(std::string_view key) const {
+const Json* ConfigReader::peek(std::string_view key) const {
   const Json* value = object_.find(key);
   return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+const Json* ConfigReader::find(std::string_view key) {
+  read_.emplace(key);
+  return peek(key);
 }
 
 const Json* ConfigReader::need(std::string_view key) {
@@ -123,12 +128,29 @@ std::vector<std::string> ConfigReader::texts(std::string_view key) {
   return out;
 }
 
+bool ConfigReader::was_read(std::string_view key) const {
+  return read_.contains(key);
+}
+
+const Json* ConfigReader::unread(std::string_view key) const {
+  return was_read(key) ? nullptr : peek(key);
+}
+
+std::vector<std::string> ConfigReader::unread_keys() const {
+  std::vector<std::string> out;
+  if (!object_.is_object()) return out;
+  for (const auto& [key, value] : *object_.as_object()) {
+    if (unread(key) != nullptr) out.push_back(key);
+  }
+  return out;
+}
+
 bool ConfigReader::has(std::string_view key) const {
-  return find(key) != nullptr;
+  return peek(key) != nullptr;
 }
 
 const Json* ConfigReader::object(std::string_view key) const {
-  const Json* value = find(key);
+  const Json* value = peek(key);
   return value != nullptr && value->is_object() ? value : nullptr;
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,7 +35,13 @@ class ConfigReader {
   std::vector<std::int64_t> integers(std::string_view key);
   // A list of texts, likewise.
   std::vector<std::string> texts(std::string_view key);
-  // True when the member exists and is not null.
+  // True when an accessor above was asked for `key`.
+  [[nodiscard]] bool was_read(std::string_view key) const;
+  // The member when it exists, is not null and was not read, else null.
+  [[nodiscard]] const Json* unread(std::string_view key) const;
+  // Keys of all such members, in their order.
+  [[nodiscard]] std::vector<std::string> unread_keys() const;
+  // True when the member exists and is not null. Does not count as reading it; nor does object().
   [[nodiscard]] bool has(std::string_view key) const;
   // The member when it is a non-null object, else null.
   [[nodiscard]] const Json* object(std::string_view key) const;
@@ -46,11 +54,13 @@ class ConfigReader {
   [[nodiscard]] Result<void> result() const;
 
  private:
-  const Json* find(std::string_view key) const;
+  [[nodiscard]] const Json* peek(std::string_view key) const;
+  const Json* find(std::string_view key);
   const Json* need(std::string_view key);
 
   const Json& object_;
   std::string path_;
+  std::set<std::string, std::less<>> read_;
   std::optional<Error> error_;
 };
 

@@ -1,5 +1,6 @@
 #include "model/config_parts.h"
 #include "model/families.h"
+#include "model/uncomputed_keys.h"
 
 namespace pleiad::model {
 
@@ -8,6 +9,9 @@ Result<DecoderConfig> parse_deepseek_v2(const Json& config) {
   DecoderConfig out;
   read_sizes(reader, out);
   read_mla(reader, out);
+  if (out.rope.pairs == kernels::RopePairs::Halves) {
+    reader.refuse("rope_interleave", "false", "true");
+  }
   set_layers(
       out,
       read_layer_count(reader),
@@ -30,6 +34,7 @@ Result<DecoderConfig> parse_deepseek_v2(const Json& config) {
   gate.group_score = kernels::GroupScore::Max;
   gate.normalize = reader.boolean_or("norm_topk_prob", false);
   check_gate(reader, gate);
+  refuse_uncomputed_keys(reader, out);
   PLEIAD_TRY(reader.result());
   return out;
 }

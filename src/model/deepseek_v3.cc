@@ -1,5 +1,6 @@
 #include "model/config_parts.h"
 #include "model/families.h"
+#include "model/uncomputed_keys.h"
 
 namespace pleiad::model {
 
@@ -16,6 +17,10 @@ Result<DecoderConfig> parse_deepseek_v3(const Json& config) {
   );
   out.intermediate = reader.integer("intermediate_size", 1);
   read_grouped_experts(reader, out);
+  // What these default to differs from program to program.
+  for (const char* key : {"n_group", "topk_group", "routed_scaling_factor"}) {
+    if (!reader.has(key)) reader.fail(invalid_input("config.json: {} is missing", key));
+  }
   const std::string method = reader.text_or("topk_method", "noaux_tc");
   const std::string score = reader.text_or("scoring_func", "sigmoid");
   if (method != "noaux_tc") reader.refuse("topk_method", method, "noaux_tc");
@@ -26,6 +31,7 @@ Result<DecoderConfig> parse_deepseek_v3(const Json& config) {
   gate.normalize = reader.boolean_or("norm_topk_prob", true);
   check_gate(reader, gate);
   out.names.choice_bias = "gate.e_score_correction_bias";
+  refuse_uncomputed_keys(reader, out);
   PLEIAD_TRY(reader.result());
   return out;
 }

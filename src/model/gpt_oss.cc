@@ -2,6 +2,7 @@
 
 #include "model/config_parts.h"
 #include "model/families.h"
+#include "model/uncomputed_keys.h"
 
 namespace pleiad::model {
 namespace {
@@ -34,7 +35,7 @@ Result<DecoderConfig> parse_gpt_oss(const Json& config) {
   ConfigReader reader(config);
   DecoderConfig out;
   read_sizes(reader, out);
-  GqaShape attention = read_gqa(reader, out, 1.0);
+  GqaShape attention = read_gqa(reader, out);
   attention.sinks = true;
   attention.qkv_bias = reader.boolean_or("attention_bias", true);
   attention.out_bias = attention.qkv_bias;
@@ -60,6 +61,7 @@ Result<DecoderConfig> parse_gpt_oss(const Json& config) {
   out.names.gate = "router.weight";
   out.names.logit_bias = "router.bias";
   out.names.stacked_experts = true;
+  refuse_uncomputed_keys(reader, out);
   PLEIAD_TRY(reader.result());
   return out;
 }

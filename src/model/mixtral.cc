@@ -1,5 +1,6 @@
 #include "model/config_parts.h"
 #include "model/families.h"
+#include "model/uncomputed_keys.h"
 
 namespace pleiad::model {
 
@@ -7,11 +8,14 @@ Result<DecoderConfig> parse_mixtral(const Json& config) {
   ConfigReader reader(config);
   DecoderConfig out;
   read_sizes(reader, out);
-  const GqaShape attention = read_gqa(reader, out, 1.0);
+  const GqaShape attention = read_gqa(reader, out);
   out.attention = attention;
   read_rope(reader, attention.rope, 1e6, out);
   set_layers(out, read_layer_count(reader), 0, 1);
   const std::int64_t window = reader.integer_or("sliding_window", 1, 0);
+  if (window > 0 && !reader.boolean_or("use_sliding_window", true)) {
+    reader.refuse("use_sliding_window", "false", "true where sliding_window is set");
+  }
   for (DecoderLayer& layer : out.layers) {
     layer.window = window;
   }
@@ -26,6 +30,7 @@ Result<DecoderConfig> parse_mixtral(const Json& config) {
   out.names.expert_gate = "w1.weight";
   out.names.expert_up = "w3.weight";
   out.names.expert_down = "w2.weight";
+  refuse_uncomputed_keys(reader, out);
   PLEIAD_TRY(reader.result());
   return out;
 }

@@ -2,6 +2,7 @@
 
 #include "model/config_parts.h"
 #include "model/families.h"
+#include "model/uncomputed_keys.h"
 
 namespace pleiad::model {
 namespace {
@@ -12,7 +13,8 @@ void read_layers(ConfigReader& reader, DecoderConfig& out) {
   const std::int64_t step = reader.integer_or("decoder_sparse_step", 1, 1);
   const std::vector<std::int64_t> dense = reader.integers("mlp_only_layers");
   const bool windowed = reader.boolean_or("use_sliding_window", false);
-  const std::int64_t window = windowed ? reader.integer_or("sliding_window", 1, 0) : 0;
+  const std::int64_t listed_window = reader.integer_or("sliding_window", 0, 0);
+  const std::int64_t window = windowed ? listed_window : 0;
   for (std::int64_t i = 0; i < count; ++i) {
     const bool listed = std::ranges::find(dense, i) != dense.end();
     out.layers.push_back(
@@ -27,8 +29,9 @@ Result<DecoderConfig> parse_qwen3_moe(const Json& config) {
   ConfigReader reader(config);
   DecoderConfig out;
   read_sizes(reader, out);
-  GqaShape attention = read_gqa(reader, out, 1.0);
-  attention.qk_norm = true;
+  GqaShape attention = read_gqa(reader, out);
+  attention.qk_norm = reader.boolean_or("use_qk_norm", true);
+  if (!attention.qk_norm) reader.refuse("use_qk_norm", "false", "true");
   attention.qkv_bias = reader.boolean_or("attention_bias", false);
   attention.out_bias = attention.qkv_bias;
   out.attention = attention;
@@ -43,6 +46,7 @@ Result<DecoderConfig> parse_qwen3_moe(const Json& config) {
   gate.normalize = reader.boolean_or("norm_topk_prob", false);
   read_layers(reader, out);
   if (out.moe_layers() > 0) check_gate(reader, gate);
+  refuse_uncomputed_keys(reader, out);
   PLEIAD_TRY(reader.result());
   return out;
 }

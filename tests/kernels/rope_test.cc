@@ -79,6 +79,53 @@ TEST(RopeAngles, AreExactAtFarPositions) {
   }
 }
 
+// Cosine and sine of position * frequency in long double, which holds the products of a position
+// below 2^32 with either half of a double exactly.
+std::pair<long double, long double> true_cos_sin(std::int64_t position, double frequency) {
+  const auto high = static_cast<double>(static_cast<float>(frequency));
+  const auto place = static_cast<long double>(position);
+  const long double a = place * static_cast<long double>(high);
+  const long double b = place * static_cast<long double>(frequency - high);
+  return {
+      std::cos(a) * std::cos(b) - std::sin(a) * std::sin(b),
+      std::sin(a) * std::cos(b) + std::cos(a) * std::sin(b)};
+}
+
+// Elements of the positions' angles that are not the nearest float to the truth.
+std::size_t
+wrong_angles(std::span<const std::int64_t> positions, std::span<const double> frequencies) {
+  const double magnitude = 0.1 * std::log(32.0) + 1;  // of GPT-OSS
+  const std::size_t half = frequencies.size();
+  auto cos_sin = poison(positions.size() * 2 * half);
+  rope_angles(positions, frequencies, magnitude, cos_sin);
+  std::size_t wrong = 0;
+  for (std::size_t row = 0; row < positions.size(); ++row) {
+    const std::span<const float> angles = std::span(cos_sin).subspan(row * 2 * half, 2 * half);
+    for (std::size_t i = 0; i < half; ++i) {
+      const auto [cosine, sine] = true_cos_sin(positions[row], frequencies[i]);
+      const auto scale = static_cast<long double>(magnitude);
+      wrong += static_cast<std::size_t>(angles[i] != static_cast<float>(cosine * scale));
+      wrong += static_cast<std::size_t>(angles[half + i] != static_cast<float>(sine * scale));
+    }
+  }
+  return wrong;
+}
+
+TEST(RopeAngles, AreTheNearestFloatsOverTheLongestContexts) {
+  constexpr std::int64_t kContext = 262'144;
+  constexpr std::int64_t kFar = std::int64_t{1} << 31U;
+  std::vector<std::int64_t> positions = {kContext - 1, kFar - 1, kFar, 2 * kFar - 1};
+  for (std::int64_t position = 0; position < kContext; position += 61) {
+    positions.push_back(position);
+    positions.push_back(kFar - position);
+  }
+  const RopeScaling gpt_oss = {.factor = 32, .original_positions = 4096, .truncate = false};
+
+  EXPECT_EQ(wrong_angles(positions, rope_frequencies(64, 10000, kDeepSeek)), 0U);
+  EXPECT_EQ(wrong_angles(positions, rope_frequencies(128, 1e6, {})), 0U);
+  EXPECT_EQ(wrong_angles(positions, rope_frequencies(64, 150000, gpt_oss)), 0U);
+}
+
 class RopeOn : public ::testing::TestWithParam<RopePairs> {};
 
 TEST_P(RopeOn, RotatesEachPairByItsAngle) {

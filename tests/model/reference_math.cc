@@ -1,0 +1,122 @@
+#include "tests/model/reference_math.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace pleiad::model::reference {
+namespace {
+
+// IEEE half precision, from its definition.
+double half(std::uint16_t bits) {
+  const int exponent = (bits >> 10U) & 0x1FU;
+  const int fraction = bits & 0x3FFU;
+  const double magnitude =
+      exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+  return (bits & 0x8000U) != 0 ? -magnitude : magnitude;
+}
+
+double element(const device::TensorView& view, std::size_t index) {
+  if (view.dtype == device::DType::F32) {
+    float value = 0;
+    std::memcpy(&value, view.bytes.data() + index * 4, 4);
+    return static_cast<double>(value);
+  }
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, view.bytes.data() + index * 2, 2);
+  if (view.dtype == device::DType::F16) return half(bits);
+  PLEIAD_CHECK(view.dtype == device::DType::BF16);
+  return static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U));
+}
+
+}  // namespace
+
+Tensor Tensor::slice(std::size_t index) const {
+  const auto size = static_cast<std::size_t>(shape[1] * shape[2]);
+  const auto begin = values.begin() + static_cast<std::ptrdiff_t>(index * size);
+  return {{shape[1], shape[2]}, {begin, begin + static_cast<std::ptrdiff_t>(size)}};
+}
+
+Tensors::Tensors(const std::filesystem::path& folder)
+    : checkpoint_(weights::Checkpoint::open(folder).value()) {}
+
+Tensor Tensors::get(const std::string& name) const {
+  const device::TensorView view = checkpoint_->tensor(name).value();
+  Tensor out;
+  for (std::size_t axis = 0; axis < view.shape.rank; ++axis) {
+    out.shape.push_back(view.shape[axis]);
+  }
+  out.values.resize(static_cast<std::size_t>(view.shape.elements()));
+  for (std::size_t i = 0; i < out.values.size(); ++i) {
+    out.values[i] = element(view, i);
+  }
+  return out;
+}
+
+Row linear(const Row& x, const Tensor& weight, const Tensor& bias) {
+  PLEIAD_CHECK(weight.values.size() % x.size() == 0);
+  Row out(weight.values.size() / x.size());
+  for (std::size_t row = 0; row < out.size(); ++row) {
+    double sum = bias.values.empty() ? 0.0 : bias.values.at(row);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      sum += weight.values[row * x.size() + i] * x[i];
+    }
+    out[row] = sum;
+  }
+  return out;
+}
+
+Row linear_transposed(const Row& x, const Tensor& weight, const Row& bias) {
+  Row out = bias;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    for (std::size_t column = 0; column < out.size(); ++column) {
+      out[column] += weight.values[i * out.size() + column] * x[i];
+    }
+  }
+  return out;
+}
+
+Row rms_norm(const Row& x, const Tensor& gain, double eps) {
+  PLEIAD_CHECK(gain.values.size() == x.size());
+  double squares = 0;
+  for (const double value : x) {
+    squares += value * value;
+  }
+  const double root = std::sqrt(squares / static_cast<double>(x.size()) + eps);
+  Row out(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    out[i] = x[i] / root * gain.values[i];
+  }
+  return out;
+}
+
+double sigmoid(double x) {
+  return 1 / (1 + std::exp(-x));
+}
+
+Row softmax(const Row& x, const double* sink) {
+  double highest = *std::ranges::max_element(x);
+  if (sink != nullptr) highest = std::max(highest, *sink);
+  double sum = sink != nullptr ? std::exp(*sink - highest) : 0.0;
+  Row out(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    out[i] = std::exp(x[i] - highest);
+    sum += out[i];
+  }
+  for (double& value : out) {
+    value /= sum;
+  }
+  return out;
+}
+
+void add_scaled(Row& sum, const Row& x, double scale) {
+  PLEIAD_CHECK(sum.size() == x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    sum[i] += scale * x[i];
+  }
+}
+
+}  // namespace pleiad::model::reference
