@@ -297,6 +297,7 @@ Error nan_code(const Lane& lane, std::int64_t input) {
 }
 
 Result<void> pack_panel(const Lanes& lanes, const PanelLayout& layout, std::byte* panel) {
+  std::memset(panel, 0, layout.codes_begin());
   pack_scales(lanes, layout, panel);
   const std::int64_t per_word = inputs_per_word(layout.format);
   const std::int64_t step = static_cast<std::int64_t>(kStagedWords) * per_word;
@@ -413,25 +414,18 @@ Result<void>
 pack_codes(std::span<const CodedSource> sources, const PanelLayout& layout, std::byte* memory) {
   Lanes lanes{};
   std::size_t filled = 0;
-  std::byte* panel = memory;
-  const std::size_t scales = layout.codes_begin();
-  const auto finish = [&]() -> Result<void> {
-    std::memset(panel, 0, scales);
-    PLEIAD_TRY(pack_panel(lanes, layout, panel));
-    panel += layout.bytes();
-    lanes = {};
-    filled = 0;
-    return {};
-  };
   for (const CodedSource& source : sources) {
     for (std::int64_t output = 0; output < source.block.outputs().count; ++output) {
       lanes[filled++] = {&source, output};
       if (filled < kLanes) continue;
-      PLEIAD_TRY(finish());
+      PLEIAD_TRY(pack_panel(lanes, layout, memory));
+      memory += layout.bytes();
+      lanes = {};
+      filled = 0;
     }
   }
-  if (filled > 0) PLEIAD_TRY(finish());
-  return {};
+  if (filled == 0) return {};
+  return pack_panel(lanes, layout, memory);
 }
 
 }  // namespace pleiad::kernels::detail
