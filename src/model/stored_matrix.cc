@@ -200,46 +200,46 @@ Result<WeightFormat> format_of(const weights::Checkpoint& checkpoint, const std:
 Result<MatrixSource> stored_matrix(
     const weights::Checkpoint& checkpoint,
     const QuantizationConfig& config,
-    const MatrixPart& wanted
+    const MatrixPart& part
 ) {
-  PLEIAD_TRY(format, format_of(checkpoint, wanted.name));
+  PLEIAD_TRY(format, format_of(checkpoint, part.name));
   const bool named = format == WeightFormat::Plain || config.format == WeightFormat::Plain ||
                      config.format == format;
   if (!named) {
     return unsupported(
         "tensor {} is stored as {}, but the quantization_config says {}",
-        wanted.name,
+        part.name,
         kernels::to_string(format),
         kernels::to_string(config.format)
     );
   }
-  const bool turns = format == WeightFormat::MxFp4 && wanted.transposed;
-  const MatrixPart part = turns ? turned(wanted) : wanted;
+  const bool turns = format == WeightFormat::MxFp4 && part.transposed;
+  const MatrixPart block = turns ? turned(part) : part;
   MatrixSource source{
       .tensor = {},
-      .row_begin = part.row_begin,
-      .row_count = part.row_count,
-      .row_step = part.row_step,
-      .column_begin = part.column_begin,
-      .column_count = part.column_count,
-      .column_step = part.column_step,
-      .transposed = part.transposed,
+      .row_begin = block.row_begin,
+      .row_count = block.row_count,
+      .row_step = block.row_step,
+      .column_begin = block.column_begin,
+      .column_count = block.column_count,
+      .column_step = block.column_step,
+      .transposed = block.transposed,
       .format = format,
       .scales = {},
   };
-  const Finder finder{checkpoint, part.index, part.stacked};
+  const Finder finder{checkpoint, block.index, block.stacked};
   if (format == WeightFormat::Int4Group32) {
-    PLEIAD_TRY(find_int4(finder, part, source));
+    PLEIAD_TRY(find_int4(finder, block, source));
     return source;
   }
   if (format == WeightFormat::MxFp4) {
-    PLEIAD_TRY(find_mxfp4(finder, part, source));
+    PLEIAD_TRY(find_mxfp4(finder, block, source));
     return source;
   }
-  PLEIAD_TRY(view, finder.find(part.name, {part.rows, part.columns}));
+  PLEIAD_TRY(view, finder.find(block.name, {block.rows, block.columns}));
   source.tensor = view;
-  if (format == WeightFormat::Fp8Block) PLEIAD_TRY(find_fp8(finder, config, part, source));
-  if (format == WeightFormat::Int8Channel) PLEIAD_TRY(find_int8(finder, part, source));
+  if (format == WeightFormat::Fp8Block) PLEIAD_TRY(find_fp8(finder, config, block, source));
+  if (format == WeightFormat::Int8Channel) PLEIAD_TRY(find_int8(finder, block, source));
   return source;
 }
 

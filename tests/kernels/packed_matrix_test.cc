@@ -159,48 +159,50 @@ TEST_P(PackedMatrixFor, ReadsHalfPrecisionAndMisalignedSources) {
   }
 }
 
-// Experts stacked in one tensor, gate and up rows alternating: [extent, rows, columns], or each
-// matrix transposed.
+// Experts stacked in one tensor, gate and up rows alternating.
 TEST_P(PackedMatrixFor, TakesEverySecondRowOfOneOfManyStackedMatrices) {
   Random random(4);
-  constexpr std::int64_t kExtent = 3;
-  constexpr std::int64_t kRows = 11;
-  constexpr std::int64_t kColumns = 6;
-  const auto values = testing::random_floats(random, kExtent * kRows * kColumns, Compute::BFloat16);
-  device::TensorView stack = view_of(values, kExtent * kRows, kColumns);
-  stack.shape = {.extents = {kExtent, kRows, kColumns}, .rank = 3};
-  for (std::int64_t index = 0; index < kExtent; ++index) {
-    for (const bool transposed : {false, true}) {
-      const MatrixSource even = {
-          .tensor = stack,
-          .index = index,
-          .row_step = transposed ? 1 : 2,
-          .column_step = transposed ? 2 : 1,
-          .transposed = transposed,
-      };
-      MatrixSource odd = even;
-      (transposed ? odd.column_begin : odd.row_begin) = 1;
-      const std::int64_t outputs = transposed ? kColumns : kRows;
-      const std::int64_t inputs = transposed ? kRows : kColumns;
-      auto memory = dirty_memory(PackedMatrix::bytes(outputs, inputs, GetParam()));
+  const auto values = testing::random_floats(random, 3 * 11 * 6, Compute::BFloat16);
+  device::TensorView stack = view_of(values, 3 * 11, 6);
+  stack.shape = {.extents = {3, 11, 6}, .rank = 3};
+  for (std::int64_t index = 0; index < 3; ++index) {
+    const MatrixSource even = {.tensor = stack, .index = index, .row_step = 2};
+    MatrixSource odd = even;
+    odd.row_begin = 1;
+    auto memory = dirty_memory(PackedMatrix::bytes(11, 6, GetParam()));
 
-      const auto matrix =
-          PackedMatrix::pack(std::array{even, odd}, GetParam(), memory.as<std::byte>()).value();
+    const auto matrix =
+        PackedMatrix::pack(std::array{even, odd}, GetParam(), memory.as<std::byte>()).value();
 
-      ASSERT_EQ(matrix.outputs(), outputs);
-      ASSERT_EQ(matrix.inputs(), inputs);
-      const std::int64_t evens = (outputs + 1) / 2;
-      for (std::int64_t o = 0; o < outputs; ++o) {
-        for (std::int64_t i = 0; i < inputs; ++i) {
-          const std::int64_t from = o < evens ? 2 * o : 2 * (o - evens) + 1;
-          const std::int64_t at = transposed ? i * kColumns + from : from * kColumns + i;
-          ASSERT_EQ(
-              weight_at(matrix, o, i),
-              values[static_cast<std::size_t>(index * kRows * kColumns + at)]
-          ) << index
-            << ": " << o << ' ' << i;
-        }
+    ASSERT_EQ(matrix.outputs(), 11);
+    for (std::int64_t o = 0; o < 11; ++o) {
+      const std::int64_t row = o < 6 ? 2 * o : 2 * (o - 6) + 1;
+      for (std::int64_t i = 0; i < 6; ++i) {
+        const std::int64_t at = (index * 11 + row) * 6 + i;
+        ASSERT_EQ(weight_at(matrix, o, i), values[static_cast<std::size_t>(at)]) << o << ' ' << i;
       }
+    }
+  }
+}
+
+// The same experts, each stored transposed: gate and up columns alternate.
+TEST_P(PackedMatrixFor, TakesEverySecondColumnOfOneOfManyTransposedMatrices) {
+  Random random(5);
+  const auto values = testing::random_floats(random, 2 * 5 * 7, Compute::BFloat16);
+  device::TensorView stack = view_of(values, 2 * 5, 7);
+  stack.shape = {.extents = {2, 5, 7}, .rank = 3};
+  const MatrixSource odd = {
+      .tensor = stack, .index = 1, .column_begin = 1, .column_step = 2, .transposed = true};
+  auto memory = dirty_memory(PackedMatrix::bytes(3, 5, GetParam()));
+
+  const auto matrix = PackedMatrix::pack({&odd, 1}, GetParam(), memory.as<std::byte>()).value();
+
+  ASSERT_EQ(matrix.outputs(), 3);
+  ASSERT_EQ(matrix.inputs(), 5);
+  for (std::int64_t o = 0; o < 3; ++o) {
+    for (std::int64_t i = 0; i < 5; ++i) {
+      const std::int64_t at = (5 + i) * 7 + 2 * o + 1;
+      ASSERT_EQ(weight_at(matrix, o, i), values[static_cast<std::size_t>(at)]) << o << ' ' << i;
     }
   }
 }

@@ -109,59 +109,48 @@ inline float append_scale(float scale, device::DType type, std::vector<std::byte
   return std::ldexp(1.0F, exponent);
 }
 
+// Puts `byte`, or its lower half, down as the code of the next column; returns its number.
+inline float append_code(Quantized& made, std::uint8_t byte, bool odd_column) {
+  constexpr std::array<float, 8> kE2m1 = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
+  if (made.format == WeightFormat::Fp8Block) {
+    if ((byte & 0x7FU) == 0x7FU) byte ^= 1U;
+    made.codes.push_back(byte);
+    return device::f8e4m3_to_float(byte);
+  }
+  if (made.format == WeightFormat::Int8Channel) {
+    made.codes.push_back(byte);
+    return static_cast<float>(static_cast<std::int8_t>(byte));
+  }
+  const unsigned nibble = byte & 0xFU;
+  if (odd_column) {
+    made.codes.back() = static_cast<std::uint8_t>(made.codes.back() | (nibble << 4U));
+  } else {
+    made.codes.push_back(static_cast<std::uint8_t>(nibble));
+  }
+  if (made.format == WeightFormat::Int4Group32) return static_cast<float>(nibble) - 8.0F;
+  return nibble < 8 ? kE2m1.at(nibble) : -kE2m1.at(nibble - 8);
+}
+
 // Every code but NaN is as likely; scales spread over some powers of two.
 inline Quantized random_quantized(Random& random, WeightFormat format, QuantizedShape shape) {
   if (format == WeightFormat::MxFp4) shape.scale_type = device::DType::U8;
   Quantized made{.format = format, .shape = shape, .codes = {}, .scales = {}};
-  std::int64_t tall = 1;
-  std::int64_t wide = 32;
-  if (format == WeightFormat::Fp8Block) {
-    tall = shape.scale_rows;
-    wide = shape.scale_columns;
-  }
-  if (format == WeightFormat::Int8Channel) wide = shape.columns;
+  const bool blocks = format == WeightFormat::Fp8Block;
+  const std::int64_t tall = blocks ? shape.scale_rows : 1;
+  const std::int64_t group = blocks ? shape.scale_columns : 32;
+  const std::int64_t wide = format == WeightFormat::Int8Channel ? shape.columns : group;
   const std::int64_t scale_line = (shape.columns + wide - 1) / wide;
   std::vector<float> scales;
-  for (std::int64_t row = 0; row < shape.rows; row += tall) {
-    for (std::int64_t i = 0; i < scale_line; ++i) {
-      const float scale = std::exp2(static_cast<float>(random.uniform()) * 6.0F - 8.0F);
-      scales.push_back(append_scale(scale, shape.scale_type, made.scales));
-    }
+  for (std::int64_t i = 0; i < (shape.rows + tall - 1) / tall * scale_line; ++i) {
+    const float scale = std::exp2(static_cast<float>(random.uniform()) * 6.0F - 8.0F);
+    scales.push_back(append_scale(scale, shape.scale_type, made.scales));
   }
-  constexpr std::array<float, 8> kE2m1 = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
   for (std::int64_t row = 0; row < shape.rows; ++row) {
     for (std::int64_t column = 0; column < shape.columns; ++column) {
-      auto byte = static_cast<std::uint8_t>(random.below(256));
-      const unsigned nibble = byte & 0xFU;
-      switch (format) {
-        case WeightFormat::Plain:
-          break;
-        case WeightFormat::Fp8Block:
-          if ((byte & 0x7FU) == 0x7FU) byte ^= 1U;
-          made.codes.push_back(byte);
-          made.code.push_back(device::f8e4m3_to_float(byte));
-          break;
-        case WeightFormat::Int8Channel:
-          made.codes.push_back(byte);
-          made.code.push_back(static_cast<float>(static_cast<std::int8_t>(byte)));
-          break;
-        case WeightFormat::Int4Group32:
-        case WeightFormat::MxFp4:
-          if (column % 2 == 0) {
-            made.codes.push_back(static_cast<std::uint8_t>(nibble));
-          } else {
-            made.codes.back() = static_cast<std::uint8_t>(made.codes.back() | (nibble << 4U));
-          }
-          if (format == WeightFormat::Int4Group32) {
-            made.code.push_back(static_cast<float>(nibble) - 8.0F);
-          } else {
-            made.code.push_back(nibble < 8 ? kE2m1.at(nibble) : -kE2m1.at(nibble - 8));
-          }
-          break;
-      }
-      made.scale.push_back(
-          scales[static_cast<std::size_t>((row / tall) * scale_line + column / wide)]
-      );
+      const auto byte = static_cast<std::uint8_t>(random.below(256));
+      made.code.push_back(append_code(made, byte, column % 2 == 1));
+      const std::int64_t at = row / tall * scale_line + column / wide;
+      made.scale.push_back(scales[static_cast<std::size_t>(at)]);
     }
   }
   return made;

@@ -73,38 +73,41 @@ std::string refusal(
   return source.ok() ? "accepted" : source.error().message;
 }
 
+// Rows 1, 3, 5 ... and columns from 64 on of `weights`, found through a checkpoint.
+void expect_found(const Quantized& weights, std::int64_t stacked) {
+  const Folder folder;
+  const auto checkpoint = testing::open_tensors(folder, tensors_of(weights, stacked));
+  const MatrixPart part = {
+      .name = "w",
+      .rows = 160,
+      .columns = 192,
+      .index = stacked < 0 ? -1 : 1,
+      .row_begin = 1,
+      .row_step = 2,
+      .column_begin = 64,
+  };
+
+  const auto source = stored_matrix(*checkpoint, {.format = weights.format}, part);
+
+  ASSERT_TRUE(source.ok()) << source.error().message;
+  EXPECT_EQ(source->format, weights.format);
+  const auto owned = kernels::testing::pack_sources({&*source, 1}, kernels::Compute::Float32);
+  ASSERT_EQ(owned.matrix.outputs(), 80);
+  ASSERT_EQ(owned.matrix.inputs(), 128);
+  for (std::int64_t o = 0; o < 80; ++o) {
+    for (std::int64_t i = 0; i < 128; ++i) {
+      const float weight = owned.matrix.code(o, i) * owned.matrix.scale(o, i);
+      ASSERT_EQ(weight, weights.weight(1 + 2 * o, 64 + i));
+    }
+  }
+}
+
 TEST(StoredMatrix, FindsTheScalesOfEveryFormat) {
   Random random(1);
   for (const WeightFormat format : kernels::testing::kCodedFormats) {
-    for (const std::int64_t stacked : {-1, 3}) {
-      const Quantized weights = random_quantized(random, format, {.rows = 160, .columns = 192});
-      const Folder folder;
-      const auto checkpoint = testing::open_tensors(folder, tensors_of(weights, stacked));
-      const MatrixPart part = {
-          .name = "w",
-          .rows = 160,
-          .columns = 192,
-          .index = stacked < 0 ? -1 : 1,
-          .row_begin = 1,
-          .row_step = 2,
-          .column_begin = 64,
-      };
-
-      const auto source = stored_matrix(*checkpoint, {.format = format}, part);
-
-      ASSERT_TRUE(source.ok()) << source.error().message;
-      EXPECT_EQ(source->format, format);
-      const auto owned = kernels::testing::pack_sources({&*source, 1}, kernels::Compute::Float32);
-      EXPECT_EQ(owned.matrix.outputs(), 80);
-      EXPECT_EQ(owned.matrix.inputs(), 128);
-      for (std::int64_t o = 0; o < 80; ++o) {
-        for (std::int64_t i = 0; i < 128; ++i) {
-          ASSERT_EQ(
-              owned.matrix.code(o, i) * owned.matrix.scale(o, i), weights.weight(1 + 2 * o, 64 + i)
-          );
-        }
-      }
-    }
+    const Quantized weights = random_quantized(random, format, {.rows = 160, .columns = 192});
+    expect_found(weights, -1);
+    expect_found(weights, 3);
   }
 }
 

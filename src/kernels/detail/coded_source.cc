@@ -189,6 +189,27 @@ struct Lane {
 };
 using Lanes = std::array<Lane, kLanes>;
 
+// Takes a panel's outputs from the stack: `output` of the first source is the next one. Sources
+// that are used up leave the span.
+Lanes next_lanes(std::span<const CodedSource>& sources, std::int64_t& output) {
+  Lanes lanes{};
+  for (std::size_t lane = 0; lane < kLanes && !sources.empty();) {
+    const CodedSource& source = sources.front();
+    if (output < source.block.outputs().count) {
+      lanes[lane++] = {&source, output++};
+      continue;
+    }
+    sources = sources.subspan(1);
+    output = 0;
+  }
+  // What is left may be empty: then there is no further panel.
+  while (!sources.empty() && output == sources.front().block.outputs().count) {
+    sources = sources.subspan(1);
+    output = 0;
+  }
+  return lanes;
+}
+
 void pack_scales(const Lanes& lanes, const PanelLayout& layout, std::byte* panel) {
   const std::size_t bytes = device::size_of(layout.scale_type);
   for (std::int64_t group = 0; group < layout.groups(); ++group) {
@@ -297,6 +318,7 @@ Error nan_code(const Lane& lane, std::int64_t input) {
 }
 
 Result<void> pack_panel(const Lanes& lanes, const PanelLayout& layout, std::byte* panel) {
+  std::memset(panel, 0, layout.codes_begin());
   pack_scales(lanes, layout, panel);
   const std::int64_t per_word = inputs_per_word(layout.format);
   const std::int64_t step = static_cast<std::int64_t>(kStagedWords) * per_word;
@@ -411,26 +433,11 @@ PanelLayout layout_of(std::span<const CodedSource> sources, Compute compute) {
 
 Result<void>
 pack_codes(std::span<const CodedSource> sources, const PanelLayout& layout, std::byte* memory) {
-  Lanes lanes{};
-  std::size_t filled = 0;
-  std::byte* panel = memory;
-  const std::size_t scales = layout.codes_begin();
-  const auto finish = [&]() -> Result<void> {
-    std::memset(panel, 0, scales);
-    PLEIAD_TRY(pack_panel(lanes, layout, panel));
-    panel += layout.bytes();
-    lanes = {};
-    filled = 0;
-    return {};
-  };
-  for (const CodedSource& source : sources) {
-    for (std::int64_t output = 0; output < source.block.outputs().count; ++output) {
-      lanes[filled++] = {&source, output};
-      if (filled < kLanes) continue;
-      PLEIAD_TRY(finish());
-    }
+  std::int64_t output = 0;  // of the first source that is left
+  while (!sources.empty()) {
+    PLEIAD_TRY(pack_panel(next_lanes(sources, output), layout, memory));
+    memory += layout.bytes();
   }
-  if (filled > 0) PLEIAD_TRY(finish());
   return {};
 }
 

@@ -140,8 +140,8 @@ std::int32_t quantize_row(const float* x, std::int64_t count, float scale, std::
   for (std::int64_t first = 0; first < count; first += kBlock) {
     const std::int64_t left = count - first < kBlock ? count - first : kBlock;
     if (zeros || left < kBlock) {
-      for (std::int64_t i = 0; i < kBlock; ++i) {
-        q[i] = 0;
+      for (std::int32_t& value : q) {
+        value = 0;
       }
     }
     for (std::int64_t i = 0; i < (zeros ? 0 : left); ++i) {
