@@ -35,9 +35,9 @@ NamedTensor named_tensor(
   return {std::move(name), dtype, std::move(shape), std::move(bytes)};
 }
 
-// The folder's only file holds `tensors` in their order.
-inline std::unique_ptr<weights::Checkpoint>
-open_tensors(const weights::testing::Folder& folder, std::span<const NamedTensor> tensors) {
+// The folder's only file of weights holds `tensors` in their order.
+inline void
+write_tensors(const weights::testing::Folder& folder, std::span<const NamedTensor> tensors) {
   std::string header;
   std::string bytes;
   for (const NamedTensor& tensor : tensors) {
@@ -54,6 +54,11 @@ open_tensors(const weights::testing::Folder& folder, std::span<const NamedTensor
   }
   header += "}";
   folder.write("model.safetensors", weights::testing::safetensors_bytes(header, 0) + bytes);
+}
+
+inline std::unique_ptr<weights::Checkpoint>
+open_tensors(const weights::testing::Folder& folder, std::span<const NamedTensor> tensors) {
+  write_tensors(folder, tensors);
   return weights::Checkpoint::open(folder.path()).value();
 }
 

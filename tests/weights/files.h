@@ -29,10 +29,12 @@ inline std::string safetensors_bytes(std::string_view header, std::size_t data_b
 // An empty folder that goes when the object goes.
 class Folder {
  public:
-  Folder() {
+  // `suffix` tells apart those of one test.
+  explicit Folder(std::string_view suffix = {}) {
     const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
     path_ = std::filesystem::path(::testing::TempDir()) /
-            (std::string("pleiad_") + test->test_suite_name() + "_" + test->name());
+            (std::string("pleiad_") + test->test_suite_name() + "_" + test->name() +
+             std::string(suffix));
     std::filesystem::remove_all(path_);
     std::filesystem::create_directories(path_);
   }
