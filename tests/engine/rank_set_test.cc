@@ -1,5 +1,7 @@
 #include "engine/rank_set.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -10,7 +12,10 @@
 
 #include "base/random.h"
 #include "comm/local_group.h"
+#include "model/checkpoint_quantizer.h"
 #include "tests/engine/engine_harness.h"
+#include "tests/model/mxfp4_checkpoint.h"
+#include "tests/weights/files.h"
 
 namespace pleiad::engine {
 namespace {
@@ -82,19 +87,47 @@ struct Shape {
   bool overlap;
 };
 
+// A model folder: fable, a golden family, or one that the test writes in fewer bits:
+// "family__scheme" or "gpt_oss__mxfp4".
 class RankSetOf : public ::testing::TestWithParam<std::string> {
  protected:
-  static LoadSettings settings() {
-    LoadSettings out = fable_settings();
-    const bool fable = GetParam() == "fable";
+  std::filesystem::path model() {
     const std::filesystem::path root(PLEIAD_SOURCE_DIR);
-    out.model = fable ? root / "models/fable" : root / "tests/golden" / GetParam();
+    const std::string& name = GetParam();
+    if (name == "fable") return root / "models/fable";
+    const std::size_t mark = name.find("__");
+    if (mark == std::string::npos) return root / "tests/golden" / name;
+    const auto out = written_.path() / "out";
+    if (std::filesystem::exists(out)) return out;
+    std::string scheme = name.substr(mark + 2);
+    std::ranges::replace(scheme, '_', '-');
+    if (scheme == "mxfp4") {
+      const weights::testing::Folder plain("plain");
+      model::testing::write_mxfp4_gpt_oss(written_, plain);
+      return written_.path();
+    }
+    device::ThreadPool pool(1);
+    const auto made = model::quantize_checkpoint(
+        root / "tests/golden" / name.substr(0, mark),
+        out,
+        {.scheme = *weights::parse_quant_scheme(scheme), .pool = &pool}
+    );
+    EXPECT_TRUE(made.ok()) << made.error().message;
+    return out;
+  }
+
+  LoadSettings settings() {
+    LoadSettings out = fable_settings();
+    out.model = model();
     out.threads = 1;
     out.max_num_seqs = 16;
     out.max_num_batched_tokens = 64;
     out.max_model_len = 256;
     return out;
   }
+
+ private:
+  weights::testing::Folder written_;
 };
 
 // The heart of the promise for groups: token ids and the bits of every logprob are those of one
@@ -160,7 +193,12 @@ INSTANTIATE_TEST_SUITE_P(
         "gpt_oss",
         "kimi_k2",
         "mixtral",
-        "qwen3_moe"
+        "qwen3_moe",
+        "deepseek_v2__fp8_block",
+        "glm4_moe__w8a8",
+        "gpt_oss__mxfp4",
+        "kimi_k2__w8a8",
+        "qwen3_moe__int4_g32"
     ),
     [](const auto& model) { return model.param; }
 );

@@ -6,8 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "model/families.h"
-#include "tests/model/dequantised.h"
 #include "tests/model/model_harness.h"
+#include "tests/model/mxfp4_checkpoint.h"
 #include "tests/weights/files.h"
 
 namespace pleiad::model {
@@ -75,62 +75,16 @@ TEST(GptOss, RefusesByNameWhatItDoesNotCompute) {
   EXPECT_THAT(refusal("swiglu_limit", 0), HasSubstr("swiglu_limit"));
 }
 
-// [experts, columns, rows] in BF16 as [experts, rows, columns] in float.
-std::vector<float> turned(const device::TensorView& view) {
-  const std::int64_t rows = view.shape[2];
-  const std::int64_t columns = view.shape[1];
-  std::vector<float> out;
-  for (std::int64_t i = 0; i < view.shape.elements(); ++i) {
-    const std::int64_t expert = i / (rows * columns);
-    const std::int64_t from = (expert * columns + i % columns) * rows + i / columns % rows;
-    out.push_back(device::bf16_to_float(testing::element_of<device::BF16>(view, from)));
-  }
-  return out;
-}
-
 TEST(GptOss, ExpertsInMxfp4ComputeWithExactlyWhatTheirCodesStandFor) {
-  const auto checkpoint = weights::Checkpoint::open(golden_folder() / "gpt_oss").value();
-  std::vector<testing::NamedTensor> coded;
-  std::vector<testing::NamedTensor> plain;
-  for (const std::string& name : checkpoint->names()) {
-    if (!name.ends_with("_proj")) {
-      coded.push_back(testing::dequantised(*checkpoint, name));
-      plain.push_back(coded.back());
-      continue;
-    }
-    const auto view = checkpoint->tensor(name).value();
-    const std::int64_t experts = view.shape[0];
-    const std::int64_t columns = view.shape[1];
-    const std::int64_t rows = view.shape[2];
-    const testing::Mxfp4 out = testing::to_mxfp4(turned(view));
-    const std::int64_t groups = columns / 32;
-    coded.push_back({name + "_blocks", "U8", {experts, rows, groups, 16}, out.blocks});
-    coded.push_back({name + "_scales", "U8", {experts, rows, groups}, out.scales});
-    std::vector<float> back(out.values.size());
-    for (std::size_t i = 0; i < back.size(); ++i) {
-      const auto at = static_cast<std::int64_t>(i);
-      const std::int64_t expert = at / (rows * columns);
-      const std::int64_t to = (expert * columns + at % columns) * rows + at / columns % rows;
-      back[static_cast<std::size_t>(to)] = out.values[i];
-    }
-    plain.push_back(testing::floats_named(name, {experts, columns, rows}, back));
-  }
-  const weights::testing::Folder coded_folder("coded");
-  const weights::testing::Folder plain_folder("plain");
-  testing::write_tensors(coded_folder, coded);
-  testing::write_tensors(plain_folder, plain);
-  Json config = golden_config();
-  plain_folder.write("config.json", config.dump());
-  Json quantised;
-  quantised.set("quant_method", "mxfp4");
-  config.set("quantization_config", quantised);
-  coded_folder.write("config.json", config.dump());
+  const weights::testing::Folder coded("coded");
+  const weights::testing::Folder plain("plain");
+  testing::write_mxfp4_gpt_oss(coded, plain);
   const GoldenTensors golden(golden_folder() / "gpt_oss/golden.safetensors");
   const auto prompt = golden.tokens("2.input_ids");
 
-  const auto logits = ModelHarness::load(coded_folder.path()).logits(prompt);
+  const auto logits = ModelHarness::load(coded.path()).logits(prompt);
 
-  EXPECT_EQ(logits, ModelHarness::load(plain_folder.path()).logits(prompt));
+  EXPECT_EQ(logits, ModelHarness::load(plain.path()).logits(prompt));
   EXPECT_GT(error_over_range(logits, golden.floats("2.logits")), 1e-4);
 }
 
