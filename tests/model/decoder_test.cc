@@ -57,6 +57,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         "deepseek_v2",
         "deepseek_v3",
+        "deepseek_v3_fp8",
         "glm4_moe",
         "gpt_oss",
         "kimi_k2",

@@ -277,6 +277,13 @@ void add_glm4_moe(std::vector<TinyCase>& out) {
 }
 
 void add_gpt_oss(std::vector<TinyCase>& out) {
+  out.push_back(
+      {.family = "GptOss",
+       .name = "Mxfp4Files",
+       .changes = R"({"hidden_size": 64, "intermediate_size": 32,
+                      "quantization_config": {"quant_method": "mxfp4"}})",
+       .dtype = "MXFP4"}
+  );
   const auto add = [&](const char* name, std::string_view changes, double sink = 0) {
     out.push_back({.family = "GptOss", .name = name, .changes = std::string(changes), .sink = sink}
     );
