@@ -1,5 +1,7 @@
 #include "tests/model/reference_decoder.h"
 
+#include <algorithm>
+#include <limits>
 #include <string>
 
 #include "tests/model/reference_attention.h"
@@ -32,7 +34,7 @@ void add(Rows& sum, const Rows& more) {
 
 }  // namespace
 
-std::vector<float> reference_logits(
+Reference compute_reference(
     const Json& config_json,
     const std::filesystem::path& folder,
     std::span<const TokenId> tokens
@@ -40,6 +42,7 @@ std::vector<float> reference_logits(
   const Config config = read_config(config_json);
   const Tensors tensors(folder);
   const Tensor table = tensors.get("model.embed_tokens.weight");
+  Reference out{.logits = {}, .margin = std::numeric_limits<double>::infinity()};
   Rows hidden;
   for (const TokenId token : tokens) {
     hidden.push_back(embedding(table, token));
@@ -50,13 +53,14 @@ std::vector<float> reference_logits(
     const Tensor before = tensors.get(prefix + "input_layernorm.weight");
     add(hidden, attention(config, tensors, prefix, window, normalise(hidden, before, config.eps)));
     const Tensor between = tensors.get(prefix + "post_attention_layernorm.weight");
-    add(hidden, mlp(config, tensors, prefix, moe, normalise(hidden, between, config.eps)));
+    const auto mixed = mlp(config, tensors, prefix, moe, normalise(hidden, between, config.eps));
+    add(hidden, mixed.rows);
+    out.margin = std::min(out.margin, mixed.margin);
   }
   const Tensor head = config.tied ? table : tensors.get("lm_head.weight");
-  std::vector<float> out;
   for (const Row& row : normalise(hidden, tensors.get("model.norm.weight"), config.eps)) {
     for (const double logit : linear(row, head)) {
-      out.push_back(static_cast<float>(logit));
+      out.logits.push_back(static_cast<float>(logit));
     }
   }
   return out;

@@ -9,9 +9,13 @@
 
 namespace pleiad::model::reference {
 
-// Logits of every position of `tokens` [tokens, vocabulary], by the checkpoint in `folder` read as
-// `config` says, computed in double and rounded at the end.
-std::vector<float> reference_logits(
+struct Reference {
+  std::vector<float> logits;  // of every position [tokens, vocabulary], rounded at the end only
+  double margin = 0;          // the least by which an expert was chosen before another, in score
+};
+
+// What the checkpoint in `folder`, read as `config` says, makes of `tokens`, in double.
+Reference compute_reference(
     const Json& config,
     const std::filesystem::path& folder,
     std::span<const TokenId> tokens

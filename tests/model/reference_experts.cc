@@ -9,7 +9,6 @@
 namespace pleiad::model::reference {
 namespace {
 
-using Choice = std::vector<std::pair<std::size_t, double>>;
 using Expert = std::function<Row(const Row&)>;
 
 constexpr double kNever = -std::numeric_limits<double>::infinity();
@@ -47,16 +46,24 @@ void keep_best_groups(const Experts& experts, std::size_t counted, Row& scores) 
   }
 }
 
+// Between the last of the `count` largest values and the next.
+double margin_after(Row values, std::int64_t count) {
+  std::ranges::sort(values, std::greater<>());
+  const auto last = static_cast<std::size_t>(count) - 1;
+  return last + 1 < values.size() ? values[last] - values[last + 1]
+                                  : std::numeric_limits<double>::infinity();
+}
+
 Choice choose_after_softmax(const Row& logits, std::int64_t topk) {
-  Choice out;
+  Choice out{.experts = {}, .margin = margin_after(logits, topk)};
   Row chosen;
   for (const std::size_t e : largest(logits, topk)) {
-    out.emplace_back(e, 0.0);
+    out.experts.emplace_back(e, 0.0);
     chosen.push_back(logits[e]);
   }
   const Row weights = softmax(chosen);
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    out[i].second = weights[i];
+  for (std::size_t i = 0; i < out.experts.size(); ++i) {
+    out.experts[i].second = weights[i];
   }
   return out;
 }
@@ -142,30 +149,26 @@ Choice choose_experts(const Config& config, const Row& logits, const Row& choice
     }
   }
   if (experts.groups > 1) keep_best_groups(experts, is_biased ? 2 : 1, choice);
-  Choice out;
+  Choice out{.experts = {}, .margin = margin_after(choice, experts.topk)};
   double sum = 1e-20;
   for (const std::size_t e : largest(choice, experts.topk)) {
-    out.emplace_back(e, scores[e]);
+    out.experts.emplace_back(e, scores[e]);
     sum += scores[e];
   }
-  for (auto& [expert, weight] : out) {
+  for (auto& [expert, weight] : out.experts) {
     weight *= experts.scale / (experts.normalise ? sum : 1.0);
   }
   return out;
 }
 
-Rows mlp(
-    const Config& config,
-    const Tensors& tensors,
-    const std::string& prefix,
-    bool moe,
-    const Rows& x
+MlpRows
+mlp(const Config& config, const Tensors& tensors, const std::string& prefix, bool moe, const Rows& x
 ) {
-  Rows out;
+  MlpRows out;
   if (!moe) {
     const Expert dense = swiglu_at(tensors, prefix + "mlp.");
     for (const Row& row : x) {
-      out.push_back(dense(row));
+      out.rows.push_back(dense(row));
     }
     return out;
   }
@@ -185,10 +188,12 @@ Rows mlp(
   for (const Row& row : x) {
     Row sum = shared ? shared(row) : Row(row.size(), 0.0);
     const Row logits = linear(row, router, router_bias);
-    for (const auto& [expert, weight] : choose_experts(config, logits, choice_bias.values)) {
+    const Choice choice = choose_experts(config, logits, choice_bias.values);
+    for (const auto& [expert, weight] : choice.experts) {
       add_scaled(sum, experts[expert](row), weight);
     }
-    out.push_back(std::move(sum));
+    out.margin = std::min(out.margin, choice.margin);
+    out.rows.push_back(std::move(sum));
   }
   return out;
 }

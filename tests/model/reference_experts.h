@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,18 +10,23 @@
 
 namespace pleiad::model::reference {
 
-// The chosen experts with their weights, from the gate's logits [experts] and, where the family has
-// one, the bias of the choice [experts].
-std::vector<std::pair<std::size_t, double>>
-choose_experts(const Config& config, const Row& logits, const Row& choice_bias);
+// Which experts compute a row.
+struct Choice {
+  std::vector<std::pair<std::size_t, double>> experts;  // with their weights
+  double margin = 0;  // by which the last one's score is above that of the best one left out
+};
+
+// From the gate's logits [experts] and, where the family has one, the bias of the choice [experts].
+Choice choose_experts(const Config& config, const Row& logits, const Row& choice_bias);
+
+struct MlpRows {
+  Rows rows;
+  double margin = std::numeric_limits<double>::infinity();  // the least of the rows' choices
+};
 
 // The MLP of a layer, dense or of experts, for each normalised row [tokens, hidden].
-Rows mlp(
-    const Config& config,
-    const Tensors& tensors,
-    const std::string& prefix,
-    bool moe,
-    const Rows& x
+MlpRows
+mlp(const Config& config, const Tensors& tensors, const std::string& prefix, bool moe, const Rows& x
 );
 
 }  // namespace pleiad::model::reference

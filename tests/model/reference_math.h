@@ -21,19 +21,24 @@ struct Tensor {
   [[nodiscard]] Tensor slice(std::size_t index) const;
 };
 
-// The tensors of a model folder in F32, BF16 or F16, widened.
+// The tensors of a model folder in F32, BF16, F16, FP8 with a scale per block of 128 x 128, or
+// MXFP4, widened.
 class Tensors {
  public:
   // Ends the test program when the folder cannot be read.
   explicit Tensors(const std::filesystem::path& folder);
 
-  // Ends the test program when there is no such tensor.
+  // Ends the test program when there is no such tensor. MXFP4 experts come as GPT-OSS stores
+  // unquantised ones: [experts, in, out].
   [[nodiscard]] Tensor get(const std::string& name) const;
   [[nodiscard]] Tensor get_if(bool wanted, const std::string& name) const {
     return wanted ? get(name) : Tensor{};
   }
 
  private:
+  [[nodiscard]] Tensor read(const std::string& name) const;
+  [[nodiscard]] Tensor read_mxfp4(const std::string& name) const;
+
   std::unique_ptr<weights::Checkpoint> checkpoint_;
 };
 

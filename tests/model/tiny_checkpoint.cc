@@ -56,6 +56,13 @@ class Writer {
   void sinks(const std::string& name, std::int64_t heads) {
     tensor(name, {heads}, {.mean = options_.sink, .deviation = 1});
   }
+  // A stack of matrices stored [in, out], or in blocks where the folder is of MXFP4.
+  void experts(const std::string& name, std::int64_t count, std::int64_t in, std::int64_t out) {
+    if (!is_mxfp4()) return matrix(name, {count, in, out}, in);
+    PLEIAD_CHECK(in % 32 == 0, "MXFP4 has blocks of 32");
+    bytes(name + "_blocks", {count, out, in / 32, 16}, 0, 255);
+    bytes(name + "_scales", {count, out, in / 32}, 121, 124);
+  }
   void score_bias(const std::string& name, std::int64_t experts) {
     tensor(name, {experts}, {.mean = options_.score_bias, .deviation = 0.3, .dtype = "F32"});
   }
@@ -65,6 +72,8 @@ class Writer {
   }
 
  private:
+  [[nodiscard]] bool is_mxfp4() const { return options_.dtype == "MXFP4"; }
+
   struct Spread {
     double mean = 0;
     double deviation = 1;
@@ -72,15 +81,39 @@ class Writer {
   };
 
   void tensor(const std::string& name, const Shape& shape, const Spread& spread) {
-    const std::string_view dtype = spread.dtype.empty() ? options_.dtype : spread.dtype;
-    std::int64_t count = 1;
-    for (const std::int64_t extent : shape) {
-      count *= extent;
-    }
+    const std::string_view usual = is_mxfp4() ? "BF16" : options_.dtype;
+    const std::string_view dtype = spread.dtype.empty() ? usual : spread.dtype;
+    const std::int64_t count = elements(shape);
     const std::size_t begin = bytes_.size();
     for (std::int64_t i = 0; i < count; ++i) {
       append(dtype, static_cast<float>(spread.mean + spread.deviation * random_.normal()));
     }
+    name_bytes(name, dtype, shape, begin);
+  }
+
+  void bytes(const std::string& name, const Shape& shape, std::int64_t low, std::int64_t high) {
+    const std::size_t begin = bytes_.size();
+    for (std::int64_t i = 0; i < elements(shape); ++i) {
+      bytes_ += static_cast<char>(random_.between(low, high));
+    }
+    name_bytes(name, "U8", shape, begin);
+  }
+
+  static std::int64_t elements(const Shape& shape) {
+    std::int64_t count = 1;
+    for (const std::int64_t extent : shape) {
+      count *= extent;
+    }
+    return count;
+  }
+
+  // Everything written since `begin` is tensor `name`.
+  void name_bytes(
+      const std::string& name,
+      std::string_view dtype,
+      const Shape& shape,
+      std::size_t begin
+  ) {
     header_ += fmt::format(
         R"({}"{}":{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
         header_.empty() ? "" : ",",
@@ -160,9 +193,9 @@ void write_gpt_oss_experts(const Config& config, const std::string& prefix, Writ
   const auto& [count, topk, width, shared, groups, topk_groups, normalise, scale] = config.experts;
   out.matrix(prefix + "router.weight", count, config.hidden);
   out.bias(prefix + "router.bias", {count});
-  out.matrix(prefix + "experts.gate_up_proj", {count, config.hidden, 2 * width}, config.hidden);
+  out.experts(prefix + "experts.gate_up_proj", count, config.hidden, 2 * width);
   out.bias(prefix + "experts.gate_up_proj_bias", {count, 2 * width});
-  out.matrix(prefix + "experts.down_proj", {count, width, config.hidden}, width);
+  out.experts(prefix + "experts.down_proj", count, width, config.hidden);
   out.bias(prefix + "experts.down_proj_bias", {count, config.hidden});
 }
 

@@ -9,7 +9,9 @@
 namespace pleiad::model::reference {
 
 struct TinyOptions {
-  std::string_view dtype = "F32";  // or BF16, F16: of everything but the bias of the expert choice
+  // F32, BF16 or F16, of everything but the bias of the expert choice; or MXFP4, of GPT-OSS's
+  // experts, the rest being BF16.
+  std::string_view dtype = "F32";
   std::uint64_t seed = 1;
   double score_bias = 0;  // mean of the bias of the expert choice
   double sink = 0;        // mean of attention sinks

@@ -83,7 +83,8 @@ std::string_view base_of(std::string_view family) {
 void add_deepseek_v2(std::vector<TinyCase>& out) {
   const std::string family = "DeepseekV2";
   const auto add = [&](const char* name, std::string_view changes, std::string_view dtype = "F32") {
-    out.push_back({.family = family, .name = name, .changes = changes, .dtype = dtype});
+    out.push_back({.family = family, .name = name, .changes = std::string(changes), .dtype = dtype}
+    );
   };
   add("Base", "{}");
   add("BFloat16Files", "{}", "BF16");
@@ -140,7 +141,9 @@ void add_deepseek_v2(std::vector<TinyCase>& out) {
 void add_deepseek_v3(std::vector<TinyCase>& out) {
   const std::string family = "DeepseekV3";
   const auto add = [&](const char* name, std::string_view changes, double score_bias = 0) {
-    out.push_back({.family = family, .name = name, .changes = changes, .score_bias = score_bias});
+    out.push_back(
+        {.family = family, .name = name, .changes = std::string(changes), .score_bias = score_bias}
+    );
   };
   add("Base", "{}");
   add("NegativeScores", "{}", -3);
@@ -185,7 +188,9 @@ void add_deepseek_v3(std::vector<TinyCase>& out) {
 
 void add_qwen3_moe(std::vector<TinyCase>& out) {
   const auto add = [&](const char* name, std::string_view changes, std::string_view dtype = "F32") {
-    out.push_back({.family = "Qwen3Moe", .name = name, .changes = changes, .dtype = dtype});
+    out.push_back(
+        {.family = "Qwen3Moe", .name = name, .changes = std::string(changes), .dtype = dtype}
+    );
   };
   add("Base", "{}");
   add("BFloat16Files", "{}", "BF16");
@@ -219,7 +224,7 @@ void add_qwen3_moe(std::vector<TinyCase>& out) {
 
 void add_mixtral(std::vector<TinyCase>& out) {
   const auto add = [&](const char* name, std::string_view changes) {
-    out.push_back({.family = "Mixtral", .name = name, .changes = changes});
+    out.push_back({.family = "Mixtral", .name = name, .changes = std::string(changes)});
   };
   add("Base", "{}");
   add("WindowOfOne", R"({"sliding_window": 1})");
@@ -242,7 +247,11 @@ void add_mixtral(std::vector<TinyCase>& out) {
 
 void add_glm4_moe(std::vector<TinyCase>& out) {
   const auto add = [&](const char* name, std::string_view changes, double score_bias = 0) {
-    out.push_back({.family = "Glm4Moe", .name = name, .changes = changes, .score_bias = score_bias}
+    out.push_back(
+        {.family = "Glm4Moe",
+         .name = name,
+         .changes = std::string(changes),
+         .score_bias = score_bias}
     );
   };
   add("Base", "{}");
@@ -268,8 +277,16 @@ void add_glm4_moe(std::vector<TinyCase>& out) {
 }
 
 void add_gpt_oss(std::vector<TinyCase>& out) {
+  out.push_back(
+      {.family = "GptOss",
+       .name = "Mxfp4Files",
+       .changes = R"({"hidden_size": 64, "intermediate_size": 32,
+                      "quantization_config": {"quant_method": "mxfp4"}})",
+       .dtype = "MXFP4"}
+  );
   const auto add = [&](const char* name, std::string_view changes, double sink = 0) {
-    out.push_back({.family = "GptOss", .name = name, .changes = changes, .sink = sink});
+    out.push_back({.family = "GptOss", .name = name, .changes = std::string(changes), .sink = sink}
+    );
   };
   add("Base", "{}");
   add("LargeSinks", "{}", 12);

@@ -15,8 +15,8 @@ namespace pleiad::model::reference {
 struct TinyCase {
   std::string family;  // of the base, such as "Mixtral"
   std::string name;
-  std::string_view changes = "{}";  // JSON; a member replaces the base's
-  double score_bias = 0;            // see TinyOptions
+  std::string changes = "{}";  // JSON; a member replaces the base's
+  double score_bias = 0;       // see TinyOptions
   double sink = 0;
   std::string_view dtype = "F32";
 
