@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -17,7 +15,9 @@
 #include "bench/kernels/machine.h"
 #include "engine/engine.h"
 #include "engine/load.h"
+#include "model/tensor_role.h"
 #include "tests/engine/engine_harness.h"
+#include "weights/checkpoint.h"
 
 namespace pleiad::bench {
 namespace {
@@ -80,20 +80,19 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Bytes of packed weights that one decoding sequence reads per step: everything but the experts not
-// chosen.
-double active_bytes(const std::string& folder, double weight_bytes, std::int64_t moe_layers) {
-  std::ifstream in(folder + "/config.json");
-  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  const Json config = parse_json(text).value();
-  const auto number = [&config](const char* key) {
-    return static_cast<double>(config.find(key)->as_int().value());
-  };
-  constexpr double kBytesPerWeight = 2.0;  // bfloat16
-  const double expert =
-      3.0 * number("hidden_size") * number("moe_intermediate_size") * kBytesPerWeight;
-  const double idle = number("n_routed_experts") - number("num_experts_per_tok");
-  return weight_bytes - static_cast<double>(moe_layers) * idle * expert;
+// Bytes of weights that one decoding sequence reads per step: everything but the experts not
+// chosen, whose tensors are packed as large as they are stored (BF16 or quantised).
+double
+active_bytes(const std::string& folder, double weight_bytes, const model::ModelShape& shape) {
+  const auto checkpoint = weights::Checkpoint::open(folder).value();
+  double experts = 0;
+  for (const std::string& name : checkpoint->names()) {
+    if (model::role_of(name, shape.cache.layers) != model::TensorRole::Experts) continue;
+    experts += static_cast<double>(checkpoint->tensor(name).value().bytes.size());
+  }
+  const auto count = static_cast<double>(shape.moe.gate.experts);
+  const auto chosen = static_cast<double>(shape.moe.gate.topk);
+  return weight_bytes - experts * (count - chosen) / count;
 }
 
 int main_with(const Settings& settings) {
@@ -108,8 +107,7 @@ int main_with(const Settings& settings) {
   engine::EngineHarness harness(load);
   const engine::LoadedModel& loaded = harness.ranks->model();
   const auto weight_bytes = static_cast<double>(loaded.weight_bytes);
-  const double active =
-      active_bytes(settings.model, weight_bytes, loaded.weights->shape().moe_layers);
+  const double active = active_bytes(settings.model, weight_bytes, loaded.weights->shape());
   fmt::print(
       "{} on {}; weights {:.2f} GB, {:.3f} GB active per token; read {:.3f} s, pack {:.2f} s "
       "({:.2f} GB/s)\n",

@@ -1,6 +1,6 @@
 // The program as a user runs it. Also the place of the verbs' bad input.
-// Also tests: main.cc, serve_command.cc, chat_command.cc, plan_command.cc, inspect_command.cc,
-// quantize_command.cc
+// Also tests: main.cc, serve_command.cc, chat_command.cc, plan_command.cc, inspect_command.cc
+// Also tests: quantize_command.cc
 #include <array>
 #include <cstdio>
 #include <filesystem>
