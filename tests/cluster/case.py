@@ -32,11 +32,15 @@ class Case(unittest.TestCase):
         self.assertEqual(found, "")
 
     def assert_failed_well(self, stream, within=None, since=None):
-        """An error object, then a cut connection; never [DONE]. `within` seconds after `since`."""
+        """An error object, then a cut connection; or, before anything was answered, status 503 with an error
+        object. Never [DONE]. `within` seconds after `since`."""
         stream.wait_end()
         self.assertFalse(stream.done, f"[DONE] after a failure: {stream.told()}")
         self.assertIsNotNone(stream.error, f"no error object: {stream.told()}")
-        self.assertEqual(stream.ending[1], "cut", stream.told())
+        if stream.ending[1] == "refused":
+            self.assertEqual((stream.status, stream.events), (503, []), stream.told())
+        else:
+            self.assertEqual(stream.ending[1], "cut", stream.told())
         self.assertTrue(stream.error[1].get("message"), stream.told())
         if within is not None:
             self.assertLess(stream.ending[0] - since, within, "seconds until the stream ended")
