@@ -12,7 +12,8 @@ namespace pleiad::kv {
 // Tokens in one page, for every model and device (DESIGN §6).
 inline constexpr std::int64_t kPageTokens = 64;
 
-// What one token keeps in each layer: under MLA the normalised latent, then the roped key.
+// What one token keeps in each layer: under MLA the normalised latent, then the roped key; under
+// grouped-query attention all heads' keys, then all heads' values.
 struct CacheShape {
   std::int64_t layers = 0;
   std::int64_t width = 0;  // elements per token
