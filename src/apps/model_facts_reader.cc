@@ -108,6 +108,8 @@ Result<plan::ModelFacts> read_model_facts(const ModelFactsRequest& request) {
       .hidden = shape.moe.hidden,
       .experts = shape.moe.gate.experts,
       .topk = shape.moe.gate.topk,
+      .expert_groups = shape.moe.gate.groups,
+      .groups_per_token = shape.moe.gate.topk_groups,
       .vocabulary = shape.vocabulary,
       .positions_max = shape.positions_max,
       .attention_heads = reader.integer("num_attention_heads", 1),

@@ -18,15 +18,20 @@ struct MachineConstants {
   double memory_bytes_per_second = 0;  // reading weights, by one rank
   double flops_per_second = 0;         // of one core, at the model's compute type
   std::int32_t cores_per_rank = 1;     // 1 for a GPU, whose flops are then the device's
-  double link_latency_seconds = 0;     // of one message between two ranks
+  double step_seconds = 0;             // of a rank's step beside weights and products
+  double row_seconds = 0;              // of a row of a step: attention, norms, sampling, delivery
+  double message_seconds = 0;          // of work for one message between two ranks
+  double link_latency_seconds = 0;     // until a rank that waits for messages goes on
   double link_bytes_per_second = 0;    // of one rank's link, each way
 };
 
 // Predicted time and traffic of one step over all its layers. Parts follow one another: nothing is
 // overlapped.
 struct StepCost {
+  double fixed_seconds = 0;  // of steps and rows as such
   double dense_seconds = 0;
   double expert_seconds = 0;
+  double agree_seconds = 0;  // on the step, before it
   double dispatch_seconds = 0;
   double return_seconds = 0;
   double wire_bytes = 0;           // sent between ranks, all together
@@ -34,7 +39,7 @@ struct StepCost {
 
   [[nodiscard]] double exchange_seconds() const { return dispatch_seconds + return_seconds; }
   [[nodiscard]] double seconds() const {
-    return dense_seconds + expert_seconds + exchange_seconds();
+    return fixed_seconds + dense_seconds + expert_seconds + agree_seconds + exchange_seconds();
   }
 };
 
@@ -46,24 +51,26 @@ struct LevelChoice {
 // Predicts steps of uniformly routed tokens over contiguously placed experts. With T tokens in the
 // step, W ranks, E experts, k choices, n experts on a rank, m of the tokens its own:
 //
+//   fixed     step_seconds + m * row_seconds
 //   dense     max(dense_step_bytes / memory, m * 2 * dense parameters / flops)
 //   experts   per MoE layer, max(n * (1 - (1 - k/E)^T) * expert_bytes / memory,
 //                                T * k * n/E * 2 * expert parameters / flops)
-//   messages  latency * (W - 1) * rounds + max(bytes out, bytes in) / link
+//   messages  rounds * (latency + (W - 1) * message_seconds) + max(bytes out, bytes in) / link:
+//             messages of several peers travel at once
+//   agree     one round of messages without bytes
 //   level 1   dispatch: out m * (W - 1) records, in T - m records; as many rounds as the routing
 //             cut-off makes of T
-//   level 2   dispatch: one more message to each peer, which tells how many rows come; out m
-//   records
-//             to each rank reached, in (T - m) * the probability that a token reaches the rank; as
-//             many rounds as the receive buffer makes of T * that probability
+//   level 2   dispatch: one more message to each peer, right before, which tells how many rows
+//             come; out m records to each rank reached, in (T - m) * the probability that a token
+//             reaches the rank; as many rounds as the receive buffer makes of T * that probability
 //   return    either level: the rows of results of RoutingExpectation, in as many rounds
 //
 // Ranks step in lockstep: each part takes as long as its slowest rank. With tp_size > 1 the ranks
 // of a dp rank share its rows evenly and read the dense weights whole. Immutable.
 class CostModel {
  public:
-  // Fails with InvalidInput naming the constant that is no positive finite number (latency may be
-  // 0), or the rule that layout, settings or facts break.
+  // Fails with InvalidInput naming the constant that is no positive finite number (all but rates
+  // may be 0), or the rule that layout, settings or facts break.
   static Result<CostModel> make(
       const ModelFacts& facts,
       const ParallelLayout& layout,
@@ -91,7 +98,8 @@ class CostModel {
 
   // Traffic of one rank in one layer.
   struct Exchange {
-    double messages = 0;
+    double waits = 0;     // for messages of all peers
+    double messages = 0;  // to them
     double bytes_out = 0;
     double bytes_in = 0;
   };

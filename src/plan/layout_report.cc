@@ -102,9 +102,10 @@ LevelTraffic traffic(const LayoutReportInput& input, double rows_out, double row
   };
 }
 
-RoutingExpectation routing_of(const ModelFacts& facts, std::int32_t ep_size) {
+RoutingExpectation routing_over(const ModelFacts& facts, std::int32_t ep_size) {
   return expect_uniform_routing(
-      ExpertPlacement::contiguous(static_cast<std::int32_t>(facts.experts), ep_size), facts.topk
+      ExpertPlacement::contiguous(static_cast<std::int32_t>(facts.experts), ep_size),
+      routing_of(facts)
   );
 }
 
@@ -114,7 +115,7 @@ bool fits_with(LayoutReportInput input, std::int32_t ep_size, std::int64_t budge
   if (ranks % input.layout.tp_size != 0) return false;
   input.layout.ep_size = ep_size;
   input.layout.dp_size = ranks / input.layout.tp_size;
-  const RankBytes bytes = held_bytes(input, routing_of(input.facts, ep_size));
+  const RankBytes bytes = held_bytes(input, routing_over(input.facts, ep_size));
   return bytes.without_kv() + input.facts.kv_bytes_per_token * input.kv_page_tokens <= budget;
 }
 
@@ -205,7 +206,7 @@ Result<LayoutReport> report_layout(const LayoutReportInput& input) {
     report.refusals.push_back(valid.error().message);
     return report;
   }
-  const RoutingExpectation routing = routing_of(facts, layout.ep_size);
+  const RoutingExpectation routing = routing_over(facts, layout.ep_size);
   report.experts_per_rank_min = facts.experts / layout.ep_size;
   report.experts_per_rank_max = divided_up(facts.experts, layout.ep_size);
   report.rank = held_bytes(input, routing);

@@ -10,10 +10,12 @@ namespace pleiad::plan {
 struct ModelFacts {
   std::string name;
   std::int64_t layers = 0;
-  std::int64_t moe_layers = 0;  // of them, those with routed experts
-  std::int64_t hidden = 0;      // elements of a row
-  std::int64_t experts = 0;     // routed, in each MoE layer
-  std::int64_t topk = 0;        // experts per token
+  std::int64_t moe_layers = 0;        // of them, those with routed experts
+  std::int64_t hidden = 0;            // elements of a row
+  std::int64_t experts = 0;           // routed, in each MoE layer
+  std::int64_t topk = 0;              // experts per token
+  std::int64_t expert_groups = 1;     // topk experts come from groups_per_token of so many groups
+  std::int64_t groups_per_token = 1;  // at most expert_groups
   std::int64_t vocabulary = 0;
   std::int64_t positions_max = 0;        // longest sequence the model was made for; 0: not told
   std::int64_t attention_heads = 0;      // 0: not told
