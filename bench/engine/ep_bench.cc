@@ -1,12 +1,14 @@
 // Decode steps of a model over ranks of one process (threads), for several ep_size, levels and rows
 // a rank: time and bytes on the wire beside what plan/cost_model.h predicts from constants measured
-// in the same program: read bandwidth, one core's products, messages between two threads, and, from
-// steps of one and of four rows of one rank on one core, what steps and rows cost beside these.
+// in the same program: one core's read bandwidth and products, messages between two threads, and,
+// from steps of one rank, what steps and rows cost beside these and what all cores read together.
 //
 // usage: ep_bench MODEL_FOLDER [DECODE_TOKENS]
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <future>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -35,38 +37,69 @@ double wire_bytes(const engine::RankSet& ranks) {
   return bytes;
 }
 
+// When each token of a sequence came, and the bytes that all ranks had sent by then.
+class TimedSink final : public api::GenerationSink {
+ public:
+  struct Arrival {
+    Nanoseconds at{};
+    double bytes = 0.0;
+  };
+
+  TimedSink(const engine::EngineHarness& harness, std::int32_t tokens) : harness_(harness) {
+    arrivals_.reserve(static_cast<std::size_t>(tokens));
+  }
+
+  void on_prompt_token(const api::TokenEvent& /*event*/) override {}
+  void on_token(const api::TokenEvent& /*event*/) override {
+    arrivals_.push_back({harness_.clock.now(), wire_bytes(*harness_.ranks)});
+  }
+  void on_finish(const api::FinishEvent& /*event*/) override { finished_.set_value(); }
+
+  const std::vector<Arrival>& wait() {
+    done_.wait();
+    return arrivals_;
+  }
+
+ private:
+  const engine::EngineHarness& harness_;
+  std::vector<Arrival> arrivals_;  // written by the engine's thread until finished_
+  std::promise<void> finished_;
+  std::shared_future<void> done_ = finished_.get_future().share();
+};
+
 Measured decode(engine::EngineHarness& harness, std::size_t sequences, std::int32_t tokens) {
   Random random(1);
   const auto vocabulary = static_cast<std::uint64_t>(harness.engine->limits().vocabulary);
-  std::vector<engine::RecordingSink> sinks(sequences);
-  for (auto& sink : sinks) {
+  std::vector<std::unique_ptr<TimedSink>> sinks;
+  for (std::size_t i = 0; i < sequences; ++i) {
+    sinks.push_back(std::make_unique<TimedSink>(harness, tokens));
     std::vector<TokenId> prompt(16);
     for (TokenId& token : prompt) {
       token = static_cast<TokenId>(random.below(vocabulary));
     }
-    PLEIAD_CHECK(
-        harness.balancer
-            ->submit({.prompt = std::move(prompt), .max_tokens = tokens, .ignore_eos = true}, sink)
-            .ok()
-    );
+    PLEIAD_CHECK(harness.balancer
+                     ->submit(
+                         {.prompt = std::move(prompt), .max_tokens = tokens, .ignore_eos = true},
+                         *sinks.back()
+                     )
+                     .ok());
   }
-  // From a moment when all decode to one when all still do.
-  for (auto& sink : sinks) {
-    sink.wait_for_tokens(2);
+  // Steps in which every sequence decodes, as the first one saw them.
+  Nanoseconds begin{};
+  Nanoseconds end = Nanoseconds::max();
+  for (const auto& sink : sinks) {
+    begin = std::max(begin, sink->wait().front().at);
+    end = std::min(end, sink->wait().back().at);
   }
-  const Nanoseconds begin = harness.clock.now();
-  const double bytes = wire_bytes(*harness.ranks);
-  const std::uint64_t steps = harness.engine->status().steps;
-  sinks.back().wait_for_tokens(static_cast<std::size_t>(tokens) - 4);
-  const auto count = static_cast<double>(harness.engine->status().steps - steps);
-  const Measured out{
-      .step_seconds = to_seconds(harness.clock.now() - begin) / count,
-      .wire_bytes = (wire_bytes(*harness.ranks) - bytes) / count,
+  const auto& arrivals = sinks.front()->wait();
+  const auto first = std::ranges::lower_bound(arrivals, begin, {}, &TimedSink::Arrival::at);
+  const auto last = std::ranges::upper_bound(arrivals, end, {}, &TimedSink::Arrival::at) - 1;
+  const auto steps = static_cast<double>(last - first);
+  PLEIAD_CHECK(steps >= 1.0, "sequences must decode together for a while");
+  return {
+      .step_seconds = to_seconds(last->at - first->at) / steps,
+      .wire_bytes = (last->bytes - first->bytes) / steps,
   };
-  for (auto& sink : sinks) {
-    sink.wait();
-  }
-  return out;
 }
 
 // The middle of three runs.
@@ -98,28 +131,42 @@ settings_of(const std::string& folder, std::int32_t ep_size, plan::EpLevel level
   return load;
 }
 
-// What steps and rows cost beside weights and products: the rest of the times of one rank on one
-// core, with one row and with four.
+double
+step_of_one_rank(const std::string& folder, int threads, std::int64_t rows, std::int32_t tokens) {
+  engine::LoadSettings load = settings_of(folder, 1, plan::EpLevel::AllGather);
+  load.threads = threads;
+  engine::EngineHarness harness(load);
+  const double seconds = median_decode(harness, rows, tokens).step_seconds;
+  fmt::print("one rank, {} threads, {} rows: step {:.3f} ms\n", threads, rows, seconds * 1e3);
+  return seconds;
+}
+
+// What only steps of the model tell, all of one rank: how much faster its weights are read by all
+// cores than by one, and what steps and rows cost beside weights and products.
 void calibrate(
     RankConstants& constants,
     const std::string& folder,
     const plan::ModelFacts& facts,
     std::int32_t tokens
 ) {
-  engine::LoadSettings load = settings_of(folder, 1, plan::EpLevel::AllGather);
-  load.threads = 1;
-  engine::EngineHarness harness(load);
-  const auto model =
-      plan::CostModel::make(facts, load.layout, load.ep, constants.on_one_core()).value();
-  const auto rest = [&](std::int64_t rows) {
-    const double step = median_decode(harness, rows, tokens).step_seconds;
-    fmt::print("one rank on one core, {} rows: step {:.3f} ms\n", rows, step * 1e3);
-    return step - model.even_step(load.ep.level, rows).seconds();
+  const auto layout = plan::plan_layout({}).value();
+  const auto predicted = [&](std::int64_t rows) {
+    return plan::CostModel::make(facts, layout, {}, constants.on_one_core())
+        .value()
+        .even_step(plan::EpLevel::AllGather, rows)
+        .seconds();
   };
-  const double one = rest(1);
-  const double four = rest(4);
-  constants.row_seconds = std::max(0.0, (four - one) / 3.0);
-  constants.step_seconds = std::max(0.0, one - constants.row_seconds);
+  const double one = step_of_one_rank(folder, 1, 1, tokens);
+  const double four = step_of_one_rank(folder, 1, 4, tokens);
+  const double one_on_all = step_of_one_rank(folder, static_cast<int>(constants.cores), 1, tokens);
+  // A step that is faster than reading in a loop: prefetching was better.
+  constants.core_read_bandwidth *= std::max(1.0, predicted(1) / one);
+  constants.read_bandwidth =
+      constants.core_read_bandwidth * std::clamp(one / one_on_all, 1.0, constants.cores);
+  const double rest_of_one = one - predicted(1);
+  const double rest_of_four = four - predicted(4);
+  constants.row_seconds = std::max(0.0, (rest_of_four - rest_of_one) / 3.0);
+  constants.step_seconds = std::max(0.0, rest_of_one - constants.row_seconds);
 }
 
 void compare(

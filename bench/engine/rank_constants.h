@@ -10,7 +10,7 @@ namespace pleiad::bench {
 // steps that are predicted from it.
 struct RankConstants {
   double cores = 1;
-  double read_bandwidth = 0;       // of all cores
+  double read_bandwidth = 0;       // of all cores, as a loop or (better) a model reads
   double core_read_bandwidth = 0;  // of one
   double core_flops = 0;           // on products like the experts'
   double message_seconds = 0;      // of one core, for a message sent or received without a wait

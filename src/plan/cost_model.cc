@@ -148,11 +148,25 @@ CostModel::returned(EpLevel level, std::int32_t rank, double own_rows, std::int6
       .bytes_in = own_rows * elsewhere * row};
 }
 
-double CostModel::dense_seconds(double own_rows) const {
+double CostModel::dense_seconds(double rows) const {
   const double flops = machine_.flops_per_second * machine_.cores_per_rank;
-  const double bytes = real(facts_.dense_step_bytes);
-  const double arithmetic = own_rows * 2.0 * bytes / facts_.bytes_per_parameter / flops;
+  const double bytes =
+      real(facts_.dense_step_bytes - bytes_left_to_others(facts_, layout_.tp_size));
+  const double arithmetic = rows * 2.0 * bytes / facts_.bytes_per_parameter / flops;
   return std::max(bytes / machine_.memory_bytes_per_second, arithmetic);
+}
+
+double CostModel::tensor_seconds(double rows) const {
+  if (layout_.tp_size == 1) return 0.0;
+  const double peers = layout_.tp_size - 1;
+  const double row = real(facts_.hidden) * (2.0 * real(facts_.activation_bytes) + sizeof(float));
+  const double bytes = rows * row * peers / layout_.tp_size;
+  return real(facts_.layers) * exchange_seconds({
+                                   .waits = 3.0,
+                                   .messages = 3.0 * peers,
+                                   .bytes_out = bytes,
+                                   .bytes_in = bytes,
+                               });
 }
 
 double CostModel::expert_seconds(std::int64_t tokens) const {
@@ -176,8 +190,10 @@ StepCost CostModel::step(EpLevel level, std::span<const std::int64_t> rows) cons
   for (std::int32_t rank = 0; rank < layout_.ranks(); ++rank) {
     const auto dp_rank = static_cast<std::size_t>(layout_.place(rank).dp_rank);
     PLEIAD_CHECK(rows[dp_rank] >= 0, "rows are counts");
-    const double own_rows = real(rows[dp_rank]) / layout_.tp_size;
-    out.dense_seconds = std::max(out.dense_seconds, dense_seconds(own_rows));
+    const double shared_rows = real(rows[dp_rank]);
+    const double own_rows = shared_rows / layout_.tp_size;
+    out.dense_seconds = std::max(out.dense_seconds, dense_seconds(shared_rows));
+    out.tensor_seconds = std::max(out.tensor_seconds, tensor_seconds(shared_rows));
     out.fixed_seconds =
         std::max(out.fixed_seconds, machine_.step_seconds + own_rows * machine_.row_seconds);
     if (layout_.ranks() == 1) continue;

@@ -31,7 +31,8 @@ struct StepCost {
   double fixed_seconds = 0;  // of steps and rows as such
   double dense_seconds = 0;
   double expert_seconds = 0;
-  double agree_seconds = 0;  // on the step, before it
+  double agree_seconds = 0;   // on the step, before it
+  double tensor_seconds = 0;  // of exchange within tp groups
   double dispatch_seconds = 0;
   double return_seconds = 0;
   double wire_bytes = 0;           // sent between ranks, all together
@@ -39,7 +40,8 @@ struct StepCost {
 
   [[nodiscard]] double exchange_seconds() const { return dispatch_seconds + return_seconds; }
   [[nodiscard]] double seconds() const {
-    return fixed_seconds + dense_seconds + expert_seconds + agree_seconds + exchange_seconds();
+    return fixed_seconds + dense_seconds + expert_seconds + agree_seconds + tensor_seconds +
+           exchange_seconds();
   }
 };
 
@@ -65,8 +67,11 @@ struct LevelChoice {
 //             reaches the rank; as many rounds as the receive buffer makes of T * that probability
 //   return    either level: the rows of results of RoutingExpectation, in as many rounds
 //
-// Ranks step in lockstep: each part takes as long as its slowest rank. With tp_size > 1 the ranks
-// of a dp rank share its rows evenly and read the dense weights whole. Immutable.
+//   tensor    with tp_size P > 1, whose ranks divide the dense weights and bring 1/P of the rows to
+//             the experts each: per layer three rounds of messages between them, of (P - 1)/P of
+//             two rows of activations and one of floats for each of the P * m rows
+//
+// Ranks step in lockstep: each part takes as long as its slowest rank. Immutable.
 class CostModel {
  public:
   // Fails with InvalidInput naming the constant that is no positive finite number (all but rates
@@ -110,7 +115,8 @@ class CostModel {
   dispatch(EpLevel level, std::int32_t rank, double own_rows, std::int64_t tokens) const;
   [[nodiscard]] Exchange
   returned(EpLevel level, std::int32_t rank, double own_rows, std::int64_t tokens) const;
-  [[nodiscard]] double dense_seconds(double own_rows) const;
+  [[nodiscard]] double dense_seconds(double rows) const;
+  [[nodiscard]] double tensor_seconds(double rows) const;
   [[nodiscard]] double expert_seconds(std::int64_t tokens) const;
 
   ModelFacts facts_;

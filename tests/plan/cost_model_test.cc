@@ -139,6 +139,22 @@ TEST(CostModel, TheBusiestRankSetsThePace) {
   EXPECT_GT(uneven.rank_wire_bytes_max, even.rank_wire_bytes_max);
 }
 
+TEST(CostModel, TensorPartsReadLessAndTalkMore) {
+  ModelFacts facts = small_model();
+  facts.shared_out_bytes = 60'000'000;
+  const auto cost = [&](const LayoutRequest& request) {
+    return CostModel::make(facts, plan_layout(request).value(), {}, machine())
+        .value()
+        .step(EpLevel::AllGather, Rows{1});
+  };
+  const StepCost parts = cost({.tp_size = 4, .dp_size = 1});
+
+  EXPECT_NEAR(parts.dense_seconds, (80e6 - 45e6) / 1e11, 1e-12);
+  // 12 layers of three messages to three peers, and 3/4 of a row of 1000.
+  EXPECT_NEAR(parts.tensor_seconds, 12 * (9 * 1e-5 + 0.75 * 8000 / 1e10), 1e-12);
+  EXPECT_DOUBLE_EQ(cost({}).tensor_seconds, 0.0);
+}
+
 TEST(CostModel, AnEmptyStepCostsItsMessages) {
   const StepCost cost = model_of({.ep_size = 4}).even_step(EpLevel::AllToAll, 0);
 
