@@ -1,7 +1,8 @@
-// Decode steps of a model over ranks of one process (threads), for several ep_size, levels and rows
-// a rank: time and bytes on the wire beside what plan/cost_model.h predicts from constants measured
-// in the same program: one core's read bandwidth and products, messages between two threads, and,
-// from steps of one rank, what steps and rows cost beside these and what all cores read together.
+// Decode steps of a model over ranks of one process (threads), for several ep_size, levels, rows a
+// rank and two tp_size: time and bytes on the wire beside what plan/cost_model.h predicts from
+// constants measured in the same program: one core's read bandwidth and products, messages between
+// two threads, and, from steps of one rank, what steps and rows cost beside these and what all
+// cores read together.
 //
 // usage: ep_bench MODEL_FOLDER [DECODE_TOKENS]
 #include <algorithm>
@@ -113,8 +114,12 @@ median_decode(engine::EngineHarness& harness, std::int64_t sequences, std::int32
   return runs[1];
 }
 
-engine::LoadSettings
-settings_of(const std::string& folder, std::int32_t ep_size, plan::EpLevel level) {
+engine::LoadSettings settings_of(
+    const std::string& folder,
+    std::int32_t ep_size,
+    plan::EpLevel level,
+    std::int32_t tp_size = 1
+) {
   engine::LoadSettings load{
       .model = folder,
       .dtype = engine::ComputeChoice::BFloat16,
@@ -125,7 +130,7 @@ settings_of(const std::string& folder, std::int32_t ep_size, plan::EpLevel level
       .kv_cache_bytes = std::size_t{512} << 20U,
       .prefix_cache = false,
       .model_name = "bench",
-      .layout = {.dp_size = ep_size, .ep_size = ep_size},
+      .layout = {.tp_size = tp_size, .dp_size = ep_size / tp_size, .ep_size = ep_size},
   };
   load.ep.level = level;
   return load;
@@ -181,8 +186,10 @@ void compare(
     const Measured median = median_decode(harness, rows * load.layout.dp_size, tokens);
     const auto predicted = model.even_step(load.ep.level, rows);
     fmt::print(
-        "ep {:2}  level {}  {:2} rows a rank: step {:8.3f} ms, predicted {:8.3f} ({:+.0f} %); wire "
+        "tp {}  ep {:2}  level {}  {:2} rows a dp rank: step {:8.3f} ms, predicted {:8.3f} "
+        "({:+.0f} %); wire "
         "{:9.0f} B, predicted {:9.0f} ({:+.0f} %)\n",
+        load.layout.tp_size,
         load.layout.ep_size,
         load.ep.level == plan::EpLevel::AllGather ? 1 : 2,
         rows,
@@ -222,6 +229,10 @@ int main_with(const std::string& folder, std::int32_t tokens) {
       if (ep == 1 && level == plan::EpLevel::AllToAll) continue;
       compare(settings_of(folder, ep, level), *facts, constants.of_ranks(ep), tokens);
     }
+  }
+  for (const std::int32_t ep : {2, 4}) {
+    const auto load = settings_of(folder, ep, plan::EpLevel::AllGather, 2);
+    compare(load, *facts, constants.of_ranks(ep), tokens);
   }
   return 0;
 }
