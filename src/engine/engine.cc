@@ -256,7 +256,8 @@ void Engine::handle(Mail& mail) {
 
 void Engine::admit(Submission submission) {
   api::GenerationRequest& request = submission.request;
-  const auto prompt_tokens = static_cast<std::int32_t>(request.prompt.size());
+  const auto prompt_tokens =
+      static_cast<std::int32_t>(request.prompt.size()) - request.resumed_tokens;
   const std::int64_t tokens = tokens_of(request);
   auto added = scheduler_.add({
       .prompt = std::move(request.prompt),
