@@ -244,7 +244,7 @@ TEST(GenerationWire, AbsurdLengthsAreRefusedBeforeAnythingIsHeld) {
   const SubmitMessage message{.id = RequestId(7), .request = {.prompt = {1, 2, 3}}};
   const Bytes bytes = encode(message);
   constexpr std::size_t kPromptLength = sizeof(std::uint64_t);
-  // The prompt, max_tokens and eight sampling fields come before the number of biases.
+  // The prompt, max_tokens, resumed_tokens and eight sampling fields come before the number of biases.
   constexpr std::size_t kBiases = kPromptLength + 4 + 3 * 4 + 2 * 4 + 7 * 4 + 8;
   ASSERT_EQ(std::to_integer<int>(bytes[kPromptLength]), 12);
   ASSERT_TRUE(decode_submit(bytes).ok());

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include <xxhash.h>
-
+#include "base/hash.h"
 #include "base/wire_bytes.h"
 
 namespace pleiad::comm {
@@ -25,8 +24,7 @@ FrameSeal::Tag FrameSeal::next_tag(std::uint32_t kind, std::span<const std::byte
     const Digest digest = keyed_digest(*key_, {numbered, bytes});
     std::memcpy(tag.data(), digest.data(), tag.size());
   } else {
-    const XXH64_hash_t seed = XXH3_64bits(numbered.data(), numbered.size());
-    const XXH64_hash_t sum = XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+    const std::uint64_t sum = hash64(bytes, hash64(numbered));
     std::memcpy(tag.data(), &sum, sizeof sum);
   }
   return tag;

@@ -6,13 +6,14 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
+
+#include "base/hash.h"
 
 namespace pleiad::comm {
 
 std::uint64_t checksum_of(const UcxHeader& header, std::span<const std::byte> payload) {
-  const XXH64_hash_t seed = XXH3_64bits(&header, offsetof(UcxHeader, checksum));
-  return XXH3_64bits_withSeed(payload.data(), payload.size(), seed);
+  const auto fields = std::as_bytes(std::span(&header, 1)).first(offsetof(UcxHeader, checksum));
+  return hash64(payload, hash64(fields));
 }
 
 UcxHome find_home() {
@@ -26,7 +27,7 @@ UcxHome find_home() {
     place += fmt::format(" {} {}", found.st_dev, found.st_ino);
   }
   return {
-      .machine = known ? XXH3_64bits(place.data(), place.size()) : 0,
+      .machine = known ? hash64(place) : 0,
       .process = ::getpid(),
   };
 }

@@ -1,0 +1,178 @@
+#include "router/policy.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "base/check.h"
+#include "base/hash.h"
+
+namespace pleiad::router {
+namespace {
+
+struct Name {
+  PolicyKind kind;
+  std::string_view name;
+};
+constexpr std::array kNames = {
+    Name{PolicyKind::CacheAware, "cache_aware"},
+    Name{PolicyKind::PowerOfTwo, "power_of_two"},
+    Name{PolicyKind::LeastTokens, "least_tokens"},
+    Name{PolicyKind::RoundRobin, "round_robin"},
+    Name{PolicyKind::Random, "random"},
+};
+
+std::int64_t cached_tokens(const PolicyInput& input, UnitIndex unit) {
+  return static_cast<std::int64_t>(input.overlap[unit]) * static_cast<std::int64_t>(kPageTokens);
+}
+
+}  // namespace
+
+Result<PolicyKind> parse_policy(std::string_view name) {
+  std::string known;
+  for (const Name& row : kNames) {
+    if (row.name == name) return row.kind;
+    known += known.empty() ? "" : ", ";
+    known += row.name;
+  }
+  return invalid_input("policy {} is none; known: {}", name, known);
+}
+
+std::string_view to_string(PolicyKind kind) {
+  return std::ranges::find(kNames, kind, &Name::kind)->name;
+}
+
+std::string_view to_string(ChoiceReason reason) {
+  switch (reason) {
+    case ChoiceReason::Session:
+      return "session";
+    case ChoiceReason::Cached:
+      return "cached";
+    case ChoiceReason::LeastBusy:
+      return "least_busy";
+    case ChoiceReason::Drawn:
+      return "drawn";
+    case ChoiceReason::Turn:
+      return "turn";
+  }
+  return "";
+}
+
+std::optional<Choice> Policy::choose(const PolicyInput& input) {
+  PLEIAD_CHECK(input.eligible.size() == input.loads->units());
+  PLEIAD_CHECK(input.overlap.size() >= input.loads->units());
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  for (UnitIndex unit = 0; unit < input.eligible.size(); ++unit) {
+    if (input.eligible[unit] != 0) least = std::min(least, input.loads->load(unit).tokens());
+  }
+  if (least == std::numeric_limits<std::int64_t>::max()) return std::nullopt;
+  if (!input.session.empty()) {
+    if (const auto chosen = of_session(input, least)) return chosen;
+  }
+  switch (options_.kind) {
+    case PolicyKind::CacheAware:
+      return cached(input, least);
+    case PolicyKind::PowerOfTwo:
+      return drawn(input, 2);
+    case PolicyKind::LeastTokens:
+      return least_busy(input);
+    case PolicyKind::RoundRobin:
+      return next_in_turn(input);
+    case PolicyKind::Random:
+      return drawn(input, 1);
+  }
+  return std::nullopt;
+}
+
+bool Policy::too_busy(std::int64_t tokens, std::int64_t least) const {
+  const double bound = options_.balance_relative * static_cast<double>(least) +
+                       static_cast<double>(options_.balance_tokens);
+  return static_cast<double>(tokens) > bound;
+}
+
+// Rendezvous hashing: a unit that comes or goes moves only the sessions that were, or become, its
+// own (Thaler and Ravishankar, 1998).
+std::optional<Choice> Policy::of_session(const PolicyInput& input, std::int64_t least) const {
+  const std::uint64_t session = hash64(input.session);
+  std::optional<UnitIndex> best;
+  std::uint64_t best_rank = 0;
+  for (UnitIndex unit = 0; unit < input.eligible.size(); ++unit) {
+    if (input.eligible[unit] == 0) continue;
+    const std::uint64_t rank = hash64(std::as_bytes(std::span(&unit, 1)), session);
+    if (!best || rank > best_rank) {
+      best = unit;
+      best_rank = rank;
+    }
+  }
+  if (!best || too_busy(input.loads->load(*best).tokens(), least)) return std::nullopt;
+  return Choice{*best, ChoiceReason::Session, cached_tokens(input, *best)};
+}
+
+// The work that is ahead of the request's first token there: what waits, and what its prompt lacks.
+// Held tokens slow every step a little.
+Choice Policy::cached(const PolicyInput& input, std::int64_t least) {
+  constexpr std::int64_t kHeldShare = 16;  // tokens in the cache that cost a step what one row does
+  std::optional<UnitIndex> best;
+  std::int64_t best_cost = 0;
+  const auto units = static_cast<UnitIndex>(input.eligible.size());
+  for (UnitIndex step = 0; step < units; ++step) {
+    const UnitIndex unit = (turn_ + step) % units;
+    if (input.eligible[unit] == 0) continue;
+    const UnitLoad& load = input.loads->load(unit);
+    if (too_busy(load.tokens(), least)) continue;
+    const std::int64_t lacking = input.prompt_tokens - cached_tokens(input, unit);
+    const std::int64_t cost = load.prefill + lacking + (load.held + load.foreign) / kHeldShare;
+    if (!best || cost < best_cost) {
+      best = unit;
+      best_cost = cost;
+    }
+  }
+  turn_ = (*best + 1) % units;
+  const std::int64_t hit = cached_tokens(input, *best);
+  return {*best, hit > 0 ? ChoiceReason::Cached : ChoiceReason::LeastBusy, hit};
+}
+
+Choice Policy::least_busy(const PolicyInput& input) {
+  std::optional<UnitIndex> best;
+  const auto units = static_cast<UnitIndex>(input.eligible.size());
+  for (UnitIndex step = 0; step < units; ++step) {
+    const UnitIndex unit = (turn_ + step) % units;
+    if (input.eligible[unit] == 0) continue;
+    if (!best || input.loads->load(unit).tokens() < input.loads->load(*best).tokens()) best = unit;
+  }
+  turn_ = (*best + 1) % units;
+  return {*best, ChoiceReason::LeastBusy, cached_tokens(input, *best)};
+}
+
+// The least busy of so many draws.
+Choice Policy::drawn(const PolicyInput& input, int draws) {
+  UnitIndex best = random_eligible(input);
+  for (int i = 1; i < draws; ++i) {
+    const UnitIndex other = random_eligible(input);
+    if (input.loads->load(other).tokens() < input.loads->load(best).tokens()) best = other;
+  }
+  return {best, ChoiceReason::Drawn, cached_tokens(input, best)};
+}
+
+Choice Policy::next_in_turn(const PolicyInput& input) {
+  const auto units = static_cast<UnitIndex>(input.eligible.size());
+  UnitIndex unit = turn_ % units;
+  while (input.eligible[unit] == 0) {
+    unit = (unit + 1) % units;
+  }
+  turn_ = (unit + 1) % units;
+  return {unit, ChoiceReason::Turn, cached_tokens(input, unit)};
+}
+
+UnitIndex Policy::random_eligible(const PolicyInput& input) {
+  const auto count = static_cast<std::uint64_t>(
+      std::ranges::count_if(input.eligible, [](std::uint8_t is) { return is != 0; })
+  );
+  std::uint64_t skip = random_.below(count);
+  for (UnitIndex unit = 0;; ++unit) {
+    if (input.eligible[unit] == 0) continue;
+    if (skip-- == 0) return unit;
+  }
+}
+
+}  // namespace pleiad::router
