@@ -34,8 +34,9 @@ struct GenerationRequest {
   bool ignore_eos = false;           // go on after the model's own end-of-sequence tokens
   std::optional<std::int32_t> top_logprobs;  // 0..20 alternatives per output token; none: no scores
   std::optional<std::int32_t> prompt_top_logprobs;  // likewise for prompt tokens
-  std::string cache_salt;     // only requests of the same salt share cached prefixes
-  std::int32_t priority = 0;  // lower runs earlier
+  std::string cache_salt;               // only requests of the same salt share cached prefixes
+  std::int32_t priority = 0;            // lower runs earlier
+  std::optional<std::int32_t> dp_rank;  // that must take it; none: the least busy one
 };
 
 // Error: something is wrong with the program or the request, and asking again will not help. Lost:

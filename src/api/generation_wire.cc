@@ -106,6 +106,7 @@ std::vector<std::byte> encode(const SubmitMessage& message) {
   write(out, request.prompt_top_logprobs);
   write(out, request.cache_salt);
   out.number(request.priority);
+  write(out, request.dp_rank);
   return out.take();
 }
 
@@ -132,6 +133,8 @@ Result<SubmitMessage> decode_submit(std::span<const std::byte> bytes) {
   PLEIAD_TRY(salt, read_text(in));
   request.cache_salt = std::move(salt);
   PLEIAD_TRY(read_into(in, request.priority));
+  PLEIAD_TRY(dp_rank, read_optional(in));
+  request.dp_rank = dp_rank;
   PLEIAD_TRY(in.end());
   return out;
 }

@@ -18,6 +18,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   pleiad::apps::Command chosen;
   pleiad::apps::add_serve_command(app, chosen);
+  pleiad::apps::add_route_command(app, chosen);
   pleiad::apps::add_chat_command(app, chosen);
   pleiad::apps::add_plan_command(app, chosen);
   pleiad::apps::add_inspect_command(app, chosen);

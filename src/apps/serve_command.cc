@@ -10,12 +10,13 @@
 #include <fmt/core.h>
 
 #include "apps/commands.h"
+#include "apps/drain_wait.h"
 #include "apps/flag_values.h"
 #include "apps/group_flags.h"
+#include "apps/secrets.h"
 #include "apps/serve_instance.h"
 #include "apps/serve_node.h"
 #include "base/log.h"
-#include "weights/read_file.h"
 
 namespace pleiad::apps {
 namespace {
@@ -192,40 +193,6 @@ void add_node_flags(CLI::App& verb, ServeFlags& flags) {
   );
 }
 
-// An environment variable, or nothing. Called before any thread starts.
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
-  return value == nullptr ? "" : value;
-}
-
-Result<void> read_secret(ServeFlags& flags) {
-  ServeSettings& s = flags.settings;
-  s.cluster_secret = environment("PLEIAD_CLUSTER_SECRET");
-  if (flags.secret_file.empty()) return {};
-  constexpr std::size_t kSecretBytesMax = 4096;
-  PLEIAD_TRY(text, weights::read_text_file(flags.secret_file, kSecretBytesMax));
-  const std::size_t end = text.find_last_not_of(" \t\r\n");
-  s.cluster_secret = end == std::string::npos ? "" : text.substr(0, end + 1);
-  return {};
-}
-
-Result<void> read_keys(ServeFlags& flags) {
-  auto& keys = flags.settings.api_keys;
-  const std::string key = environment("PLEIAD_API_KEY");
-  if (!key.empty()) keys.push_back(key);
-  if (flags.key_file.empty()) return {};
-  constexpr std::size_t kKeyFileBytesMax = std::size_t{1} << 20U;
-  PLEIAD_TRY(text, weights::read_text_file(flags.key_file, kKeyFileBytesMax));
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    const std::size_t end = line.find_last_not_of(" \t\r");
-    if (end != std::string_view::npos) keys.emplace_back(line.substr(0, end + 1));
-  }
-  return {};
-}
-
 Result<void> complete_settings(ServeFlags& flags) {
   set_log_level(log_level(flags.log_level));
   ServeSettings& s = flags.settings;
@@ -242,7 +209,8 @@ Result<void> complete_settings(ServeFlags& flags) {
   }
   s.step_timeout =
       std::chrono::milliseconds(static_cast<std::int64_t>(flags.step_timeout_seconds * 1e3) + 1);
-  PLEIAD_TRY(read_secret(flags));
+  PLEIAD_TRY(secret, read_cluster_secret(flags.secret_file));
+  s.cluster_secret = secret;
   if (!flags.chat_template.empty()) s.text.chat_template = flags.chat_template;
   if (flags.isa != "auto") {
     const auto isa = device::parse_cpu_isa(flags.isa);
@@ -255,7 +223,7 @@ Result<void> complete_settings(ServeFlags& flags) {
     }
     s.load.isa = isa;
   }
-  return read_keys(flags);
+  return read_api_keys(flags.key_file, s.api_keys);
 }
 
 // Tells of large loads a few times a second at most; small ones pass unseen.
@@ -318,30 +286,6 @@ void print_report(std::string_view name, const StartReport& r) {
   std::fflush(stdout);
 }
 
-// Waits for SIGTERM or SIGINT, then lets open requests end; a second signal or the timeout cuts
-// them.
-void wait_and_drain(ServeInstance& instance, const sigset_t& signals, double timeout_seconds) {
-  int signal = 0;
-  sigwait(&signals, &signal);
-  PLEIAD_LOG(Info, "draining: open requests may end within {} s", timeout_seconds);
-  // The loop tells by a signal of its own, so that one wait serves all three outcomes.
-  instance.drain([pid = getpid()] { kill(pid, SIGUSR1); });
-  const timespec limit{
-      .tv_sec = static_cast<time_t>(timeout_seconds),
-      .tv_nsec = static_cast<long>(
-          (timeout_seconds - static_cast<double>(static_cast<time_t>(timeout_seconds))) * 1e9
-      ),
-  };
-  const int ended_by = sigtimedwait(&signals, nullptr, &limit);
-  if (ended_by == SIGUSR1) {
-    PLEIAD_LOG(Info, "drained");
-  } else {
-    PLEIAD_LOG(
-        Warning, "open requests are cut: {}", ended_by < 0 ? "the time is up" : "second signal"
-    );
-  }
-}
-
 // Starts the instance; a signal meanwhile ends a wait for other nodes.
 Result<std::unique_ptr<ServeInstance>> start_http(ServeSettings settings, const sigset_t& signals) {
   std::stop_source stop;
@@ -367,7 +311,9 @@ int serve_http(ServeFlags flags, const sigset_t& signals) {
   print_report((*instance)->model_name(), (*instance)->report());
   fmt::print("  listening on {}\n", (*instance)->url());
   std::fflush(stdout);
-  wait_and_drain(**instance, signals, flags.drain_timeout_seconds);
+  wait_and_drain(signals, flags.drain_timeout_seconds, [&](net::Task on_drained) {
+    (*instance)->drain(std::move(on_drained));
+  });
   return 0;
 }
 
@@ -395,15 +341,7 @@ int serve_node(const ServeFlags& flags, const sigset_t& signals) {
 }
 
 int serve(ServeFlags flags) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
-    sigaddset(&signals, signal);
-  }
-  // Blocked before any thread exists, so that only wait_and_drain sees them.
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-
+  const sigset_t signals = block_end_signals();
   flags.settings.load.progress = show_progress;
   if (const auto complete = complete_settings(flags); !complete.ok()) {
     fmt::print(stderr, "pleiad serve: {}\n", complete.error().message);

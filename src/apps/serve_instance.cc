@@ -5,32 +5,13 @@
 
 #include <fmt/core.h>
 
+#include "apps/exposure.h"
 #include "apps/start_canary.h"
 #include "base/log.h"
+#include "base/random.h"
 
 namespace pleiad::apps {
 namespace {
-
-bool is_loopback(std::string_view host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
-}
-
-Result<void> check_exposure(const ServeSettings& settings) {
-  const bool guarded = !settings.api_keys.empty() || settings.allow_unauthenticated;
-  if (is_loopback(settings.host) || guarded) return {};
-  return invalid_input(
-      "--host {} is reachable from other machines and there is no key: give --api-key, or "
-      "--allow-unauthenticated, or --host 127.0.0.1",
-      settings.host
-  );
-}
-
-Result<void> check_keys(const ServeSettings& settings) {
-  for (const std::string& key : settings.api_keys) {
-    if (key.empty()) return invalid_input("--api-key must not be empty");
-  }
-  return {};
-}
 
 std::string folder_name(const std::filesystem::path& model) {
   const auto absolute = std::filesystem::weakly_canonical(model);
@@ -103,15 +84,15 @@ StartReport report_of(const engine::LoadedModel& model, const plan::ParallelLayo
 Result<std::unique_ptr<ServeInstance>>
 ServeInstance::start(ServeSettings settings, const std::stop_token& stop) {
   PLEIAD_TRY(check_group_settings(settings));
-  PLEIAD_TRY(check_exposure(settings));
-  PLEIAD_TRY(check_keys(settings));
+  PLEIAD_TRY(check_exposure({settings.host, settings.api_keys, settings.allow_unauthenticated}));
   auto instance = std::unique_ptr<ServeInstance>(new ServeInstance(std::move(settings)));
   PLEIAD_TRY(instance->listen());
   PLEIAD_TRY(instance->load(stop));
   return instance;
 }
 
-ServeInstance::ServeInstance(ServeSettings settings) : settings_(std::move(settings)) {
+ServeInstance::ServeInstance(ServeSettings settings)
+    : settings_(std::move(settings)), instance_(fmt::format("{:016x}", entropy_seed())) {
   model_name_ = model_name_of(settings_);
   if (settings_.served_names.empty()) settings_.served_names = {model_name_};
   settings_.load.model_name = model_name_;
@@ -126,6 +107,7 @@ ServeInstance::~ServeInstance() {
   // The ranks' last events go to sessions of the service, so they go first.
   keeper_.reset();
   ranks_.reset();
+  peers_.reset();
   service_.reset();
   server_.reset();
 }
@@ -149,6 +131,10 @@ Result<void> ServeInstance::listen() {
 
 void ServeInstance::handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder) {
   server::OpenaiService* service = ready_service_.load();
+  if (service != nullptr && peers_ && request.path.starts_with(server::PeerApi::kPrefix)) {
+    peers_->handle(std::move(request), std::move(responder));
+    return;
+  }
   if (service != nullptr) {
     service->handle(std::move(request), std::move(responder));
     return;
@@ -204,6 +190,14 @@ Result<void> ServeInstance::load(const std::stop_token& stop) {
           .other_metrics = [keeper = keeper_.get()] { return keeper->node_metrics(); },
       }
   );
+  if (!settings_.cluster_secret.empty()) {
+    peers_ = std::make_unique<server::PeerApi>(
+        *keeper_,
+        loop_,
+        server::PeerApi::Options{
+            .secret = settings_.cluster_secret, .report = [this] { return worker_report(); }}
+    );
+  }
   report_.ready_seconds = to_seconds(clock_.now() - begin);
   ready_service_.store(service_.get());
   return {};
@@ -220,9 +214,24 @@ Result<void> ServeInstance::form_and_try(const std::stop_token& stop) {
   }
 }
 
+api::WorkerReport ServeInstance::worker_report() const {
+  const engine::LoadedModel& model = ranks_->model();
+  return {
+      .instance = instance_,
+      .identity =
+          {.version = PLEIAD_VERSION,
+           .model = model_name_,
+           .digest = model.digest,
+           .compute = engine::arithmetic_of(model),
+           .page_tokens = sched::kPageTokens},
+      .limits = keeper_->limits(),
+      .accepting = keeper_->status().accepting,
+      .ranks = keeper_->status_of_ranks(),
+  };
+}
+
 std::string ServeInstance::url() const {
-  const bool any = settings_.host == "0.0.0.0" || settings_.host == "::";
-  return fmt::format("http://{}:{}", any ? "127.0.0.1" : settings_.host, server_->port());
+  return listening_url(settings_.host, server_->port());
 }
 
 void ServeInstance::drain(net::Task on_drained) {

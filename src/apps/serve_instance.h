@@ -20,6 +20,7 @@
 #include "net/event_loop.h"
 #include "net/http_server.h"
 #include "server/openai_service.h"
+#include "server/peer_api.h"
 
 namespace pleiad::apps {
 
@@ -98,8 +99,10 @@ class ServeInstance {
   Result<void> load(const std::stop_token& stop);
   Result<void> form_and_try(const std::stop_token& stop);
   void handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
+  [[nodiscard]] api::WorkerReport worker_report() const;
 
   ServeSettings settings_;
+  const std::string instance_;  // of this start, among all of them
   std::string model_name_;
   SystemClock clock_;
   MetricsRegistry metrics_;
@@ -111,6 +114,7 @@ class ServeInstance {
   std::unique_ptr<engine::RankSet> ranks_;
   std::unique_ptr<engine::GroupKeeper> keeper_;
   std::unique_ptr<server::OpenaiService> service_;
+  std::unique_ptr<server::PeerApi> peers_;  // null without a secret
   std::atomic<server::OpenaiService*> ready_service_{nullptr};  // null: still loading
   std::thread loop_thread_;
   std::thread text_thread_;

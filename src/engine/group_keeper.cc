@@ -285,6 +285,12 @@ api::GeneratorStatus GroupKeeper::status() const {
   return status;
 }
 
+std::vector<api::GeneratorStatus> GroupKeeper::status_of_ranks() const {
+  const std::shared_lock lock(generator_mutex_);
+  if (generator_ == nullptr) return {};
+  return generator_->status_of_ranks();
+}
+
 api::GeneratorLimits GroupKeeper::limits() const {
   return limits_;
 }

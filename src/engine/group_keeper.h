@@ -61,6 +61,8 @@ class GroupKeeper final : public api::Generator {
   [[nodiscard]] api::GeneratorStatus status() const override;
   [[nodiscard]] api::GeneratorLimits limits() const override;
   void reset_prefix_cache() override;
+  // [dp ranks]; nothing while there is no group. Any thread.
+  [[nodiscard]] std::vector<api::GeneratorStatus> status_of_ranks() const;
 
   // Slot tables and loads (ep_report.h); what the group waits for while there is none. Any thread.
   [[nodiscard]] Json ep_report() const;

@@ -281,10 +281,14 @@ Result<void> make_caches(
 
 }  // namespace
 
+// Products of BF16 pairs round in their own way; every other instruction set gives the same bits.
+std::string arithmetic_of(const LoadedModel& model) {
+  if (model.compute == model::Compute::Float32) return "float32";
+  const bool pairs = model.isa == device::CpuIsa::Avx512Bf16;
+  return pairs ? "bfloat16 (avx512_bf16)" : "bfloat16";
+}
+
 std::string agreement_of(const LoadSettings& s, const LoadedModel& model) {
-  const bool wide = model.compute == model::Compute::Float32;
-  // Products of BF16 pairs round in their own way; every other instruction set gives the same bits.
-  const bool pairs = !wide && model.isa == device::CpuIsa::Avx512Bf16;
   // Tensor parts share page numbers.
   const bool spanning = s.layout.ranks_per_node() % s.layout.tp_size != 0;
   return fmt::format(
@@ -305,7 +309,7 @@ std::string agreement_of(const LoadSettings& s, const LoadedModel& model) {
       s.max_num_seqs,
       model.ranks.front().limits.sequence_tokens_max,
       spanning ? fmt::format("pages {}, ", model.ranks.front().limits.pages) : "",
-      wide ? "float32" : (pairs ? "bfloat16 (avx512_bf16)" : "bfloat16")
+      arithmetic_of(model)
   );
 }
 

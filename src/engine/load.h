@@ -60,6 +60,9 @@ struct LoadedModel {
   double pack_seconds = 0.0;  // weights into their packed form
 };
 
+// The arithmetic of a loaded model, in words: what gives the same bits has the same words.
+std::string arithmetic_of(const LoadedModel& model);
+
 // What nodes must have in common to serve `model` together, in words: sizes, EP settings, step
 // limits, and the arithmetic, so that every rank gives the same bits.
 std::string agreement_of(const LoadSettings& settings, const LoadedModel& model);

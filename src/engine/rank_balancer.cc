@@ -8,6 +8,7 @@ namespace pleiad::engine {
 
 Result<api::RequestId>
 RankBalancer::submit(api::GenerationRequest request, api::GenerationSink& sink) {
+  if (request.dp_rank) return submit_to(*request.dp_rank, std::move(request), sink);
   using Load = std::tuple<std::int64_t, std::int64_t, std::size_t>;
   std::vector<Load> loads;
   for (std::size_t i = 0; i < ranks_.size(); i += parts_) {
@@ -20,6 +21,26 @@ RankBalancer::submit(api::GenerationRequest request, api::GenerationSink& sink) 
     if (taken.ok() || taken.error().kind != ErrorKind::Exhausted) return taken;
   }
   return ranks_[std::get<2>(loads.back())]->submit(std::move(request), sink);
+}
+
+Result<api::RequestId> RankBalancer::submit_to(
+    std::int32_t dp_rank,
+    api::GenerationRequest request,
+    api::GenerationSink& sink
+) {
+  const std::size_t count = ranks_.size() / parts_;
+  if (dp_rank < 0 || static_cast<std::size_t>(dp_rank) >= count) {
+    return invalid_input("dp_rank {} is none of 0 to {}", dp_rank, count - 1);
+  }
+  return ranks_[static_cast<std::size_t>(dp_rank) * parts_]->submit(std::move(request), sink);
+}
+
+std::vector<api::GeneratorStatus> RankBalancer::status_of_ranks() const {
+  std::vector<api::GeneratorStatus> out;
+  for (std::size_t i = 0; i < ranks_.size(); i += parts_) {
+    out.push_back(ranks_[i]->status());
+  }
+  return out;
 }
 
 api::GeneratorStatus RankBalancer::status() const {

@@ -9,6 +9,7 @@ namespace pleiad::engine {
 // Spreads requests over the ranks of a group: each goes to the rank with the fewest tokens
 // outstanding (prompt + max_tokens of what it has accepted), then the fewest KV pages held, then
 // the lowest number. A rank that refuses for want of room passes the request on to the next best.
+// A request that names its dp rank goes there or nowhere.
 // Any thread.
 class RankBalancer final : public api::Generator {
  public:
@@ -23,9 +24,13 @@ class RankBalancer final : public api::Generator {
   // Sums over ranks that take requests; accepting when all are.
   [[nodiscard]] api::GeneratorStatus status() const override;
   [[nodiscard]] api::GeneratorLimits limits() const override { return ranks_.front()->limits(); }
+  // [dp ranks]
+  [[nodiscard]] std::vector<api::GeneratorStatus> status_of_ranks() const;
   void reset_prefix_cache() override;
 
  private:
+  Result<api::RequestId>
+  submit_to(std::int32_t dp_rank, api::GenerationRequest request, api::GenerationSink& sink);
   api::Generator& rank_of(api::RequestId request) {
     return *ranks_[request.value() % ranks_.size()];
   }

@@ -247,6 +247,7 @@ void ClientCall::exchange(tcp::socket socket, bool kept) {
   deadline_.set(pool_->options.head_timeout);
   write();
   wait_readable();
+  if (events_.on_connected) events_.on_connected();
 }
 
 // A failure to write is no failure yet: the server may have answered early, as with 413.

@@ -35,11 +35,13 @@ struct HttpClientOptions {
   std::size_t idle_connections_max = 64;       // kept per host and port; 0 keeps none
 };
 
-// What happens to a request, all on the loop thread: on_head once, on_body for each piece of the
-// body as it arrives, on_end once, last. A failure (Unavailable: no connection, or it ended early;
-// Timeout; Corrupt: no HTTP, or an answer above the limits) is only seen by on_end, maybe after
-// on_head and on_body.
+// What happens to a request, all on the loop thread: on_connected when a connection stands and the
+// request is on its way (again when it is sent a second time), on_head once, on_body for each piece
+// of the body as it arrives, on_end once, last. A failure (Unavailable: no connection, or it ended
+// early; Timeout; Corrupt: no HTTP, or an answer above the limits) is only seen by on_end, maybe
+// after on_head and on_body.
 struct HttpClientEvents {
+  UniqueFunction<void()> on_connected{};
   UniqueFunction<void(const HttpResponseHead&)> on_head{};
   UniqueFunction<void(std::string_view bytes)> on_body{};
   UniqueFunction<void(Result<void>)> on_end{};

@@ -71,6 +71,7 @@ SubmitMessage random_submit(Random& random) {
   request.cache_salt = random_text(random, 20);
   request.priority = static_cast<std::int32_t>(random.next());
   request.resumed_tokens = static_cast<std::int32_t>(random.next());
+  if (random.below(2) == 0) request.dp_rank = static_cast<std::int32_t>(random.next());
   return out;
 }
 
@@ -136,6 +137,7 @@ void expect_same(const SubmitMessage& a, const SubmitMessage& b) {
   EXPECT_EQ(a.request.cache_salt, b.request.cache_salt);
   EXPECT_EQ(a.request.priority, b.request.priority);
   EXPECT_EQ(a.request.resumed_tokens, b.request.resumed_tokens);
+  EXPECT_EQ(a.request.dp_rank, b.request.dp_rank);
 }
 
 TEST(GenerationWire, SubmitsComeBackAsTheyWere) {
@@ -244,7 +246,8 @@ TEST(GenerationWire, AbsurdLengthsAreRefusedBeforeAnythingIsHeld) {
   const SubmitMessage message{.id = RequestId(7), .request = {.prompt = {1, 2, 3}}};
   const Bytes bytes = encode(message);
   constexpr std::size_t kPromptLength = sizeof(std::uint64_t);
-  // The prompt, max_tokens, resumed_tokens and eight sampling fields come before the number of biases.
+  // The prompt, max_tokens, resumed_tokens and eight sampling fields come before the number of
+  // biases.
   constexpr std::size_t kBiases = kPromptLength + 4 + 3 * 4 + 2 * 4 + 7 * 4 + 8;
   ASSERT_EQ(std::to_integer<int>(bytes[kPromptLength]), 12);
   ASSERT_TRUE(decode_submit(bytes).ok());

@@ -120,6 +120,27 @@ TEST(RankBalancer, OfTensorPartsOnlyTheFirstTakesRequestsAndCounts) {
   EXPECT_EQ(balancer.status().pages_total, 20);
 }
 
+TEST(RankBalancer, ARequestThatNamesItsRankGoesThereOrNowhere) {
+  FakeRank a(2);
+  FakeRank b(3);
+  b.state.tokens_outstanding = 100;
+  b.state.pages_held = 7;
+  RankBalancer balancer({&a, &b});
+  NoSink sink;
+  api::GenerationRequest request = request_of(1);
+  request.dp_rank = 1;
+
+  EXPECT_TRUE(balancer.submit(request, sink).ok());
+  EXPECT_EQ(b.submitted, 1);
+  b.full = true;
+  EXPECT_EQ(balancer.submit(request, sink).error().kind, ErrorKind::Exhausted);
+  request.dp_rank = 2;
+  EXPECT_EQ(balancer.submit(request, sink).error().message, "dp_rank 2 is none of 0 to 1");
+  EXPECT_EQ(a.submitted, 0);
+  ASSERT_EQ(balancer.status_of_ranks().size(), 2U);
+  EXPECT_EQ(balancer.status_of_ranks()[1].pages_held, 7);
+}
+
 TEST(RankBalancer, SumsWhatRanksSay) {
   FakeRank a(2);
   FakeRank b(3);

@@ -1,0 +1,147 @@
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include "apps/commands.h"
+#include "apps/drain_wait.h"
+#include "apps/flag_values.h"
+#include "apps/route_instance.h"
+#include "apps/secrets.h"
+#include "base/log.h"
+
+namespace pleiad::apps {
+namespace {
+
+struct RouteFlags {
+  RouteSettings settings;
+  std::string model;
+  std::string policy = "cache_aware";
+  std::string key_file;
+  std::string secret_file;
+  std::string chat_template;
+  std::string generation_config = "auto";
+  std::string log_level = "info";
+  double drain_timeout_seconds = 30.0;
+};
+
+void add_network_flags(CLI::App& verb, RouteFlags& flags) {
+  RouteSettings& s = flags.settings;
+  verb.add_option("--host", s.host, "Address to listen on; beyond loopback a key is needed")
+      ->capture_default_str();
+  verb.add_option("--port", s.port, "TCP port; 0 takes a free one")->capture_default_str();
+  verb.add_option(
+      "--api-key", s.api_keys, "Key that clients must send; repeatable (also env PLEIAD_API_KEY)"
+  );
+  verb.add_option("--api-key-file", flags.key_file, "File with one key a line");
+  verb.add_flag(
+      "--allow-unauthenticated", s.allow_unauthenticated, "Listen beyond loopback without a key"
+  );
+  verb.add_option("--served-model-name", s.served_names, "Names clients may use; the first is told")
+      ->default_str("the folder's name");
+  verb.add_option(
+          "--drain-timeout",
+          flags.drain_timeout_seconds,
+          "Seconds that SIGTERM waits for open requests"
+  )
+      ->capture_default_str();
+}
+
+void add_worker_flags(CLI::App& verb, RouteFlags& flags) {
+  RouteSettings& s = flags.settings;
+  verb.add_option("--worker-urls", s.workers, "Workers, as http://host:port")->required();
+  verb.add_option(
+      "--cluster-secret-file",
+      flags.secret_file,
+      "File with the secret that workers know too (also env PLEIAD_CLUSTER_SECRET)"
+  );
+  verb.add_option(
+          "--policy", flags.policy, "cache_aware, power_of_two, least_tokens, round_robin or random"
+  )
+      ->capture_default_str();
+  verb.add_option(
+          "--balance-rel-threshold",
+          s.router.policy.balance_relative,
+          "A cached prefix counts while its rank has at most this many times the least busy one's "
+          "tokens"
+  )
+      ->capture_default_str();
+  verb.add_option(
+          "--balance-abs-threshold", s.router.policy.balance_tokens, "... plus so many tokens"
+  )
+      ->capture_default_str();
+  verb.add_option("--max-concurrent-requests", s.router.open_max, "Requests at once; beyond: 429")
+      ->capture_default_str();
+}
+
+Result<void> complete_settings(RouteFlags& flags) {
+  set_log_level(log_level(flags.log_level));
+  RouteSettings& s = flags.settings;
+  s.text.model = flags.model;
+  if (!flags.chat_template.empty()) s.text.chat_template = flags.chat_template;
+  s.ignore_generation_config = flags.generation_config == "none";
+  PLEIAD_TRY(policy, router::parse_policy(flags.policy));
+  s.router.policy.kind = policy;
+  if (!(s.router.policy.balance_relative >= 1.0)) {
+    return invalid_input(
+        "--balance-rel-threshold must be at least 1, got {}", s.router.policy.balance_relative
+    );
+  }
+  if (s.router.policy.balance_tokens < 0) {
+    return invalid_input(
+        "--balance-abs-threshold must be at least 0, got {}", s.router.policy.balance_tokens
+    );
+  }
+  PLEIAD_TRY(secret, read_cluster_secret(flags.secret_file));
+  s.router.secret = secret;
+  return read_api_keys(flags.key_file, s.api_keys);
+}
+
+int route(RouteFlags flags) {
+  const sigset_t signals = block_end_signals();
+  if (const auto complete = complete_settings(flags); !complete.ok()) {
+    fmt::print(stderr, "pleiad route: {}\n", complete.error().message);
+    return 2;
+  }
+  const std::size_t workers = flags.settings.workers.size();
+  auto instance = RouteInstance::start(std::move(flags.settings));
+  if (!instance.ok()) {
+    fmt::print(stderr, "pleiad route: {}\n", instance.error().message);
+    return 1;
+  }
+  fmt::print(
+      "pleiad {}: a router of {} workers, policy {}\n  listening on {}\n",
+      PLEIAD_VERSION,
+      workers,
+      flags.policy,
+      (*instance)->url()
+  );
+  std::fflush(stdout);
+  wait_and_drain(signals, flags.drain_timeout_seconds, [&](net::Task on_drained) {
+    (*instance)->drain(std::move(on_drained));
+  });
+  return 0;
+}
+
+}  // namespace
+
+void add_route_command(CLI::App& app, Command& chosen) {
+  CLI::App* verb = app.add_subcommand("route", "Serve the OpenAI API in front of workers");
+  // Shared by the parser, which fills it, and the command, which runs after.
+  const auto flags = std::make_shared<RouteFlags>();
+  verb->add_option("model,--model", flags->model, "Model folder: tokenizer and chat template")
+      ->required();
+  verb->add_option("--chat-template", flags->chat_template, "File that replaces the checkpoint's");
+  verb->add_option("--generation-config", flags->generation_config, "auto, or none")
+      ->capture_default_str();
+  verb->add_option("--log-level", flags->log_level, "debug, info, warning or error")
+      ->capture_default_str();
+  add_network_flags(*verb, *flags);
+  add_worker_flags(*verb, *flags);
+  verb->callback([flags, &chosen] { chosen = [flags] { return route(*flags); }; });
+}
+
+}  // namespace pleiad::apps
