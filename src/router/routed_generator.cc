@@ -177,7 +177,7 @@ RoutedRequest* RoutedGenerator::find(api::RequestId id) {
 void RoutedGenerator::dispatch(RoutedRequest& request) {
   const auto eligible = table_.eligible();
   eligible_.assign(eligible.begin(), eligible.end());
-  for (const UnitIndex unit : request.refused_by) {
+  for (const UnitIndex unit : request.avoided) {
     eligible_[unit] = 0;
   }
   overlap_.resize(eligible_.size());
@@ -189,7 +189,7 @@ void RoutedGenerator::dispatch(RoutedRequest& request) {
       .prompt_tokens = request.prompt_tokens(),
   });
   if (!choice) {
-    request.refused_by.clear();
+    request.avoided.clear();
     if (!request.waits_since) request.waits_since = clock_.now();
     waiting_.push_back(request.id());
     return;
@@ -282,7 +282,6 @@ void RoutedGenerator::refused(RoutedRequest& request) {
   const RoutedRequest::Attempt& attempt = *request.attempt;
   const std::string message = message_of(attempt.refusal, attempt.status);
   if (attempt.status == 429 || attempt.status == 503) {
-    request.refused_by.push_back(attempt.unit);
     try_again(request);
     return;
   }
@@ -323,6 +322,7 @@ void RoutedGenerator::try_again(RoutedRequest& request) {
     );
     return;
   }
+  request.avoided.push_back(request.attempt->unit);
   end_attempt(request);
   metrics_.replays.add();
   dispatch(request);

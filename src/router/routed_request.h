@@ -58,7 +58,7 @@ class RoutedRequest final : public api::GenerationSink {
   void on_finish(const api::FinishEvent& event) override { attempt->finish = event; }
 
   std::optional<Attempt> attempt;          // none: waits for a unit
-  std::vector<UnitIndex> refused_by;       // units that had no room
+  std::vector<UnitIndex> avoided;          // units that had no room for it, or lost it
   std::optional<Nanoseconds> waits_since;  // without a unit
   int deaths = 0;                          // attempts that ended with the loss of a worker
   bool early = false;                      // its output is complete (finish_early)

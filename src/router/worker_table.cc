@@ -133,8 +133,8 @@ bool WorkerTable::any_eligible() const {
 }
 
 api::GeneratorLimits WorkerTable::limits() const {
-  api::GeneratorLimits out{
-      .vocabulary = 0, .model_tokens_max = std::numeric_limits<std::int64_t>::max()};
+  constexpr std::int64_t kUnlimited = std::numeric_limits<std::int32_t>::max();
+  api::GeneratorLimits out{.vocabulary = kUnlimited, .model_tokens_max = kUnlimited};
   for (const Worker& worker : workers_) {
     const bool counts =
         worker.state != WorkerState::Removed && worker.state != WorkerState::Refused;
@@ -142,7 +142,7 @@ api::GeneratorLimits WorkerTable::limits() const {
     out.vocabulary = worker.report.limits.vocabulary;
     out.model_tokens_max = std::min(out.model_tokens_max, worker.report.limits.model_tokens_max);
   }
-  return out.vocabulary == 0 ? api::GeneratorLimits{} : out;
+  return out;
 }
 
 }  // namespace pleiad::router

@@ -70,7 +70,7 @@ class WorkerTable {
   // By unit: may be chosen.
   [[nodiscard]] std::span<const std::uint8_t> eligible() const { return eligible_; }
   [[nodiscard]] bool any_eligible() const;
-  // What every ready worker can take; zeros while none has reported.
+  // What every worker that fits can take; no limits while none has reported.
   [[nodiscard]] api::GeneratorLimits limits() const;
 
   LoadLedger& loads() { return loads_; }
