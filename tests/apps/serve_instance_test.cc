@@ -1,4 +1,3 @@
-// Also tests: model_text_loader.cc
 #include "apps/serve_instance.h"
 
 #include <filesystem>
@@ -117,14 +116,6 @@ TEST(ServeInstance, DrainEndsWhenNothingIsOpen) {
   instance->drain([&drained] { drained.set_value(); });
 
   EXPECT_EQ(drained.get_future().wait_for(std::chrono::seconds{30}), std::future_status::ready);
-}
-
-TEST(LoadDefaultSampling, ComesFromTheCheckpoint) {
-  const auto sampling = load_default_sampling(fable().load.model).value();
-
-  EXPECT_FLOAT_EQ(sampling.temperature, 0.8F);
-  EXPECT_FLOAT_EQ(sampling.top_p, 0.95F);
-  EXPECT_FLOAT_EQ(load_default_sampling("/no/such/model").value().temperature, 1.0F);
 }
 
 }  // namespace
