@@ -97,6 +97,10 @@ void inspect_weights(
   if (!checkpoint.ok()) return note(out, checkpoint.error());
   sum_tensors(**checkpoint, out);
   if (architecture == nullptr) return;
+  // A tensor that should be read is told of by check().
+  if (const auto unread = architecture->unread(config, **checkpoint); unread.ok()) {
+    out.unread = *unread;
+  }
   const auto packed = [&](model::Compute compute) -> std::optional<std::size_t> {
     const auto bytes = architecture->check(config, **checkpoint, {.compute = compute});
     if (bytes.ok()) return *bytes;

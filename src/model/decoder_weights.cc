@@ -338,7 +338,26 @@ embedding_of(const DecoderConfig& config, const weights::Checkpoint& checkpoint)
   return checkpoint.tensor("model.embed_tokens.weight", table);
 }
 
+Result<void> check_left_over(const DecoderConfig& config, const weights::Checkpoint& checkpoint) {
+  const auto layers = static_cast<std::int64_t>(config.layers.size());
+  PLEIAD_TRY(check_unread_tensors(checkpoint, tensor_names(config), layers));
+  return {};
+}
+
 }  // namespace
+
+std::vector<std::string> tensor_names(const DecoderConfig& config) {
+  const weights::Checkpoint none;
+  WeightLoader loader(none, WeightLoader::NamesOnly{});
+  DecoderWeights out;
+  wish_for_all(config, {}, loader, out);
+  std::vector<std::string> names = loader.names();
+  names.emplace_back("model.embed_tokens.weight");
+  std::ranges::sort(names);
+  const auto twice = std::ranges::unique(names);
+  names.erase(twice.begin(), twice.end());
+  return names;
+}
 
 Result<std::size_t> check_decoder_weights(
     const DecoderConfig& config,
@@ -349,6 +368,7 @@ Result<std::size_t> check_decoder_weights(
   WeightLoader loader(checkpoint, options.compute, config.quantization);
   wish_for_all(config, options, loader, out);
   PLEIAD_TRY(loader.result());
+  PLEIAD_TRY(check_left_over(config, checkpoint));
   PLEIAD_TRY(embedding, embedding_of(config, checkpoint));
   return loader.bytes() + embedding.bytes.size();
 }
@@ -362,6 +382,7 @@ Result<std::unique_ptr<DecoderWeights>> load_decoder_weights(
   WeightLoader loader(checkpoint, options.compute, config.quantization);
   wish_for_all(config, options, loader, *out);
   PLEIAD_TRY(loader.result());
+  PLEIAD_TRY(check_left_over(config, checkpoint));
 
   PLEIAD_TRY(source, embedding_of(config, checkpoint));
   PLEIAD_TRY(copy, device::Buffer::allocate(source.bytes.size()));

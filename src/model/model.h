@@ -15,6 +15,7 @@
 #include "kernels/context.h"
 #include "kernels/paged_attention.h"
 #include "kv/paged_cache.h"
+#include "model/unread_tensors.h"
 #include "weights/checkpoint.h"
 
 namespace pleiad::model {
@@ -119,6 +120,9 @@ struct Architecture {
       const weights::Checkpoint& checkpoint,
       const LoadOptions& options
   ) const;
+  // What load() would leave unread.
+  [[nodiscard]] Result<UnreadTensors>
+  unread(const Json& config, const weights::Checkpoint& checkpoint) const;
   [[nodiscard]] Result<std::unique_ptr<ModelWeights>>
   load(const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options) const;
 };
