@@ -335,7 +335,14 @@ void wish_for_all(
 Result<device::TensorView>
 embedding_of(const DecoderConfig& config, const weights::Checkpoint& checkpoint) {
   const device::Shape table{.extents = {config.vocabulary, config.hidden}, .rank = 2};
-  return checkpoint.tensor("model.embed_tokens.weight", table);
+  PLEIAD_TRY(view, checkpoint.tensor("model.embed_tokens.weight", table));
+  const bool is_float = view.dtype == device::DType::F32 || view.dtype == device::DType::BF16 ||
+                        view.dtype == device::DType::F16;
+  if (is_float) return view;
+  return unsupported(
+      "tensor model.embed_tokens.weight is {}; supported: F32, BF16, F16",
+      device::to_string(view.dtype)
+  );
 }
 
 Result<void> check_left_over(const DecoderConfig& config, const weights::Checkpoint& checkpoint) {

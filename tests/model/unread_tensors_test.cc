@@ -30,20 +30,9 @@ NamedTensor tensor(const std::string& name, std::string_view dtype = "F32") {
 // A golden folder's tensors and further ones beside them.
 class Golden {
  public:
-  explicit Golden(const std::string& family) : from_(golden_folder() / family) {
-    const auto checkpoint = weights::Checkpoint::open(from_).value();
-    for (const std::string& name : checkpoint->names()) {
-      const auto view = checkpoint->tensor(name).value();
-      const auto* bytes = reinterpret_cast<const char*>(view.bytes.data());
-      const auto extents = std::span(view.shape.extents).first(view.shape.rank);
-      tensors_.push_back(
-          {name,
-           device::to_string(view.dtype),
-           {extents.begin(), extents.end()},
-           std::string(bytes, view.bytes.size())}
-      );
-    }
-  }
+  explicit Golden(const std::string& family)
+      : from_(golden_folder() / family),
+        tensors_(testing::read_tensors(*weights::Checkpoint::open(from_).value())) {}
 
  private:
   template <typename F>
