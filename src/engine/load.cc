@@ -301,8 +301,6 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   PLEIAD_TRY(placements, placements_of(settings, shape));
   out.placements = std::move(placements);
   PLEIAD_TRY(checkpoint, weights::Checkpoint::open(settings.model));
-  PLEIAD_TRY(digest, weights::checkpoint_digest(settings.model, *checkpoint));
-  out.digest = digest;
   const Nanoseconds opened = clock.now();
 
   const int threads = settings.threads > 0 ? settings.threads : device::available_processors();
@@ -331,6 +329,9 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   );
   out.weights = std::move(weights);
   out.weight_bytes = out.weights->bytes();
+  // Samples lie all over the files: only now, so that a broken folder is told of without them.
+  PLEIAD_TRY(digest, weights::checkpoint_digest(settings.model, *checkpoint));
+  out.digest = digest;
   std::int64_t positions = shape.positions_max;
   if (settings.max_model_len_limit > 0) {
     positions = std::min(positions, settings.max_model_len_limit);
