@@ -6,15 +6,12 @@
 #include <fmt/core.h>
 
 #include "apps/start_canary.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "model/model.h"
-#include "weights/read_file.h"
+#include "model/model_config.h"
 
 namespace pleiad::apps {
 namespace {
-
-constexpr std::size_t kConfigBytesMax = std::size_t{1} << 20U;
 
 bool is_loopback(std::string_view host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
@@ -39,16 +36,9 @@ Result<void> check_keys(const ServeSettings& settings) {
 
 // What config.json says, before anything large is read.
 Result<std::int64_t> vocabulary_of(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder)) {
-    return not_found("{} is not a model folder (no such directory)", folder.string());
-  }
-  PLEIAD_TRY(text, weights::read_text_file(folder / "config.json", kConfigBytesMax));
-  auto config = parse_json(text);
-  if (!config.ok()) {
-    return with_context(std::move(config).error(), (folder / "config.json").string());
-  }
-  PLEIAD_TRY(architecture, model::find_architecture(*config));
-  PLEIAD_TRY(shape, architecture->shape(*config, model::Compute::Float32));
+  PLEIAD_TRY(config, model::read_model_config(folder));
+  PLEIAD_TRY(architecture, model::find_architecture(config));
+  PLEIAD_TRY(shape, architecture->shape(config, model::Compute::Float32));
   return shape.vocabulary;
 }
 

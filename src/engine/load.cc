@@ -12,6 +12,7 @@
 #include "engine/level_choice.h"
 #include "ep/route.h"
 #include "model/config_reader.h"
+#include "model/model_config.h"
 #include "plan/ep_settings_text.h"
 #include "weights/checkpoint.h"
 #include "weights/checkpoint_digest.h"
@@ -286,10 +287,7 @@ std::string agreement_of(const LoadSettings& s, const LoadedModel& model) {
 Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock) {
   const Nanoseconds begin = clock.now();
   PLEIAD_TRY(check_settings(settings));
-  if (!std::filesystem::is_directory(settings.model)) {
-    return not_found("{} is not a model folder (no such directory)", settings.model.string());
-  }
-  PLEIAD_TRY(config, read_json(settings.model / "config.json"));
+  PLEIAD_TRY(config, model::read_model_config(settings.model));
   PLEIAD_TRY(architecture, model::find_architecture(config));
   LoadedModel out;
   out.architecture = architecture->name;
