@@ -361,8 +361,7 @@ std::vector<std::string> tensor_names(const DecoderConfig& config) {
   std::vector<std::string> names = loader.names();
   names.emplace_back("model.embed_tokens.weight");
   std::ranges::sort(names);
-  const auto twice = std::ranges::unique(names);
-  names.erase(twice.begin(), twice.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
 }
 

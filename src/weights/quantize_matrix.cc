@@ -144,6 +144,16 @@ Result<Tensors> quantize_fp8(const device::TensorView& matrix) {
   return out;
 }
 
+// The codes of eight weights, the first in the lowest bits.
+std::uint32_t int4_word(std::span<const float> weights, float scale) {
+  std::uint32_t word = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const float code = std::clamp(std::nearbyint(weights[i] / scale), -8.0F, 7.0F);
+    word |= static_cast<std::uint32_t>(static_cast<std::int32_t>(code) + 8) << (4 * i);
+  }
+  return word;
+}
+
 Result<Tensors> quantize_int4(const device::TensorView& matrix) {
   Tensors out(3);
   const Rows rows(matrix);
@@ -155,12 +165,7 @@ Result<Tensors> quantize_int4(const device::TensorView& matrix) {
       const device::BF16 stored = device::float_to_bf16(scale_for(largest(group), kInt4Half));
       const float scale = device::bf16_to_float(stored);
       for (std::size_t at = 0; at < group.size(); at += kWordCodes) {
-        std::uint32_t word = 0;
-        for (std::size_t i = 0; i < kWordCodes; ++i) {
-          const float code = std::clamp(std::nearbyint(group[at + i] / scale), -8.0F, 7.0F);
-          word |= static_cast<std::uint32_t>(static_cast<std::int32_t>(code) + 8) << (4 * i);
-        }
-        append(out[0], word);
+        append(out[0], int4_word(group.subspan(at, kWordCodes), scale));
       }
       append(out[1], stored);
     }

@@ -210,7 +210,8 @@ TEST_F(CheckpointQuantizer, RefusesWhatIsQuantisedOrHasNoFormInTheScheme) {
       quantize("mixtral", QuantScheme::MxFp4).error().message, HasSubstr("keeps each in its own")
   );
   EXPECT_THAT(
-      quantize("nowhere", QuantScheme::W8A8).error().message, HasSubstr("nowhere is not a model folder")
+      quantize("nowhere", QuantScheme::W8A8).error().message,
+      HasSubstr("nowhere is not a model folder")
   );
 }
 
