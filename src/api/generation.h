@@ -26,6 +26,9 @@ inline constexpr std::size_t kCacheSaltBytesMax = 4096;
 struct GenerationRequest {
   std::vector<TokenId> prompt;   // at least one token
   std::int32_t max_tokens = 16;  // 0: score the prompt only
+  // Of a request that began elsewhere: so many tokens at the prompt's end are output already. What
+  // follows is what would have followed there; max_tokens counts new tokens only.
+  std::int32_t resumed_tokens = 0;
   Sampling sampling;
   std::vector<TokenId> stop_tokens;  // the client's: end the output, in force even under ignore_eos
   bool ignore_eos = false;           // go on after the model's own end-of-sequence tokens

@@ -98,6 +98,7 @@ std::vector<std::byte> encode(const SubmitMessage& message) {
   out.number(message.id.value());
   write(out, request.prompt);
   out.number(request.max_tokens);
+  out.number(request.resumed_tokens);
   write(out, request.sampling);
   write(out, request.stop_tokens);
   out.number(static_cast<std::uint8_t>(request.ignore_eos ? 1 : 0));
@@ -117,6 +118,7 @@ Result<SubmitMessage> decode_submit(std::span<const std::byte> bytes) {
   PLEIAD_TRY(prompt, read_tokens(in));
   request.prompt = std::move(prompt);
   PLEIAD_TRY(read_into(in, request.max_tokens));
+  PLEIAD_TRY(read_into(in, request.resumed_tokens));
   PLEIAD_TRY(sampling, read_sampling(in));
   request.sampling = std::move(sampling);
   PLEIAD_TRY(stops, read_tokens(in));

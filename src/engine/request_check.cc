@@ -35,6 +35,16 @@ Result<void> check_request(
   if (request.max_tokens < 0) {
     return invalid_input("max_tokens must be 0 or more, got {}", request.max_tokens);
   }
+  if (request.resumed_tokens < 0 || request.resumed_tokens >= prompt) {
+    return invalid_input(
+        "resumed_tokens must be between 0 and {}, one below the prompt's tokens, got {}",
+        prompt - 1,
+        request.resumed_tokens
+    );
+  }
+  if (request.resumed_tokens > 0 && request.prompt_top_logprobs) {
+    return invalid_input("a resumed request has scored its prompt already");
+  }
   const std::int64_t longest =
       std::min(limits.sequence_tokens_max, limits.pages * sched::kPageTokens);
   if (prompt + request.max_tokens > longest) {

@@ -70,6 +70,7 @@ SubmitMessage random_submit(Random& random) {
   request.prompt_top_logprobs = maybe(random);
   request.cache_salt = random_text(random, 20);
   request.priority = static_cast<std::int32_t>(random.next());
+  request.resumed_tokens = static_cast<std::int32_t>(random.next());
   return out;
 }
 
@@ -134,6 +135,7 @@ void expect_same(const SubmitMessage& a, const SubmitMessage& b) {
   EXPECT_EQ(a.request.prompt_top_logprobs, b.request.prompt_top_logprobs);
   EXPECT_EQ(a.request.cache_salt, b.request.cache_salt);
   EXPECT_EQ(a.request.priority, b.request.priority);
+  EXPECT_EQ(a.request.resumed_tokens, b.request.resumed_tokens);
 }
 
 TEST(GenerationWire, SubmitsComeBackAsTheyWere) {
@@ -243,7 +245,7 @@ TEST(GenerationWire, AbsurdLengthsAreRefusedBeforeAnythingIsHeld) {
   const Bytes bytes = encode(message);
   constexpr std::size_t kPromptLength = sizeof(std::uint64_t);
   // The prompt, max_tokens and eight sampling fields come before the number of biases.
-  constexpr std::size_t kBiases = kPromptLength + 4 + 3 * 4 + 4 + 7 * 4 + 8;
+  constexpr std::size_t kBiases = kPromptLength + 4 + 3 * 4 + 2 * 4 + 7 * 4 + 8;
   ASSERT_EQ(std::to_integer<int>(bytes[kPromptLength]), 12);
   ASSERT_TRUE(decode_submit(bytes).ok());
 

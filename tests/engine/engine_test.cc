@@ -152,6 +152,43 @@ TEST(Engine, PreemptionAndRecomputationLeaveNoTrace) {
   EXPECT_EQ(crowded.engine->status().pages_held, 0);
 }
 
+// What a request has got elsewhere is part of its prompt now, and of its output still: the draws'
+// numbers and the penalties say so.
+TEST(Engine, AResumedRequestGoesOnWithTheExactNextToken) {
+  Random random(12);
+  api::GenerationRequest request = probe(random_prompt(random, 90));
+  request.max_tokens = 40;
+  request.sampling.presence_penalty = 0.7F;
+  request.sampling.frequency_penalty = 0.3F;
+  request.sampling.repetition_penalty = 1.1F;
+  EngineHarness harness(fable_settings());
+  RecordingSink whole_sink;
+  ASSERT_TRUE(harness.engine->submit(request, whole_sink).ok());
+  whole_sink.wait();
+  const auto& whole = whole_sink.tokens();
+  ASSERT_EQ(whole.size(), 40U);
+  for (const std::size_t done : {1U, 17U, 39U}) {
+    EngineHarness elsewhere(fable_settings());
+    api::GenerationRequest rest = request;
+    for (std::size_t i = 0; i < done; ++i)
+      rest.prompt.push_back(whole[i].chosen.token);
+    rest.resumed_tokens = static_cast<std::int32_t>(done);
+    rest.max_tokens -= static_cast<std::int32_t>(done);
+    RecordingSink sink;
+    ASSERT_TRUE(elsewhere.engine->submit(rest, sink).ok());
+
+    EXPECT_EQ(sink.wait().prompt_tokens, 90);
+    EXPECT_EQ(sink.wait().output_tokens, rest.max_tokens);
+    ASSERT_EQ(sink.tokens().size(), whole.size() - done);
+    for (std::size_t i = done; i < whole.size(); ++i) {
+      const api::TokenEvent& event = sink.tokens()[i - done];
+      EXPECT_EQ(event.chosen.token, whole[i].chosen.token) << i << " after " << done;
+      EXPECT_EQ(event.chosen.logprob, whole[i].chosen.logprob) << i << " after " << done;
+      EXPECT_EQ(event.position, whole[i].position);
+    }
+  }
+}
+
 TEST(Engine, StopsAtEndOfSequenceAndAtClientTokensButNotWhenToldToIgnoreIt) {
   EngineHarness harness(fable_settings());
   api::GenerationRequest forced{

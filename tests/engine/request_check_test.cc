@@ -34,6 +34,16 @@ TEST(RequestCheck, TakesWhatIsWithinEveryLimit) {
   EXPECT_TRUE(check({.prompt = {1}, .cache_salt = std::string(api::kCacheSaltBytesMax, 's')}).ok());
 }
 
+TEST(RequestCheck, AResumedRequestHasAPromptBeforeItsOutput) {
+  EXPECT_TRUE(check({.prompt = {1, 2, 3}, .resumed_tokens = 2}).ok());
+  EXPECT_THAT(refusal({.prompt = {1, 2, 3}, .resumed_tokens = 3}), HasSubstr("between 0 and 2"));
+  EXPECT_THAT(refusal({.prompt = {1}, .resumed_tokens = -1}), HasSubstr("got -1"));
+  EXPECT_THAT(
+      refusal({.prompt = {1, 2}, .resumed_tokens = 1, .prompt_top_logprobs = 0}),
+      HasSubstr("scored its prompt already")
+  );
+}
+
 TEST(RequestCheck, NamesTheFieldItsValueAndWhatIsAllowed) {
   EXPECT_THAT(refusal({.prompt = {}}), HasSubstr("no tokens"));
   EXPECT_THAT(refusal({.prompt = {1}, .max_tokens = -1}), HasSubstr("0 or more, got -1"));
