@@ -7,14 +7,13 @@
 #include "base/json.h"
 #include "model/config_reader.h"
 #include "model/model.h"
+#include "model/model_config.h"
 #include "model/tensor_role.h"
 #include "weights/checkpoint.h"
-#include "weights/read_file.h"
 
 namespace pleiad::apps {
 namespace {
 
-constexpr std::size_t kConfigBytesMax = std::size_t{1} << 20U;
 constexpr std::int64_t kFloatBytes = 4;
 
 // Sums over tensors, in bytes as they are kept in memory.
@@ -85,17 +84,6 @@ std::int64_t scratch_estimate(
   return (request.step_rows * row + request.logit_rows * facts.vocabulary) * kFloatBytes;
 }
 
-Result<Json> read_config(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder)) {
-    return not_found("{} is not a model folder (no such directory)", folder.string());
-  }
-  const auto path = folder / "config.json";
-  PLEIAD_TRY(text, weights::read_text_file(path, kConfigBytesMax));
-  auto config = parse_json(text);
-  if (!config.ok()) return with_context(std::move(config).error(), path.string());
-  return config;
-}
-
 std::string folder_name(const std::filesystem::path& folder) {
   const auto absolute = std::filesystem::absolute(folder).lexically_normal();
   return absolute.has_filename() ? absolute.filename().string()
@@ -105,7 +93,7 @@ std::string folder_name(const std::filesystem::path& folder) {
 }  // namespace
 
 Result<plan::ModelFacts> read_model_facts(const ModelFactsRequest& request) {
-  PLEIAD_TRY(config, read_config(request.model));
+  PLEIAD_TRY(config, model::read_model_config(request.model));
   PLEIAD_TRY(architecture, model::find_architecture(config));
   model::ConfigReader reader(config);
   const std::string stored = reader.text_or("torch_dtype", reader.text_or("dtype", "bfloat16"));

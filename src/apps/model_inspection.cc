@@ -9,29 +9,15 @@
 #include "ep/moe_weights.h"
 #include "model/config_reader.h"
 #include "model/model.h"
+#include "model/model_config.h"
 #include "model/tensor_role.h"
 #include "weights/checkpoint.h"
-#include "weights/read_file.h"
 
 namespace pleiad::apps {
 namespace {
 
-constexpr std::size_t kConfigBytesMax = std::size_t{1} << 20U;
-
 void note(ModelInspection& out, const Error& error) {
   out.problems.push_back(error.message);
-}
-
-Result<Json> read_config(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder)) {
-    return not_found("{} is not a model folder (no such directory)", folder.string());
-  }
-  PLEIAD_TRY(text, weights::read_text_file(folder / "config.json", kConfigBytesMax));
-  auto config = parse_json(text);
-  if (!config.ok()) {
-    return with_context(std::move(config).error(), (folder / "config.json").string());
-  }
-  return config;
 }
 
 std::int64_t kv_bytes_per_token(const model::ModelShape& shape) {
@@ -97,6 +83,10 @@ void inspect_weights(
   if (!checkpoint.ok()) return note(out, checkpoint.error());
   sum_tensors(**checkpoint, out);
   if (architecture == nullptr) return;
+  // A tensor that should be read is told of by check().
+  if (const auto unread = architecture->unread(config, **checkpoint); unread.ok()) {
+    out.unread = *unread;
+  }
   const auto packed = [&](model::Compute compute) -> std::optional<std::size_t> {
     const auto bytes = architecture->check(config, **checkpoint, {.compute = compute});
     if (bytes.ok()) return *bytes;
@@ -130,7 +120,7 @@ void inspect_text(const std::filesystem::path& folder, ModelInspection& out) {
 
 ModelInspection inspect_model(const std::filesystem::path& folder) {
   ModelInspection out;
-  const auto config = read_config(folder);
+  const auto config = model::read_model_config(folder);
   if (!config.ok()) {
     note(out, config.error());
     return out;

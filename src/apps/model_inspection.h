@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "model/unread_tensors.h"
 
 namespace pleiad::apps {
 
@@ -33,6 +34,7 @@ struct ModelInspection {
   std::int64_t parameters = 0;
   std::int64_t active_parameters = 0;
   std::vector<Share> shares;  // by role, then dtype
+  model::UnreadTensors unread;
   // Packed weights and cache, by compute type; none when the weights cannot be loaded.
   std::optional<std::size_t> packed_bytes_float32;
   std::optional<std::size_t> packed_bytes_bfloat16;

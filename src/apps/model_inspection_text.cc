@@ -1,4 +1,5 @@
 // The two written forms of a ModelInspection.
+#include <array>
 #include <cmath>
 #include <iterator>
 #include <string_view>
@@ -75,6 +76,30 @@ void write_shares(const ModelInspection& in, std::string& out) {
   }
 }
 
+struct UnreadCount {
+  std::string_view name;
+  std::int64_t count = 0;
+};
+
+std::array<UnreadCount, 5> unread_counts(const model::UnreadTensors& unread) {
+  return {{
+      {"further layers", unread.further_layers},
+      {"rotary frequencies", unread.frequencies},
+      {"cache scales", unread.cache_scales},
+      {"tied heads", unread.tied_heads},
+      {"outside", unread.outside},
+  }};
+}
+
+void write_unread(const ModelInspection& in, std::string& out) {
+  for (const UnreadCount& unread : unread_counts(in.unread)) {
+    if (unread.count == 0) continue;
+    fmt::format_to(
+        std::back_inserter(out), "not needed: {} tensors ({})\n", unread.count, unread.name
+    );
+  }
+}
+
 void write_memory(const ModelInspection& in, std::string& out) {
   auto to = std::back_inserter(out);
   const auto weights = [](const std::optional<std::size_t>& bytes) {
@@ -114,6 +139,7 @@ std::string to_text(const ModelInspection& in) {
   std::string out;
   if (in.vocabulary > 0) write_sizes(in, out);
   if (!in.shares.empty()) write_shares(in, out);
+  write_unread(in, out);
   if (in.packed_bytes_float32) write_memory(in, out);
   write_layouts(in, out);
   if (in.tokens > 0) write_text_side(in, out);
@@ -146,6 +172,11 @@ Json to_json(const ModelInspection& in) {
     shares.push_back(std::move(one));
   }
   out.set("tensors", std::move(shares));
+  Json unread;
+  for (const UnreadCount& one : unread_counts(in.unread)) {
+    unread.set(one.name, one.count);
+  }
+  out.set("tensors_not_needed", std::move(unread));
   const auto bytes = [](const std::optional<std::size_t>& value) {
     return value ? Json(static_cast<std::int64_t>(*value)) : Json();
   };

@@ -18,34 +18,61 @@ Result<Json> read_json(const std::filesystem::path& path) {
   return *std::move(parsed);
 }
 
-// The template named "default" of a list, else its first.
-const std::string* pick_template(const Json& value) {
-  if (value.is_string()) return value.as_string();
+// Where templates may stand in a model folder.
+constexpr const char* kTemplateFile = "chat_template.jinja";
+constexpr const char* kToolTemplateFile = "additional_chat_templates/tool_use.jinja";
+
+struct TemplateSources {
+  std::optional<std::string> all;    // requests
+  std::optional<std::string> tools;  // requests with tools, instead of that
+};
+
+// Those of tokenizer_config.json's chat_template member.
+TemplateSources listed_templates(const Json& value) {
+  TemplateSources out;
+  if (const std::string* only = value.as_string()) out.all = *only;
   const JsonArray* list = value.as_array();
-  if (list == nullptr) return nullptr;
-  const std::string* first = nullptr;
+  if (list == nullptr) return out;
   for (const Json& entry : *list) {
     const Json* name = entry.find("name");
     const Json* source = entry.find("template");
     if (source == nullptr || !source->is_string()) continue;
-    if (first == nullptr) first = source->as_string();
-    if (name != nullptr && *name == Json("default")) return source->as_string();
+    const bool tools = name != nullptr && *name == Json("tool_use");
+    const bool preset = name != nullptr && *name == Json("default");
+    if (tools) out.tools = *source->as_string();
+    if (preset || (!tools && !out.all)) out.all = *source->as_string();
   }
-  return first;
+  if (!out.all) out.all = out.tools;
+  return out;
 }
 
-Result<std::optional<std::string>>
-find_template(const ModelTextSettings& settings, const Json& tokenizer_config) {
-  const auto beside = settings.model / "chat_template.jinja";
-  if (settings.chat_template || std::filesystem::exists(beside)) {
-    PLEIAD_TRY(
-        text, weights::read_text_file(settings.chat_template.value_or(beside), kFileBytesMax)
-    );
-    return std::optional(std::move(text));
+Result<TemplateSources>
+find_templates(const ModelTextSettings& settings, const Json& tokenizer_config) {
+  TemplateSources out;
+  if (settings.chat_template) {
+    PLEIAD_TRY(text, weights::read_text_file(*settings.chat_template, kFileBytesMax));
+    out.all = std::move(text);
+    return out;
   }
   const Json* member = tokenizer_config.find("chat_template");
-  const std::string* source = member == nullptr ? nullptr : pick_template(*member);
-  return source == nullptr ? std::nullopt : std::optional(*source);
+  if (member != nullptr) out = listed_templates(*member);
+  if (std::filesystem::exists(settings.model / kTemplateFile)) {
+    PLEIAD_TRY(text, weights::read_text_file(settings.model / kTemplateFile, kFileBytesMax));
+    out = {.all = std::move(text), .tools = {}};
+  }
+  if (std::filesystem::exists(settings.model / kToolTemplateFile)) {
+    PLEIAD_TRY(text, weights::read_text_file(settings.model / kToolTemplateFile, kFileBytesMax));
+    out.tools = std::move(text);
+  }
+  return out;
+}
+
+Result<std::optional<text::ChatTemplate>>
+compile(const std::optional<std::string>& source, std::string_view what) {
+  if (!source) return std::optional<text::ChatTemplate>();
+  auto compiled = text::ChatTemplate::compile(*source);
+  if (!compiled.ok()) return with_context(std::move(compiled).error(), std::string(what));
+  return std::optional(*std::move(compiled));
 }
 
 std::string token_text(const text::Tokenizer& tokenizer, std::optional<TokenId> token) {
@@ -78,12 +105,11 @@ Result<server::ModelText> load_model_text(const ModelTextSettings& settings) {
     PLEIAD_TRY(parsed, read_json(config_path));
     config = std::move(parsed);
   }
-  PLEIAD_TRY(source, find_template(settings, config));
-  if (source) {
-    auto compiled = text::ChatTemplate::compile(*source);
-    if (!compiled.ok()) return with_context(std::move(compiled).error(), "chat template");
-    out.chat_template = *std::move(compiled);
-  }
+  PLEIAD_TRY(sources, find_templates(settings, config));
+  PLEIAD_TRY(chat, compile(sources.all, "chat template"));
+  out.chat_template = std::move(chat);
+  PLEIAD_TRY(tools, compile(sources.tools, "chat template for tools"));
+  out.tool_template = std::move(tools);
   return out;
 }
 

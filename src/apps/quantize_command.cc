@@ -86,8 +86,8 @@ void add_quantize_command(CLI::App& app, Command& chosen) {
           "out", flags->to, "Folder to write; one that was cut off is taken up where it ended"
   )
       ->required();
-  verb->add_option("--scheme", flags->scheme, "How matrices are stored")
-      ->check(CLI::IsMember({"w8a8", "fp8-block", "int4-g32"}))
+  verb->add_option("--scheme", flags->scheme, "How matrices are stored; mxfp4: experts of gpt-oss")
+      ->check(CLI::IsMember({"w8a8", "fp8-block", "int4-g32", "mxfp4"}))
       ->required();
   verb->add_option("--threads", flags->threads, "Threads; 0: one per core")
       ->check(CLI::Range(0, 1024))

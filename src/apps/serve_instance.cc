@@ -9,9 +9,32 @@
 #include "apps/start_canary.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "model/model.h"
+#include "model/model_config.h"
 
 namespace pleiad::apps {
 namespace {
+
+// What config.json says, before anything large is read.
+Result<std::int64_t> vocabulary_of(const std::filesystem::path& folder) {
+  PLEIAD_TRY(config, model::read_model_config(folder));
+  PLEIAD_TRY(architecture, model::find_architecture(config));
+  PLEIAD_TRY(shape, architecture->shape(config, model::Compute::Float32));
+  return shape.vocabulary;
+}
+
+// A tokenizer may have fewer tokens than the model has rows for them, which are often padded.
+Result<void> check_vocabulary(const server::ModelText& text, std::int64_t vocabulary) {
+  if (!text.tokenizer) return {};
+  const auto tokens = static_cast<std::int64_t>(text.tokenizer->vocab_size());
+  if (tokens <= vocabulary) return {};
+  return invalid_input(
+      "tokenizer.json has ids up to {}, config.json's vocab_size is {}: they are not of one "
+      "checkpoint",
+      tokens - 1,
+      vocabulary
+  );
+}
 
 std::string folder_name(const std::filesystem::path& model) {
   const auto absolute = std::filesystem::weakly_canonical(model);
@@ -149,22 +172,15 @@ void ServeInstance::handle(net::HttpRequest request, std::unique_ptr<net::Respon
 
 Result<void> ServeInstance::load(const std::stop_token& stop) {
   const Nanoseconds begin = clock_.now();
-  PLEIAD_TRY(loaded, engine::load_model(settings_.load, clock_));
+  PLEIAD_TRY(vocabulary, vocabulary_of(settings_.load.model));
   PLEIAD_TRY(text, load_model_text(settings_.text));
+  PLEIAD_TRY(check_vocabulary(text, vocabulary));
   api::Sampling sampling;
   if (!settings_.ignore_generation_config) {
     PLEIAD_TRY(defaults, load_default_sampling(settings_.load.model));
     sampling = defaults;
   }
-  const std::int64_t vocabulary = loaded.weights->shape().vocabulary;
-  if (text.tokenizer && static_cast<std::int64_t>(text.tokenizer->vocab_size()) > vocabulary) {
-    return invalid_input(
-        "tokenizer.json has ids up to {}, config.json's vocab_size is {}: they are not of one "
-        "checkpoint",
-        text.tokenizer->vocab_size() - 1,
-        vocabulary
-    );
-  }
+  PLEIAD_TRY(loaded, engine::load_model(settings_.load, clock_));
   text_ = std::move(text);
   report_ = report_of(loaded, settings_.load.layout);
   const engine::GroupOptions group = group_options(settings_, loaded);

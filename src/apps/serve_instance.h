@@ -114,7 +114,7 @@ class ServeInstance {
   std::unique_ptr<engine::RankSet> ranks_;
   std::unique_ptr<engine::GroupKeeper> keeper_;
   std::unique_ptr<server::OpenaiService> service_;
-  std::unique_ptr<server::PeerApi> peers_;  // null without a secret
+  std::unique_ptr<server::PeerApi> peers_;                      // null without a secret
   std::atomic<server::OpenaiService*> ready_service_{nullptr};  // null: still loading
   std::thread loop_thread_;
   std::thread text_thread_;

@@ -12,6 +12,7 @@
 #include "engine/level_choice.h"
 #include "ep/route.h"
 #include "model/config_reader.h"
+#include "model/model_config.h"
 #include "plan/ep_settings_text.h"
 #include "weights/checkpoint.h"
 #include "weights/checkpoint_digest.h"
@@ -316,10 +317,7 @@ std::string agreement_of(const LoadSettings& s, const LoadedModel& model) {
 Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock) {
   const Nanoseconds begin = clock.now();
   PLEIAD_TRY(check_settings(settings));
-  if (!std::filesystem::is_directory(settings.model)) {
-    return not_found("{} is not a model folder (no such directory)", settings.model.string());
-  }
-  PLEIAD_TRY(config, read_json(settings.model / "config.json"));
+  PLEIAD_TRY(config, model::read_model_config(settings.model));
   PLEIAD_TRY(architecture, model::find_architecture(config));
   LoadedModel out;
   out.architecture = architecture->name;
@@ -332,8 +330,6 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   PLEIAD_TRY(placements, placements_of(settings, shape));
   out.placements = std::move(placements);
   PLEIAD_TRY(checkpoint, weights::Checkpoint::open(settings.model));
-  PLEIAD_TRY(digest, weights::checkpoint_digest(settings.model, *checkpoint));
-  out.digest = digest;
   const Nanoseconds opened = clock.now();
 
   const int threads = settings.threads > 0 ? settings.threads : device::available_processors();
@@ -365,6 +361,9 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   );
   out.weights = std::move(weights);
   out.weight_bytes = out.weights->bytes();
+  // Samples lie all over the files: only now, so that a broken folder is told of without them.
+  PLEIAD_TRY(digest, weights::checkpoint_digest(settings.model, *checkpoint));
+  out.digest = digest;
   std::int64_t positions = shape.positions_max;
   if (settings.max_model_len_limit > 0) {
     positions = std::min(positions, settings.max_model_len_limit);

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "model/decoder_config.h"
 #include "model/model.h"
+#include "model/model_config.h"
 #include "model/tensor_role.h"
 #include "weights/checkpoint.h"
 #include "weights/checkpoint_digest.h"
@@ -70,30 +71,36 @@ bool to_quantize(
   const TensorRole role = role_of(name, layers);
   const bool eligible = role == TensorRole::Attention || role == TensorRole::DenseMlp ||
                         role == TensorRole::Experts || role == TensorRole::SharedExperts;
-  if (!eligible || !name.ends_with(".weight") || !is_float(view.dtype)) return false;
+  if (!eligible || !is_float(view.dtype)) return false;
+  if (weights::is_for_stacks(scheme)) {
+    return role == TensorRole::Experts && weights::can_quantize(view.shape, scheme);
+  }
+  if (!name.ends_with(".weight")) return false;
   const bool is_transposed = name.find(".kv_b_proj.") != std::string::npos;
   if (is_transposed && scheme != QuantScheme::Fp8Block) return false;
   return weights::can_quantize(view.shape, scheme);
 }
 
-Result<Json> read_config(const std::filesystem::path& folder) {
-  const auto path = folder / "config.json";
-  PLEIAD_TRY(text, weights::read_text_file(path, kConfigBytesMax));
-  auto config = parse_json(text);
-  if (!config.ok()) return with_context(std::move(config).error(), path.string());
-  return config;
-}
-
 // The number of layers of a model that can be quantised.
-Result<std::int64_t> layers_to_quantize(const Json& config) {
+Result<std::int64_t> layers_to_quantize(const Json& config, QuantScheme scheme) {
   if (config.find("quantization_config") != nullptr) {
     return unsupported("config.json: the model has a quantization_config already");
   }
   PLEIAD_TRY(architecture, find_architecture(config));
   PLEIAD_TRY(parsed, architecture->parse(config));
-  if (parsed.names.stacked_experts) {
+  if (parsed.names.stacked_experts && !weights::is_for_stacks(scheme)) {
     return unsupported(
-        "{} keeps all experts of a layer in one tensor, which no scheme here stores",
+        "{} keeps all experts of a layer in one tensor, for which readers of {} have no form; use "
+        "--scheme mxfp4",
+        architecture->name,
+        weights::to_string(scheme)
+    );
+  }
+  if (!parsed.names.stacked_experts && weights::is_for_stacks(scheme)) {
+    return unsupported(
+        "{} stores experts that lie in one tensor, as gpt-oss's do; {} keeps each in its own: use "
+        "--scheme w8a8, fp8-block or int4-g32",
+        weights::to_string(scheme),
         architecture->name
     );
   }
@@ -151,6 +158,11 @@ Json quantization_config(QuantScheme scheme, JsonArray kept_modules) {
     out.set("fmt", "e4m3");
     out.set("activation_scheme", "dynamic");
     out.set("weight_block_size", JsonArray{128, 128});
+    out.set("modules_to_not_convert", std::move(kept_modules));
+    return out;
+  }
+  if (scheme == QuantScheme::MxFp4) {
+    out.set("quant_method", "mxfp4");
     out.set("modules_to_not_convert", std::move(kept_modules));
     return out;
   }
@@ -276,13 +288,21 @@ class ShardWriter {
     return end;
   }
 
+  using Rounded = Result<std::vector<std::vector<std::byte>>>;
+
   Result<void> write_batch(std::span<const Item> items, weights::SafetensorsWriter& file) {
-    std::vector<std::optional<Result<std::vector<std::vector<std::byte>>>>> rounded(items.size());
-    options_.pool->parallel_for(items.size(), [&](std::size_t i) {
-      if (items[i].quantize) {
-        rounded[i] = weights::quantize_matrix(items[i].view, options_.scheme);
+    std::vector<std::optional<Rounded>> rounded(items.size());
+    if (weights::is_for_stacks(options_.scheme)) {
+      for (std::size_t i = 0; i < items.size(); ++i) {
+        if (items[i].quantize) rounded[i] = round_stack(items[i].view);
       }
-    });
+    } else {
+      options_.pool->parallel_for(items.size(), [&](std::size_t i) {
+        if (items[i].quantize) {
+          rounded[i] = weights::quantize_matrix(items[i].view, options_.scheme);
+        }
+      });
+    }
     for (std::size_t i = 0; i < items.size(); ++i) {
       PLEIAD_TRY(append(items[i], rounded[i], file));
       checkpoint_.release(items[i].view);
@@ -292,11 +312,34 @@ class ShardWriter {
     return {};
   }
 
-  static Result<void> append(
-      const Item& item,
-      std::optional<Result<std::vector<std::vector<std::byte>>>>& rounded,
-      weights::SafetensorsWriter& file
-  ) {
+  // Matrices of a stack, each by one worker, put behind each other.
+  Rounded round_stack(const device::TensorView& stack) const {
+    const auto count = static_cast<std::size_t>(stack.shape[0]);
+    const std::size_t bytes = stack.bytes.size() / count;
+    std::vector<std::optional<Rounded>> rounded(count);
+    options_.pool->parallel_for(count, [&](std::size_t i) {
+      const device::TensorView matrix = {
+          .bytes = stack.bytes.subspan(i * bytes, bytes),
+          .dtype = stack.dtype,
+          .shape = {.extents = {stack.shape[1], stack.shape[2]}, .rank = 2}};
+      rounded[i] = weights::quantize_matrix(matrix, options_.scheme);
+    });
+    std::vector<std::vector<std::byte>> out(2);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!rounded[i]->ok()) {
+        return with_context(std::move(*rounded[i]).error(), fmt::format("matrix {}", i));
+      }
+      for (std::size_t part = 0; part < out.size(); ++part) {
+        const std::vector<std::byte>& more = (**rounded[i])[part];
+        out[part].insert(out[part].end(), more.begin(), more.end());
+      }
+      rounded[i].reset();
+    }
+    return out;
+  }
+
+  static Result<void>
+  append(const Item& item, std::optional<Rounded>& rounded, weights::SafetensorsWriter& file) {
     if (!rounded) return file.append(item.view.bytes);
     if (!rounded->ok()) return with_context(std::move(*rounded).error(), item.name);
     for (const std::vector<std::byte>& bytes : **rounded) {
@@ -342,8 +385,8 @@ Result<QuantizeReport> quantize_checkpoint(
     const std::filesystem::path& to,
     const QuantizeOptions& options
 ) {
-  PLEIAD_TRY(config, read_config(from));
-  PLEIAD_TRY(layers, layers_to_quantize(config));
+  PLEIAD_TRY(config, read_model_config(from));
+  PLEIAD_TRY(layers, layers_to_quantize(config, options.scheme));
   PLEIAD_TRY(checkpoint, weights::Checkpoint::open(from));
   PLEIAD_TRY(items, list_items(*checkpoint, layers, options.scheme));
   PLEIAD_TRY(digest, weights::checkpoint_digest(from, *checkpoint));

@@ -29,13 +29,15 @@ struct QuantizeReport {
 
 // Writes the model of folder `from` to folder `to` with its matrices in fewer bits: those of
 // attention, dense layers and experts; embeddings, head, gates, norms and biases stay as they are,
-// and so does kv_b_proj but for Fp8Block, since it is used transposed. Holds a few matrices at a
-// time in memory. config.json is written last: a folder that has one is whole. An attempt that was
-// cut off is taken up where whole files end.
+// and so does kv_b_proj but for Fp8Block, since it is used transposed. MxFp4 is for families that
+// keep all experts of a layer in one tensor, and turns those alone. Holds a few tensors at a time
+// in memory. config.json is written last: a folder that has one is whole. An attempt that was cut
+// off is taken up where whole files end.
 //
 // Fails, naming file or key, with InvalidInput when `to` already holds a model or an attempt at
 // another one, or a weight is not finite; Unsupported when the model is quantised already, is of no
-// known family, or keeps all experts in one tensor; else as reading and writing does.
+// known family, or keeps its experts in a way that the scheme has no form for; else as reading and
+// writing does.
 Result<QuantizeReport> quantize_checkpoint(
     const std::filesystem::path& from,
     const std::filesystem::path& to,

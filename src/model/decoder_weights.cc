@@ -472,10 +472,35 @@ void wish_for_all(
 Result<device::TensorView>
 embedding_of(const DecoderConfig& config, const weights::Checkpoint& checkpoint) {
   const device::Shape table{.extents = {config.vocabulary, config.hidden}, .rank = 2};
-  return checkpoint.tensor("model.embed_tokens.weight", table);
+  PLEIAD_TRY(view, checkpoint.tensor("model.embed_tokens.weight", table));
+  const bool is_float = view.dtype == device::DType::F32 || view.dtype == device::DType::BF16 ||
+                        view.dtype == device::DType::F16;
+  if (is_float) return view;
+  return unsupported(
+      "tensor model.embed_tokens.weight is {}; supported: F32, BF16, F16",
+      device::to_string(view.dtype)
+  );
+}
+
+Result<void> check_left_over(const DecoderConfig& config, const weights::Checkpoint& checkpoint) {
+  const auto layers = static_cast<std::int64_t>(config.layers.size());
+  PLEIAD_TRY(check_unread_tensors(checkpoint, tensor_names(config), layers));
+  return {};
 }
 
 }  // namespace
+
+std::vector<std::string> tensor_names(const DecoderConfig& config) {
+  const weights::Checkpoint none;
+  WeightLoader loader(none, WeightLoader::NamesOnly{});
+  DecoderWeights out;
+  wish_for_all(config, {}, loader, out);
+  std::vector<std::string> names = loader.names();
+  names.emplace_back("model.embed_tokens.weight");
+  std::ranges::sort(names);
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
 
 Result<std::size_t> check_decoder_weights(
     const DecoderConfig& config,
@@ -486,6 +511,7 @@ Result<std::size_t> check_decoder_weights(
   WeightLoader loader(checkpoint, options.compute, config.quantization);
   wish_for_all(config, options, loader, out);
   PLEIAD_TRY(loader.result());
+  PLEIAD_TRY(check_left_over(config, checkpoint));
   PLEIAD_TRY(embedding, embedding_of(config, checkpoint));
   return loader.bytes() + embedding.bytes.size();
 }
@@ -499,6 +525,7 @@ Result<std::unique_ptr<DecoderWeights>> load_decoder_weights(
   WeightLoader loader(checkpoint, options.compute, config.quantization);
   wish_for_all(config, options, loader, *out);
   PLEIAD_TRY(loader.result());
+  PLEIAD_TRY(check_left_over(config, checkpoint));
 
   PLEIAD_TRY(source, embedding_of(config, checkpoint));
   PLEIAD_TRY(copy, device::Buffer::allocate(source.bytes.size()));

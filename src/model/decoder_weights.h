@@ -41,8 +41,12 @@ struct DecoderWeights {
   device::Buffer embedding_memory;  // what `embedding` refers to
 };
 
-// Checks that the checkpoint has every tensor of the model in its shape; the bytes that packed
-// weights will take. Reads headers only.
+// Names of all tensors that the model reads, ascending, as they are without quantisation.
+std::vector<std::string> tensor_names(const DecoderConfig& config);
+
+// Checks that the checkpoint has every tensor of the model in its shape, and none that the model
+// should read but does not (unread_tensors.h); the bytes that packed weights will take. Reads
+// headers and scales only.
 Result<std::size_t> check_decoder_weights(
     const DecoderConfig& config,
     const weights::Checkpoint& checkpoint,
@@ -50,7 +54,7 @@ Result<std::size_t> check_decoder_weights(
 );
 
 // Reads and packs. Boxed, since the loader's destinations must stay where they are. Fails with the
-// first tensor that is missing or misshapen, or Exhausted.
+// first tensor that is missing, misshapen or left over, or Exhausted.
 Result<std::unique_ptr<DecoderWeights>> load_decoder_weights(
     const DecoderConfig& config,
     const weights::Checkpoint& checkpoint,

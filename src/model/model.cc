@@ -53,6 +53,13 @@ Result<std::size_t> Architecture::check(
   return check_decoder_weights(parsed, checkpoint, options);
 }
 
+Result<UnreadTensors>
+Architecture::unread(const Json& config, const weights::Checkpoint& checkpoint) const {
+  PLEIAD_TRY(parsed, describe(config));
+  const auto layers = static_cast<std::int64_t>(parsed.layers.size());
+  return check_unread_tensors(checkpoint, tensor_names(parsed), layers);
+}
+
 Result<std::unique_ptr<ModelWeights>> Architecture::load(
     const Json& config,
     const weights::Checkpoint& checkpoint,

@@ -16,6 +16,7 @@
 #include "kernels/paged_attention.h"
 #include "kv/paged_cache.h"
 #include "model/tensor_parts.h"
+#include "model/unread_tensors.h"
 #include "weights/checkpoint.h"
 
 namespace pleiad::model {
@@ -129,6 +130,9 @@ struct Architecture {
       const weights::Checkpoint& checkpoint,
       const LoadOptions& options
   ) const;
+  // What load() would leave unread.
+  [[nodiscard]] Result<UnreadTensors>
+  unread(const Json& config, const weights::Checkpoint& checkpoint) const;
   [[nodiscard]] Result<std::unique_ptr<ModelWeights>>
   load(const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options) const;
 };

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "model/config_reader.h"
+#include "model/weight_description.h"
 
 namespace pleiad::model {
 namespace {
@@ -152,10 +153,22 @@ Result<QuantizationConfig> parse_quantization_config(const Json& config) {
   if (method == "fp8") return read_fp8(*object);
   if (method == "compressed-tensors") return read_compressed(*object);
   if (method == "mxfp4") return QuantizationConfig{.format = WeightFormat::MxFp4};
+  if (method == "ascend") {
+    const Json* description = object->find("description");
+    if (description == nullptr) {
+      return not_found(
+          "config.json: quant_method ascend needs a quant_model_description.json beside it"
+      );
+    }
+    const std::int64_t layers = reader.integer("num_hidden_layers", 1);
+    PLEIAD_TRY(reader.result());
+    return parse_weight_description(*description, layers);
+  }
   inner.refuse(
       "quant_method",
       method,
-      "fp8 (e4m3 blocks), compressed-tensors (4-bit groups of 32, 8-bit channels), mxfp4"
+      "fp8 (e4m3 blocks), compressed-tensors (4-bit groups of 32, 8-bit channels), mxfp4, ascend "
+      "(W8A8_DYNAMIC)"
   );
   PLEIAD_TRY(inner.result());
   return QuantizationConfig{};

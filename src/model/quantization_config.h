@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
@@ -14,6 +17,8 @@ struct QuantizationConfig {
   kernels::WeightFormat format = kernels::WeightFormat::Plain;  // Plain: nothing is said
   std::int64_t scale_rows = 128;                                // of Fp8Block
   std::int64_t scale_columns = 128;
+  // Names of the tensors that are stored in the format, ascending, where the checkpoint lists them.
+  std::optional<std::vector<std::string>> coded = std::nullopt;
 };
 
 // Reads `quantization_config` of a config.json (or of its text_config); Plain when there is none.
@@ -23,6 +28,7 @@ struct QuantizationConfig {
 //                                      int-quantized: symmetric 8-bit integers by channel, dynamic
 //                                      8-bit activations by token
 //   quant_method "mxfp4"
+//   quant_method "ascend"              as weight_description.h says
 // FP8 activations are not quantised: products take them as they are. Anything else is refused by
 // name: Unsupported, with what is supported.
 Result<QuantizationConfig> parse_quantization_config(const Json& config);

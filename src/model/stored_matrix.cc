@@ -118,6 +118,34 @@ Result<void> find_fp8(
   return {};
 }
 
+// NAME_offset, where there is one, must be zero: codes stand for symmetric integers.
+Result<void> check_offsets(const Finder& finder, const MatrixPart& part) {
+  const std::string name = part.name + "_offset";
+  const auto any = finder.checkpoint.tensor(name);
+  if (!any.ok()) return {};
+  const bool line = any->shape.rank == (part.index < 0 ? 1 : 2);
+  PLEIAD_TRY(
+      offsets,
+      of_dtype(
+          line ? finder.find(name, {part.rows}) : finder.find(name, {part.rows, 1}),
+          name,
+          {DType::F32, DType::BF16, DType::F16, DType::I8, DType::I32}
+      )
+  );
+  // Zero is all zero bits in each of these types, but for its sign.
+  const std::size_t size = device::size_of(offsets.dtype);
+  const bool has_sign_bit = is_float(offsets.dtype);
+  for (std::size_t i = 0; i < offsets.bytes.size(); ++i) {
+    const bool is_top = has_sign_bit && i % size == size - 1;
+    const auto bits = std::to_integer<unsigned>(offsets.bytes[i]) & (is_top ? 0x7FU : 0xFFU);
+    if (bits == 0) continue;
+    return unsupported(
+        "tensor {} is not zero at output {}: asymmetric integers are not computed", name, i / size
+    );
+  }
+  return {};
+}
+
 Result<void> find_int8(const Finder& finder, const MatrixPart& part, MatrixSource& out) {
   const std::string name = part.name + "_scale";
   const auto any = finder.checkpoint.tensor(name);
@@ -132,7 +160,7 @@ Result<void> find_int8(const Finder& finder, const MatrixPart& part, MatrixSourc
       )
   );
   out.scales = scales;
-  return {};
+  return check_offsets(finder, part);
 }
 
 Result<void> find_int4(const Finder& finder, const MatrixPart& part, MatrixSource& out) {
@@ -211,6 +239,14 @@ Result<MatrixSource> stored_matrix(
         part.name,
         kernels::to_string(format),
         kernels::to_string(config.format)
+    );
+  }
+  const bool is_coded = format != WeightFormat::Plain;
+  if (config.coded && std::ranges::binary_search(*config.coded, part.name) != is_coded) {
+    return corrupt(
+        "tensor {} is stored as {}, but the checkpoint's description says otherwise",
+        part.name,
+        kernels::to_string(format)
     );
   }
   const bool turns = format == WeightFormat::MxFp4 && part.transposed;

@@ -32,7 +32,7 @@ struct MatrixPart {
 // Finds how the part is stored, by names and dtypes:
 //   NAME F32, BF16, F16                                       Plain
 //   NAME F8_E4M3, NAME_scale_inv                              Fp8Block
-//   NAME I8, NAME_scale                                       Int8Channel
+//   NAME I8, NAME_scale, NAME_offset (where it is: zeros)     Int8Channel
 //   NAME_packed I32, NAME_scale, NAME_shape (where it is)     Int4Group32
 //   NAME_blocks U8, NAME_scales                               MxFp4
 // MxFp4 blocks run along inputs: for a part that names a transposed tensor ([inputs, outputs], as

@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/check.h"
+
 namespace pleiad::model {
 namespace {
 
@@ -37,6 +39,12 @@ void WeightLoader::add(
     Formats formats,
     kernels::PackedMatrix& out
 ) {
+  if (names_only_) {
+    for (const MatrixPart& part : parts) {
+      names_.push_back(part.name);
+    }
+    return;
+  }
   auto job = job_of(parts, compute, formats);
   if (!job.ok()) {
     errors_.push_back(std::move(job).error());
@@ -92,6 +100,7 @@ void WeightLoader::floats(
     const device::Shape& shape,
     std::vector<float>& out
 ) {
+  if (names_only_) return names_.push_back(name);
   auto view = checkpoint_.tensor(name, shape);
   if (!view.ok()) {
     errors_.push_back(std::move(view).error());
@@ -117,6 +126,7 @@ Result<device::Buffer> WeightLoader::load(
     std::size_t bytes_max,
     const std::function<void(std::size_t done, std::size_t total)>& progress
 ) {
+  PLEIAD_CHECK(!names_only_, "a loader that keeps names can load nothing");
   PLEIAD_TRY(result());
   if (bytes_ > bytes_max) {
     return exhausted(

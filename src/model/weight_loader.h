@@ -31,6 +31,11 @@ class WeightLoader {
   )
       : checkpoint_(checkpoint), compute_(compute), quantization_(quantization) {}
 
+  // One that keeps the names of what it is asked for and looks nothing up. It can load nothing.
+  struct NamesOnly {};
+  WeightLoader(const weights::Checkpoint& checkpoint, NamesOnly /*only*/)
+      : checkpoint_(checkpoint), compute_(kernels::Compute::Float32), names_only_(true) {}
+
   // A matrix to pack: parts stacked along outputs. Quantised parts stay in the format they are
   // stored in (stored_matrix.h); all parts of a matrix must have one format.
   void matrix(const std::vector<MatrixPart>& parts, kernels::PackedMatrix& out) {
@@ -51,6 +56,8 @@ class WeightLoader {
   void
   table(const std::string& name, std::int64_t rows, std::int64_t columns, std::vector<float>& out);
 
+  // Of one that keeps names: those asked for so far, in order.
+  [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
   // Bytes that load() will take.
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
   // The first missing tensor, wrong shape, dtype or scale met so far.
@@ -92,6 +99,8 @@ class WeightLoader {
   const weights::Checkpoint& checkpoint_;
   kernels::Compute compute_;
   QuantizationConfig quantization_;
+  bool names_only_ = false;
+  std::vector<std::string> names_;
   std::vector<Job> jobs_;
   std::size_t bytes_ = 0;
   std::vector<Error> errors_;

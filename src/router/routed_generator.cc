@@ -31,7 +31,7 @@ RoutedGenerator::Metrics RoutedGenerator::make_metrics(MetricsRegistry& registry
       .replays = registry.counter(
           "pleiad_router_replays_total", "Times that a request went on at another worker"
       ),
-      .lost = registry.counter(
+      .failed = registry.counter(
           "pleiad_router_failed_requests_total", "Requests that ended with an error"
       ),
       .prompt_tokens =
@@ -75,7 +75,7 @@ RoutedGenerator::RoutedGenerator(
 
 RoutedGenerator::~RoutedGenerator() {
   for (const auto& [id, request] : requests_) {
-    request->finish(api::FinishReason::Cancelled);
+    request->finish({.reason = api::FinishReason::Cancelled});
   }
 }
 
@@ -335,10 +335,20 @@ void RoutedGenerator::end_attempt(RoutedRequest& request) {
   request.attempt.reset();  // cuts the connection
 }
 
-template <typename... Ending>
-void RoutedGenerator::finish(RoutedRequest& request, Ending&&... ending) {
+void RoutedGenerator::finish(
+    RoutedRequest& request,
+    api::FinishReason reason,
+    std::string message
+) {
+  finish(request, api::FinishEvent{.reason = reason, .message = std::move(message)});
+}
+
+void RoutedGenerator::finish(RoutedRequest& request, const api::FinishEvent& event) {
+  const bool failed =
+      event.reason == api::FinishReason::Error || event.reason == api::FinishReason::Lost;
+  if (failed) metrics_.failed.add();
   end_attempt(request);
-  request.finish(std::forward<Ending>(ending)...);
+  request.finish(event);
   requests_.erase(request.id());
   open_.fetch_sub(1);
   metrics_.open.set(static_cast<double>(open_.load()));

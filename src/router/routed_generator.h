@@ -78,7 +78,7 @@ class RoutedGenerator final : public api::Generator {
   struct Metrics {
     Counter& requests;
     Counter& replays;
-    Counter& lost;  // requests that ended with an error
+    Counter& failed;  // requests that ended with an error
     Counter& prompt_tokens;
     Counter& cached_tokens;  // of these, expected in the chosen unit's cache
     Gauge& open;
@@ -94,8 +94,8 @@ class RoutedGenerator final : public api::Generator {
   void worker_lost(RoutedRequest& request, const std::string& why);
   void try_again(RoutedRequest& request);
   void end_attempt(RoutedRequest& request);
-  template <typename... Ending>
-  void finish(RoutedRequest& request, Ending&&... ending);
+  void finish(RoutedRequest& request, api::FinishReason reason, std::string message = {});
+  void finish(RoutedRequest& request, const api::FinishEvent& event);
   void tell_worker_to_finish(const RoutedRequest& request);
   void on_report(WorkerIndex worker, Result<api::WorkerReport> report);
   void move_away_from(WorkerIndex worker, const std::string& why);

@@ -48,10 +48,6 @@ void RoutedRequest::on_token(const api::TokenEvent& event) {
   sink_.on_token(told);
 }
 
-void RoutedRequest::finish(api::FinishReason reason, std::string message) {
-  finish(api::FinishEvent{.reason = reason, .message = std::move(message)});
-}
-
 void RoutedRequest::finish(const api::FinishEvent& event) {
   if (!cached_tokens_) cached_tokens_ = event.cached_tokens;
   api::FinishEvent told = event;

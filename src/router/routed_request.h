@@ -50,7 +50,6 @@ class RoutedRequest final : public api::GenerationSink {
   [[nodiscard]] std::optional<api::RequestId> remote_id() const { return remote_id_; }
 
   // Tells the client how it ended. The last call.
-  void finish(api::FinishReason reason, std::string message = {});
   void finish(const api::FinishEvent& event);
 
   void on_prompt_token(const api::TokenEvent& event) override;

@@ -43,7 +43,9 @@ std::variant<PreparedPrompt, ApiError> prepare_chat(
   if (!text.tokenizer || !text.chat_template) {
     return ApiError{.message = "the served model has no chat template; use /v1/completions"};
   }
-  auto rendered = text.chat_template->render({
+  const bool with_tools = text.tool_template && !request.tools.is_null();
+  const text::ChatTemplate& chat = with_tools ? *text.tool_template : *text.chat_template;
+  auto rendered = chat.render({
       .messages = request.messages,
       .tools = request.tools,
       .add_generation_prompt = request.add_generation_prompt,

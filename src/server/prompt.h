@@ -18,7 +18,9 @@ namespace pleiad::server {
 struct ModelText {
   std::optional<text::Tokenizer> tokenizer;         // none: ids in, ids out
   std::optional<text::ChatTemplate> chat_template;  // none: no chat endpoint
-  std::string bos_token;                            // empty: none
+  // Instead of that for requests that bring tools; none: the same for all.
+  std::optional<text::ChatTemplate> tool_template;
+  std::string bos_token;  // empty: none
   std::string eos_token;
 };
 

@@ -14,6 +14,7 @@ namespace {
 
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr const char* kAscendFile = "quant_model_weight";
 constexpr std::size_t kIndexBytesMax = std::size_t{64} << 20U;
 
 bool is_there(const std::filesystem::path& path) {
@@ -29,6 +30,19 @@ std::string text_of(const device::Shape& shape) {
   return text + "]";
 }
 
+// Files of the folder that Ascend's tools would have named: quant_model_weight*ENDING, ascending.
+std::vector<std::string>
+ascend_files(const std::filesystem::path& folder, std::string_view ending) {
+  std::vector<std::string> out;
+  std::error_code failure;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failure)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kAscendFile) && name.ends_with(ending)) out.push_back(name);
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::filesystem::path& folder) {
@@ -38,22 +52,43 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::filesystem::path
     PLEIAD_TRY(checkpoint->sort_tensors());
     return checkpoint;
   }
-  if (!is_there(folder / kIndexFile)) {
-    return not_found(
-        "{}: neither {} nor {} is there (weights are read from safetensors only)",
+  if (is_there(folder / kIndexFile)) {
+    PLEIAD_TRY(checkpoint->add_shards(folder, kIndexFile));
+    return checkpoint;
+  }
+  const auto indexes = ascend_files(folder, ".safetensors.index.json");
+  const auto files = ascend_files(folder, ".safetensors");
+  if (indexes.size() == 1) {
+    PLEIAD_TRY(checkpoint->add_shards(folder, indexes.front()));
+    return checkpoint;
+  }
+  if (indexes.empty() && files.size() == 1) {
+    PLEIAD_TRY(checkpoint->add_file(folder, files.front()));
+    PLEIAD_TRY(checkpoint->sort_tensors());
+    return checkpoint;
+  }
+  if (indexes.size() > 1 || files.size() > 1) {
+    return invalid_input(
+        "{}: which weights are meant? {} files {}*.safetensors, {} indexes of them",
         folder.string(),
-        kSingleFile,
-        kIndexFile
+        files.size(),
+        kAscendFile,
+        indexes.size()
     );
   }
-  PLEIAD_TRY(checkpoint->add_shards(folder));
-  return checkpoint;
+  return not_found(
+      "{}: neither {} nor {} is there (weights are read from safetensors only)",
+      folder.string(),
+      kSingleFile,
+      kIndexFile
+  );
 }
 
-Result<void> Checkpoint::add_shards(const std::filesystem::path& folder) {
-  PLEIAD_TRY(text, read_text_file(folder / kIndexFile, kIndexBytesMax));
+Result<void>
+Checkpoint::add_shards(const std::filesystem::path& folder, const std::string& index_file) {
+  PLEIAD_TRY(text, read_text_file(folder / index_file, kIndexBytesMax));
   auto index = parse_checkpoint_index(text);
-  if (!index.ok()) return with_context(std::move(index).error(), (folder / kIndexFile).string());
+  if (!index.ok()) return with_context(std::move(index).error(), (folder / index_file).string());
   for (const std::string& shard : index->shards) {
     PLEIAD_TRY(add_file(folder, shard));
   }

@@ -15,6 +15,8 @@ namespace pleiad::weights {
 
 // The weights of a Hugging Face folder: model.safetensors, or the shards named by
 // model.safetensors.index.json, mapped read-only and validated before any tensor is handed out.
+// Where neither is there, the one quant_model_weight*.safetensors or index of such that Ascend's
+// tools write.
 // Views live as long as the Checkpoint. Const members may be called from any thread.
 //
 // A file that shrinks while it is mapped would end the process when read; open() takes the size it
@@ -54,8 +56,8 @@ class Checkpoint final {
     std::size_t file = 0;  // index into files_
   };
 
-  // Adds every shard that the folder's index names, and checks that they hold what it says.
-  Result<void> add_shards(const std::filesystem::path& folder);
+  // Adds every shard that an index names, and checks that they hold what it says.
+  Result<void> add_shards(const std::filesystem::path& folder, const std::string& index_file);
   // Maps and validates one file and adds its tensors.
   Result<void> add_file(const std::filesystem::path& folder, const std::string& name);
   // Sorts tensors by name. Fails with Corrupt when two files hold one name.

@@ -12,7 +12,7 @@ namespace pleiad::weights {
 namespace {
 
 constexpr std::int64_t kBlock = 128;  // Fp8Block: rows and columns of a block
-constexpr std::int64_t kGroup = 32;   // Int4Group32
+constexpr std::int64_t kGroup = 32;   // Int4Group32, MxFp4
 constexpr std::int64_t kWordCodes = 8;
 constexpr float kInt8Max = 127.0F;
 constexpr float kInt4Half = 7.5F;  // half the span of codes, -8 to 7
@@ -22,6 +22,7 @@ constexpr std::array kNames = {
     std::pair{QuantScheme::W8A8, std::string_view("w8a8")},
     std::pair{QuantScheme::Fp8Block, std::string_view("fp8-block")},
     std::pair{QuantScheme::Int4Group32, std::string_view("int4-g32")},
+    std::pair{QuantScheme::MxFp4, std::string_view("mxfp4")},
 };
 
 std::int64_t blocks(std::int64_t extent) {
@@ -143,6 +144,16 @@ Result<Tensors> quantize_fp8(const device::TensorView& matrix) {
   return out;
 }
 
+// The codes of eight weights, the first in the lowest bits.
+std::uint32_t int4_word(std::span<const float> weights, float scale) {
+  std::uint32_t word = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const float code = std::clamp(std::nearbyint(weights[i] / scale), -8.0F, 7.0F);
+    word |= static_cast<std::uint32_t>(static_cast<std::int32_t>(code) + 8) << (4 * i);
+  }
+  return word;
+}
+
 Result<Tensors> quantize_int4(const device::TensorView& matrix) {
   Tensors out(3);
   const Rows rows(matrix);
@@ -154,12 +165,7 @@ Result<Tensors> quantize_int4(const device::TensorView& matrix) {
       const device::BF16 stored = device::float_to_bf16(scale_for(largest(group), kInt4Half));
       const float scale = device::bf16_to_float(stored);
       for (std::size_t at = 0; at < group.size(); at += kWordCodes) {
-        std::uint32_t word = 0;
-        for (std::size_t i = 0; i < kWordCodes; ++i) {
-          const float code = std::clamp(std::nearbyint(group[at + i] / scale), -8.0F, 7.0F);
-          word |= static_cast<std::uint32_t>(static_cast<std::int32_t>(code) + 8) << (4 * i);
-        }
-        append(out[0], word);
+        append(out[0], int4_word(group.subspan(at, kWordCodes), scale));
       }
       append(out[1], stored);
     }
@@ -169,7 +175,73 @@ Result<Tensors> quantize_int4(const device::TensorView& matrix) {
   return out;
 }
 
+// The nearest E2M1 code, ties to even; zero has no sign.
+unsigned e2m1_code(float value) {
+  // Between two neighbours, and whether the middle itself goes down.
+  constexpr std::array<std::pair<float, bool>, 7> kMiddles = {
+      {{0.25F, true},
+       {0.75F, false},
+       {1.25F, true},
+       {1.75F, false},
+       {2.5F, true},
+       {3.5F, false},
+       {5.0F, true}}};
+  const float magnitude = std::fabs(value);
+  unsigned code = 0;
+  for (const auto& [middle, down] : kMiddles) {
+    if (magnitude > middle || (magnitude == middle && !down)) ++code;
+  }
+  return code > 0 && value < 0 ? code | 8U : code;
+}
+
+// The power of two under which the largest weight of a group lies between 4 and 8, the largest code
+// being 6; what lies above becomes 6.
+int mxfp4_exponent(float largest_weight) {
+  constexpr int kLargestCodeExponent = 2;
+  constexpr int kExponentMax = 127;
+  if (largest_weight == 0.0F) return 0;
+  return std::clamp(std::ilogb(largest_weight) - kLargestCodeExponent, -kExponentMax, kExponentMax);
+}
+
+// `matrix` is [inputs, outputs].
+Result<Tensors> quantize_mxfp4(const device::TensorView& matrix) {
+  const auto inputs = static_cast<std::size_t>(matrix.shape[0]);
+  const auto outputs = static_cast<std::size_t>(matrix.shape[1]);
+  constexpr auto kWidth = static_cast<std::size_t>(kGroup);
+  const std::size_t groups = inputs / kWidth;
+  Tensors out = {
+      std::vector<std::byte>(outputs * groups * kWidth / 2),
+      std::vector<std::byte>(outputs * groups)};
+  const Rows rows(matrix);
+  for (std::size_t group = 0; group < groups; ++group) {
+    std::vector<std::vector<float>> band;
+    for (std::size_t i = 0; i < kWidth; ++i) {
+      PLEIAD_TRY(weights, rows.read(static_cast<std::int64_t>(group * kWidth + i)));
+      band.push_back(std::move(weights));
+    }
+    for (std::size_t output = 0; output < outputs; ++output) {
+      float top_weight = 0.0F;
+      for (const std::vector<float>& row : band) {
+        top_weight = std::max(top_weight, std::fabs(row[output]));
+      }
+      const int exponent = mxfp4_exponent(top_weight);
+      const std::size_t at = output * groups + group;
+      out[1][at] = static_cast<std::byte>(exponent + 127);
+      for (std::size_t i = 0; i < kWidth; i += 2) {
+        const unsigned low = e2m1_code(std::ldexp(band[i][output], -exponent));
+        const unsigned high = e2m1_code(std::ldexp(band[i + 1][output], -exponent));
+        out[0][(at * kWidth + i) / 2] = static_cast<std::byte>(low | (high << 4U));
+      }
+    }
+  }
+  return out;
+}
+
 }  // namespace
+
+bool is_for_stacks(QuantScheme scheme) {
+  return scheme == QuantScheme::MxFp4;
+}
 
 std::string_view to_string(QuantScheme scheme) {
   for (const auto& [known, name] : kNames) {
@@ -186,13 +258,15 @@ std::optional<QuantScheme> parse_quant_scheme(std::string_view name) {
 }
 
 bool can_quantize(const device::Shape& shape, QuantScheme scheme) {
-  if (shape.rank != 2 || shape.elements() == 0) return false;
+  const std::size_t rank = is_for_stacks(scheme) ? 3 : 2;
+  if (shape.rank != rank || shape.elements() == 0) return false;
   switch (scheme) {
     case QuantScheme::W8A8:
       return shape[1] % kWordCodes == 0;
     case QuantScheme::Fp8Block:
       return true;
     case QuantScheme::Int4Group32:
+    case QuantScheme::MxFp4:
       return shape[1] % kGroup == 0;
   }
   return false;
@@ -200,6 +274,17 @@ bool can_quantize(const device::Shape& shape, QuantScheme scheme) {
 
 std::vector<TensorPlan>
 plan_quantized(std::string_view name, const device::Shape& shape, QuantScheme scheme) {
+  if (scheme == QuantScheme::MxFp4) {
+    const std::int64_t groups = shape[1] / kGroup;
+    const std::string stack(name);
+    return {
+        {stack + "_blocks",
+         device::DType::U8,
+         {.extents = {shape[0], shape[2], groups, kGroup / 2}, .rank = 4}},
+        {stack + "_scales",
+         device::DType::U8,
+         {.extents = {shape[0], shape[2], groups}, .rank = 3}}};
+  }
   const std::string stem = stem_of(name);
   const std::int64_t outputs = shape[0];
   const std::int64_t inputs = shape[1];
@@ -219,12 +304,14 @@ plan_quantized(std::string_view name, const device::Shape& shape, QuantScheme sc
           {stem + "weight_packed", device::DType::I32, shape_of(outputs, inputs / kWordCodes)},
           {stem + "weight_scale", device::DType::BF16, shape_of(outputs, inputs / kGroup)},
           {stem + "weight_shape", device::DType::I64, {.extents = {2}, .rank = 1}}};
+    case QuantScheme::MxFp4:
+      break;
   }
   return {};
 }
 
 Result<Tensors> quantize_matrix(const device::TensorView& matrix, QuantScheme scheme) {
-  PLEIAD_CHECK(can_quantize(matrix.shape, scheme));
+  PLEIAD_CHECK(is_for_stacks(scheme) || can_quantize(matrix.shape, scheme));
   switch (scheme) {
     case QuantScheme::W8A8:
       return quantize_w8a8(matrix);
@@ -232,6 +319,9 @@ Result<Tensors> quantize_matrix(const device::TensorView& matrix, QuantScheme sc
       return quantize_fp8(matrix);
     case QuantScheme::Int4Group32:
       return quantize_int4(matrix);
+    case QuantScheme::MxFp4:
+      PLEIAD_CHECK(matrix.shape.rank == 2 && matrix.shape[0] % kGroup == 0, "groups of inputs");
+      return quantize_mxfp4(matrix);
   }
   return Tensors{};
 }

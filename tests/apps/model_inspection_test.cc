@@ -118,6 +118,8 @@ TEST(ModelInspection, TextAndJsonSayTheSame) {
   const std::string text = to_text(seen);
   EXPECT_THAT(text, HasSubstr("6, 5 of them with 32 experts, 4 per token"));
   EXPECT_THAT(text, HasSubstr("even: 1, 2, 4, 8, 16, 32"));
+  EXPECT_THAT(text, HasSubstr("not needed: " + std::to_string(seen.unread.further_layers)));
+  EXPECT_GT(seen.unread.further_layers, 0);
   const Json json = to_json(seen);
   EXPECT_EQ(json.find("experts")->as_int(), 32);
   EXPECT_EQ(json.find("parameters")->as_int(), seen.parameters);

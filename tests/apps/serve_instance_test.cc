@@ -1,4 +1,3 @@
-// Also tests: model_text_loader.cc
 #include "apps/serve_instance.h"
 
 #include <filesystem>
@@ -110,6 +109,28 @@ TEST(ServeInstance, NamesWhatIsWrongWithAModelFolder) {
   EXPECT_TRUE(contains(refusal(settings), "/no/such/template.jinja"));
 }
 
+TEST(ServeInstance, ATokenizerOfAnotherCheckpointIsToldBeforeWeightsAreRead) {
+  const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+  const auto folder = std::filesystem::path(testing::TempDir()) / test->name();
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
+    std::filesystem::copy_file(fable().load.model / name, folder / name);
+  }
+  // 512 rows for the 4096 tokens of the bundled tokenizer, and no weights at all.
+  std::filesystem::copy_file(
+      std::filesystem::path(PLEIAD_SOURCE_DIR) / "tests/golden/qwen3_moe/config.json",
+      folder / "config.json"
+  );
+  ServeSettings settings = fable();
+  settings.load.model = folder;
+
+  const std::string message = refusal(std::move(settings));
+
+  EXPECT_TRUE(contains(message, "tokenizer.json has ids up to 4095")) << message;
+  std::filesystem::remove_all(folder);
+}
+
 TEST(ServeInstance, DrainEndsWhenNothingIsOpen) {
   const auto instance = ServeInstance::start(fable()).value();
   std::promise<void> drained;
@@ -117,14 +138,6 @@ TEST(ServeInstance, DrainEndsWhenNothingIsOpen) {
   instance->drain([&drained] { drained.set_value(); });
 
   EXPECT_EQ(drained.get_future().wait_for(std::chrono::seconds{30}), std::future_status::ready);
-}
-
-TEST(LoadDefaultSampling, ComesFromTheCheckpoint) {
-  const auto sampling = load_default_sampling(fable().load.model).value();
-
-  EXPECT_FLOAT_EQ(sampling.temperature, 0.8F);
-  EXPECT_FLOAT_EQ(sampling.top_p, 0.95F);
-  EXPECT_FLOAT_EQ(load_default_sampling("/no/such/model").value().temperature, 1.0F);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "tests/model/dequantised.h"
 #include "tests/model/model_harness.h"
+#include "tests/model/mxfp4_checkpoint.h"
 #include "tests/weights/files.h"
 #include "weights/checkpoint.h"
 #include "weights/read_file.h"
@@ -79,6 +80,50 @@ TEST_F(CheckpointQuantizer, QuantisedModelsComputeWithExactlyTheirDequantisedWei
       std::filesystem::remove_all(to());
     }
   }
+}
+
+TEST_F(CheckpointQuantizer, StackedExpertsBecomeMxfp4AndAnswerLikeTheirCodes) {
+  // Floats that codes stand for become those codes again.
+  const weights::testing::Folder coded("coded");
+  const weights::testing::Folder plain("plain");
+  testing::write_mxfp4_gpt_oss(coded, plain);
+
+  const auto report =
+      quantize_checkpoint(plain.path(), to(), {.scheme = QuantScheme::MxFp4, .pool = &pool_});
+
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_GT(report->quantized, 1);
+  EXPECT_LT(report->bytes_after, report->bytes_before);
+  EXPECT_EQ(*config().find("quantization_config")->find("quant_method"), Json("mxfp4"));
+  const auto ours = weights::Checkpoint::open(to()).value();
+  const auto theirs = weights::Checkpoint::open(coded.path()).value();
+  EXPECT_EQ(ours->names(), theirs->names());
+  const GoldenTensors golden(golden_folder() / "gpt_oss/golden.safetensors");
+  const auto prompt = golden.tokens("2.input_ids");
+  EXPECT_EQ(
+      ModelHarness::load(to()).logits(prompt), ModelHarness::load(coded.path()).logits(prompt)
+  );
+}
+
+TEST_F(CheckpointQuantizer, AStackWithAWeightThatIsNoNumberIsNamed) {
+  auto tensors =
+      testing::read_tensors(*weights::Checkpoint::open(golden_folder() / "gpt_oss").value());
+  const std::string name = "model.layers.1.mlp.experts.down_proj";
+  std::string& bytes = std::ranges::find(tensors, name, &testing::NamedTensor::name)->bytes;
+  bytes.replace(bytes.size() - 2, 2, "\xc0\x7f");
+  const weights::testing::Folder from("from");
+  testing::write_tensors(from, tensors);
+  from.write(
+      "config.json",
+      weights::read_text_file(golden_folder() / "gpt_oss/config.json", 1U << 20U).value()
+  );
+
+  const auto report =
+      quantize_checkpoint(from.path(), to(), {.scheme = QuantScheme::MxFp4, .pool = &pool_});
+
+  ASSERT_FALSE(report.ok());
+  EXPECT_THAT(report.error().message, HasSubstr(name + ": matrix"));
+  EXPECT_THAT(report.error().message, HasSubstr("is nan"));
 }
 
 TEST_F(CheckpointQuantizer, EightBitIntegersLoadAndAnswerInEveryFamily) {
@@ -155,16 +200,18 @@ TEST_F(CheckpointQuantizer, AFinishedFolderIsNotWrittenAgain) {
   EXPECT_THAT(again.error().message, HasSubstr("already holds a model"));
 }
 
-TEST_F(CheckpointQuantizer, RefusesWhatIsQuantisedOrStacked) {
+TEST_F(CheckpointQuantizer, RefusesWhatIsQuantisedOrHasNoFormInTheScheme) {
   EXPECT_THAT(
       quantize("deepseek_v3_fp8", QuantScheme::W8A8).error().message,
       HasSubstr("has a quantization_config already")
   );
+  EXPECT_THAT(quantize("gpt_oss", QuantScheme::W8A8).error().message, HasSubstr("--scheme mxfp4"));
   EXPECT_THAT(
-      quantize("gpt_oss", QuantScheme::W8A8).error().message, HasSubstr("all experts of a layer")
+      quantize("mixtral", QuantScheme::MxFp4).error().message, HasSubstr("keeps each in its own")
   );
   EXPECT_THAT(
-      quantize("nowhere", QuantScheme::W8A8).error().message, HasSubstr("nowhere/config.json")
+      quantize("nowhere", QuantScheme::W8A8).error().message,
+      HasSubstr("nowhere is not a model folder")
   );
 }
 

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "model/model_config.h"
 #include "weights/checkpoint.h"
 #include "weights/safetensors.h"
 
@@ -34,7 +35,9 @@ ModelHarness::load(const std::filesystem::path& folder, const HarnessOptions& op
   ModelHarness out;
   out.options_ = options;
   out.pool_ = std::make_unique<device::ThreadPool>(options.threads);
-  const Json config = parse_json(read_all(folder / options.config)).value();
+  const Json config = options.config == "config.json"
+                          ? read_model_config(folder).value()
+                          : parse_json(read_all(folder / options.config)).value();
   const auto checkpoint = weights::Checkpoint::open(folder).value();
   const Architecture& architecture = *find_architecture(config).value();
   out.weights_ =

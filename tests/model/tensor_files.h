@@ -35,6 +35,23 @@ NamedTensor named_tensor(
   return {std::move(name), dtype, std::move(shape), std::move(bytes)};
 }
 
+// Every tensor of a checkpoint.
+inline std::vector<NamedTensor> read_tensors(const weights::Checkpoint& checkpoint) {
+  std::vector<NamedTensor> out;
+  for (const std::string& name : checkpoint.names()) {
+    const auto view = checkpoint.tensor(name).value();
+    const auto* bytes = reinterpret_cast<const char*>(view.bytes.data());
+    const auto extents = std::span(view.shape.extents).first(view.shape.rank);
+    out.push_back(
+        {name,
+         device::to_string(view.dtype),
+         {extents.begin(), extents.end()},
+         std::string(bytes, view.bytes.size())}
+    );
+  }
+  return out;
+}
+
 // The folder's only file of weights holds `tensors` in their order.
 inline void
 write_tensors(const weights::testing::Folder& folder, std::span<const NamedTensor> tensors) {

@@ -66,5 +66,16 @@ TEST(PreparePrompts, LeavesAMissingTokenUndefined) {
   EXPECT_EQ(prepared(request, text)[0].text, "False");
 }
 
+TEST(PreparePrompts, ToolsBringTheirOwnTemplateWhereThereIsOne) {
+  ModelText text = model_text(true);
+  text.tool_template = *text::ChatTemplate::compile("{{ tools | length }} tools");
+  CompletionRequest request{
+      .endpoint = Endpoint::Chat, .messages = json(R"([{"role": "user", "content": "hi"}])")};
+
+  EXPECT_EQ(prepared(request, text)[0].text, "<|bos|><|user|>hi<|end|><|assistant|>");
+  request.tools = json(R"([{"type": "function", "function": {"name": "f"}}])");
+  EXPECT_EQ(prepared(request, text)[0].text, "1 tools");
+}
+
 }  // namespace
 }  // namespace pleiad::server

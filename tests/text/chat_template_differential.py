@@ -6,6 +6,7 @@ Reads tests/golden/templates/*.jinja and the snippets below, makes seeded conver
 the settings that Hugging Face's libraries use, and writes conversations.json and snippets.json there.
 """
 import datetime
+import functools
 import json
 import pathlib
 import random
@@ -159,9 +160,14 @@ def conversation(rng):
     }
 
 
+@functools.cache
+def compiled(env, source):
+    return env.from_string(source)
+
+
 def render(env, source, case):
     try:
-        text = env.from_string(source).render(
+        text = compiled(env, source).render(
             messages=case["messages"],
             tools=case["tools"],
             documents=None,

@@ -84,6 +84,27 @@ TEST(Checkpoint, SaysSoWhenThereAreNoWeights) {
   EXPECT_THAT(refusal(folder).message, HasSubstr("neither model.safetensors nor"));
 }
 
+TEST(Checkpoint, FindsTheFilesThatAscendsToolsWrite) {
+  const Folder folder;
+  folder.write("quant_model_weight_w8a8.safetensors", shard_with("a"));
+  EXPECT_TRUE(Checkpoint::open(folder.path()).value()->contains("a"));
+
+  folder.write("quant_model_weights-00002.safetensors", shard_with("b"));
+  EXPECT_EQ(refusal(folder).kind, ErrorKind::InvalidInput);
+  EXPECT_THAT(refusal(folder).message, HasSubstr("which weights are meant? 2 files"));
+
+  folder.write(
+      "quant_model_weights.safetensors.index.json",
+      R"({"weight_map": {"b": "quant_model_weights-00002.safetensors"}})"
+  );
+  const auto sharded = Checkpoint::open(folder.path()).value();
+  EXPECT_TRUE(sharded->contains("b"));
+  EXPECT_FALSE(sharded->contains("a"));
+
+  folder.write("model.safetensors", shard_with("c"));
+  EXPECT_TRUE(Checkpoint::open(folder.path()).value()->contains("c"));
+}
+
 TEST(Checkpoint, NamesTheMissingShard) {
   const Folder folder;
   folder.write("model.safetensors.index.json", kTwoShards);

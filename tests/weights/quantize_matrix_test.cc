@@ -1,5 +1,7 @@
 #include "weights/quantize_matrix.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -139,6 +141,58 @@ TEST(QuantScheme, NamesAndShapes) {
   EXPECT_EQ(
       plan_quantized("m.weight", narrow, QuantScheme::Fp8Block)[1].name, "m.weight_scale_inv"
   );
+}
+
+TEST(QuantizeMatrix, MxFp4TakesTheNearestCodeUnderAPowerOfTwo) {
+  constexpr std::array<float, 8> kCodes = {0, 0.5F, 1, 1.5F, 2, 3, 4, 6};
+  constexpr std::int64_t kInputs = 96;
+  constexpr std::int64_t kOutputs = 5;
+  Random random(2);
+  std::vector<float> weights(static_cast<std::size_t>(kInputs * kOutputs));
+  for (float& weight : weights) {
+    weight = static_cast<float>(random.normal());
+  }
+
+  const auto out = quantize_matrix(view_of(weights, kInputs), QuantScheme::MxFp4).value();
+
+  ASSERT_EQ(out[0].size(), weights.size() / 2);
+  ASSERT_EQ(out[1].size(), weights.size() / 32);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const std::size_t output = i / kInputs;
+    const std::size_t input = i % kInputs;
+    const auto byte = at<std::uint8_t>(out[0], i / 2);
+    const unsigned code = i % 2 == 0 ? byte & 0xFU : byte >> 4U;
+    const float scale = std::ldexp(1.0F, at<std::uint8_t>(out[1], i / 32) - 127);
+    const float back = (code & 8U ? -1.0F : 1.0F) * kCodes[code & 7U] * scale;
+    const float weight = weights[input * kOutputs + output];
+    // What lies above the largest code becomes that; elsewhere no code is nearer.
+    float nearest = 6.0F * scale;
+    for (const float magnitude : kCodes) {
+      nearest = std::min(nearest, std::fabs(std::fabs(weight) - magnitude * scale));
+    }
+    EXPECT_FLOAT_EQ(std::fabs(weight - back), nearest) << i;
+    EXPECT_LT(std::fabs(weight), 8.0F * scale);
+  }
+}
+
+TEST(QuantizeMatrix, MxFp4PutsTiesOnEvenCodesAndKeepsZeros) {
+  std::vector<float> weights(64, 0.0F);
+  const std::array<float, 8> first = {6.0F, 0.25F, 0.75F, -1.25F, 1.75F, 2.5F, -3.5F, 5.0F};
+  std::ranges::copy(first, weights.begin());
+
+  const auto out = quantize_matrix(view_of(weights, 64), QuantScheme::MxFp4).value();
+
+  EXPECT_EQ(at<std::uint8_t>(out[1], 0), 127);
+  EXPECT_EQ(at<std::uint32_t>(out[0], 0), 0x6E44A207U);
+  EXPECT_EQ(at<std::uint8_t>(out[1], 1), 127);
+  EXPECT_EQ(at<std::uint32_t>(out[0], 4), 0U);
+}
+
+TEST(QuantizeMatrix, MxFp4IsForStacks) {
+  EXPECT_TRUE(can_quantize({.extents = {2, 64, 5}, .rank = 3}, QuantScheme::MxFp4));
+  EXPECT_FALSE(can_quantize({.extents = {2, 48, 5}, .rank = 3}, QuantScheme::MxFp4));
+  EXPECT_FALSE(can_quantize({.extents = {64, 64}, .rank = 2}, QuantScheme::MxFp4));
+  EXPECT_FALSE(can_quantize({.extents = {2, 64, 64}, .rank = 3}, QuantScheme::W8A8));
 }
 
 }  // namespace
