@@ -19,7 +19,8 @@ if(PLEIAD_CUDA)
   # so and nowhere else, so that two kernels that write the same sum get the same bits.
   set(pleiad_cuda_flags --fmad=false --expt-relaxed-constexpr -Werror=all-warnings
       -DFMT_USE_CONSTEXPR=1  # fmt 9 takes nvcc for a compiler of C++11
-      -Xcompiler=-Wall,-Wextra,-Wshadow,-Wconversion,-Wsign-conversion,-Werror
+      # Extents of arrays are template values of type int, which -Wsign-conversion dislikes.
+      -Xcompiler=-Wall,-Wextra,-Wshadow,-Wconversion,-Wno-sign-conversion,-Werror
       -Xcompiler=-Wno-missing-field-initializers,-ffp-contract=off
       -Xcompiler=-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
   target_compile_options(pleiad_flags INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:${pleiad_cuda_flags}>")
