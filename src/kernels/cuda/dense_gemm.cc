@@ -16,12 +16,14 @@ namespace {
 
 using device::DType;
 
-constexpr std::array<std::int64_t, 14> kBuckets =
-    {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192};
+constexpr std::array<std::int64_t, 21> kBuckets = {1,   2,    4,    8,    16,   32,   48,
+                                                   64,  96,   128,  192,  256,  384,  512,
+                                                   768, 1024, 1536, 2048, 4096, 6144, 8192};
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20U;
 constexpr int kCandidates = 64;
 constexpr std::array kParts = {1, 2, 4, 3};  // in order of preference
 constexpr std::int64_t kAlignmentElements = 8;
+constexpr std::uint32_t kAlignmentBytes = 16;
 
 Result<void> checked(cublasStatus_t status, std::string_view doing) {
   if (status == CUBLAS_STATUS_SUCCESS) return {};
@@ -160,6 +162,18 @@ Result<Plan> make_plan(cublasLtHandle_t handle, const DenseShape& shape, std::in
       ),
       "choosing a product's kernel"
   ));
+  for (const auto operand :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    PLEIAD_TRY(checked(
+        cublasLtMatmulPreferenceSetAttribute(
+            preference, operand, &kAlignmentBytes, sizeof(kAlignmentBytes)
+        ),
+        "choosing a product's kernel"
+    ));
+  }
   std::array<cublasLtMatmulHeuristicResult_t, kCandidates> found{};
   int count = 0;
   PLEIAD_TRY(checked(

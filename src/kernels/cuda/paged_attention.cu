@@ -96,7 +96,7 @@ load_queries(const PagedAttentionTask& task, std::int64_t row, const Heads& head
 
 template <typename T>
 const __device__ T* page_of(const PagedAttentionTask& task, std::int64_t row, std::int64_t page) {
-  const std::int64_t table = task.places.table_of[row] * task.places.tables_stride;
+  const std::int64_t table = task.places.table_of[row];
   const std::uint32_t index = task.places.tables[table + page];
   return reinterpret_cast<const T*>(task.pages.base + index * task.pages.page_stride);
 }
@@ -391,7 +391,7 @@ __global__ void store(const StoreLinesTask task) {
   const std::int64_t row = blockIdx.x;
   const std::int64_t position = task.places.positions[row];
   if (position < 0) return;
-  const std::int64_t table = task.places.table_of[row] * task.places.tables_stride;
+  const std::int64_t table = task.places.table_of[row];
   const std::uint32_t page = task.places.tables[table + position / kPageTokens];
   T* line = reinterpret_cast<T*>(task.pages.base + page * task.pages.page_stride) +
             position % kPageTokens * task.pages.line;

@@ -14,9 +14,8 @@ namespace pleiad::kernels::cuda {
 // Where a step's rows stand: all in GPU memory, so that a recorded step reads them anew.
 struct RowPlaces {
   const std::int32_t* positions = nullptr;  // [rows]; a row with a negative one is left out
-  const std::int32_t* table_of = nullptr;   // [rows]: each row's page table
-  const std::uint32_t* tables = nullptr;    // [tables, tables_stride] of page indices
-  std::int64_t tables_stride = 0;
+  const std::int32_t* table_of = nullptr;  // [rows]: where each row's page table begins in `tables`
+  const std::uint32_t* tables = nullptr;   // page indices of one sequence after the other
 };
 
 // Writes the parts of each row, one after the other, into its line of the cache. REQUIRES: parts of
