@@ -1,111 +1,28 @@
-// Decode steps of a model over ranks of one process (threads), for several ep_size, levels and rows
-// a rank: time and bytes on the wire beside what plan/cost_model.h predicts from constants measured
-// in the same program (read bandwidth, one core's products, latency and bandwidth between two
-// threads).
+// Decode steps of a model over ranks of one process (threads), for several ep_size, levels, rows a
+// rank and two tp_size: time and bytes on the wire beside what plan/cost_model.h predicts from
+// constants measured in the same program: one core's read bandwidth and products, messages between
+// two threads, and, from steps of one rank, what steps and rows cost beside these and what all
+// cores read together.
 //
 // usage: ep_bench MODEL_FOLDER [DECODE_TOKENS]
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <future>
+#include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <fmt/core.h>
 
 #include "apps/model_facts_reader.h"
 #include "base/random.h"
-#include "bench/kernels/machine.h"
-#include "comm/local_group.h"
-#include "kernels/gemm.h"
+#include "bench/engine/rank_constants.h"
 #include "plan/cost_model.h"
 #include "tests/engine/engine_harness.h"
 
 namespace pleiad::bench {
 namespace {
-
-double seconds_since(const Clock& clock, Nanoseconds begin) {
-  return to_seconds(clock.now() - begin);
-}
-
-// One core's rate on products like the experts', in operations per second.
-double product_rate() {
-  constexpr std::int64_t kSize = 2048;
-  constexpr std::int64_t kRows = 48;
-  const std::vector<float> plain(kSize * kSize, 0.5F);
-  const std::vector<float> x(kRows * kSize, 0.5F);
-  std::vector<float> y(kRows * kSize);
-  auto memory = device::Buffer::allocate(
-                    kernels::PackedMatrix::bytes(kSize, kSize, kernels::Compute::BFloat16)
-  )
-                    .value();
-  const kernels::MatrixSource source{
-      .tensor = {
-          .bytes = std::as_bytes(std::span(plain)),
-          .dtype = device::DType::F32,
-          .shape = {.extents = {kSize, kSize}, .rank = 2},
-      }};
-  const auto weight = kernels::PackedMatrix::pack(
-                          {&source, 1}, kernels::Compute::BFloat16, {memory.data(), memory.size()}
-  )
-                          .value();
-  device::ThreadPool pool(1);
-  const kernels::Context context{
-      .pool = &pool, .isa = device::detect_cpu_isa(), .compute = kernels::Compute::BFloat16};
-  const SystemClock clock;
-  double best = 1e9;
-  for (int i = 0; i < 5; ++i) {
-    const Nanoseconds begin = clock.now();
-    kernels::gemm(
-        context,
-        {.x = x.data(),
-         .x_stride = kSize,
-         .rows = kRows,
-         .weight = &weight,
-         .y = y.data(),
-         .y_stride = kSize}
-    );
-    best = std::min(best, seconds_since(clock, begin));
-  }
-  return 2.0 * kRows * kSize * kSize / best;
-}
-
-struct Link {
-  double latency = 0.0;
-  double bandwidth = 0.0;
-};
-
-// Between two threads that sleep when they wait.
-Link measure_link() {
-  constexpr int kRounds = 2000;
-  constexpr std::size_t kBytes = std::size_t{1} << 20U;
-  auto ends = comm::make_local_group(2, {});
-  const SystemClock clock;
-  Link link;
-  std::vector<std::byte> mine(kBytes);
-  std::vector<std::byte> theirs(kBytes);
-  const auto play = [](comm::Group& group, std::span<std::byte> buffer, int rounds, bool first) {
-    for (int i = 0; i < rounds; ++i) {
-      if (first) group.send(1 - group.rank(), buffer);
-      PLEIAD_CHECK(group.receive(1 - group.rank(), buffer, "bench").ok());
-      if (!first) group.send(1 - group.rank(), buffer);
-      PLEIAD_CHECK(group.wait_sends("bench").ok());
-    }
-  };
-  std::thread other([&] {
-    play(*ends[1], std::span(theirs).first(8), kRounds, false);
-    play(*ends[1], theirs, kRounds / 10, false);
-  });
-  Nanoseconds begin = clock.now();
-  play(*ends[0], std::span(mine).first(8), kRounds, true);
-  link.latency = seconds_since(clock, begin) / (2.0 * kRounds);
-  begin = clock.now();
-  play(*ends[0], mine, kRounds / 10, true);
-  const double each_way = seconds_since(clock, begin) / (2.0 * kRounds / 10);
-  link.bandwidth = static_cast<double>(kBytes) / std::max(each_way - link.latency, 1e-9);
-  other.join();
-  return link;
-}
 
 struct Measured {
   double step_seconds = 0.0;
@@ -121,38 +38,140 @@ double wire_bytes(const engine::RankSet& ranks) {
   return bytes;
 }
 
+// When each token of a sequence came, and the bytes that all ranks had sent by then.
+class TimedSink final : public api::GenerationSink {
+ public:
+  struct Arrival {
+    Nanoseconds at{};
+    double bytes = 0.0;
+  };
+
+  TimedSink(const engine::EngineHarness& harness, std::int32_t tokens) : harness_(harness) {
+    arrivals_.reserve(static_cast<std::size_t>(tokens));
+  }
+
+  void on_prompt_token(const api::TokenEvent& /*event*/) override {}
+  void on_token(const api::TokenEvent& /*event*/) override {
+    arrivals_.push_back({harness_.clock.now(), wire_bytes(*harness_.ranks)});
+  }
+  void on_finish(const api::FinishEvent& /*event*/) override { finished_.set_value(); }
+
+  const std::vector<Arrival>& wait() {
+    done_.wait();
+    return arrivals_;
+  }
+
+ private:
+  const engine::EngineHarness& harness_;
+  std::vector<Arrival> arrivals_;  // written by the engine's thread until finished_
+  std::promise<void> finished_;
+  std::shared_future<void> done_ = finished_.get_future().share();
+};
+
 Measured decode(engine::EngineHarness& harness, std::size_t sequences, std::int32_t tokens) {
   Random random(1);
   const auto vocabulary = static_cast<std::uint64_t>(harness.engine->limits().vocabulary);
-  std::vector<engine::RecordingSink> sinks(sequences);
-  for (auto& sink : sinks) {
+  std::vector<std::unique_ptr<TimedSink>> sinks;
+  for (std::size_t i = 0; i < sequences; ++i) {
+    sinks.push_back(std::make_unique<TimedSink>(harness, tokens));
     std::vector<TokenId> prompt(16);
     for (TokenId& token : prompt) {
       token = static_cast<TokenId>(random.below(vocabulary));
     }
-    PLEIAD_CHECK(
-        harness.balancer
-            ->submit({.prompt = std::move(prompt), .max_tokens = tokens, .ignore_eos = true}, sink)
-            .ok()
-    );
+    PLEIAD_CHECK(harness.balancer
+                     ->submit(
+                         {.prompt = std::move(prompt), .max_tokens = tokens, .ignore_eos = true},
+                         *sinks.back()
+                     )
+                     .ok());
   }
-  // From a moment when all decode to one when all still do.
-  for (auto& sink : sinks) {
-    sink.wait_for_tokens(2);
+  // Steps in which every sequence decodes, as the first one saw them.
+  Nanoseconds begin{};
+  Nanoseconds end = Nanoseconds::max();
+  for (const auto& sink : sinks) {
+    begin = std::max(begin, sink->wait().front().at);
+    end = std::min(end, sink->wait().back().at);
   }
-  const Nanoseconds begin = harness.clock.now();
-  const double bytes = wire_bytes(*harness.ranks);
-  const std::uint64_t steps = harness.engine->status().steps;
-  sinks.back().wait_for_tokens(static_cast<std::size_t>(tokens) - 4);
-  const auto count = static_cast<double>(harness.engine->status().steps - steps);
-  const Measured out{
-      .step_seconds = seconds_since(harness.clock, begin) / count,
-      .wire_bytes = (wire_bytes(*harness.ranks) - bytes) / count,
+  const auto& arrivals = sinks.front()->wait();
+  const auto first = std::ranges::lower_bound(arrivals, begin, {}, &TimedSink::Arrival::at);
+  const auto last = std::ranges::upper_bound(arrivals, end, {}, &TimedSink::Arrival::at) - 1;
+  const auto steps = static_cast<double>(last - first);
+  PLEIAD_CHECK(steps >= 1.0, "sequences must decode together for a while");
+  return {
+      .step_seconds = to_seconds(last->at - first->at) / steps,
+      .wire_bytes = (last->bytes - first->bytes) / steps,
   };
-  for (auto& sink : sinks) {
-    sink.wait();
+}
+
+// The middle of three runs.
+Measured
+median_decode(engine::EngineHarness& harness, std::int64_t sequences, std::int32_t tokens) {
+  std::vector<Measured> runs;
+  for (int i = 0; i < 3; ++i) {
+    runs.push_back(decode(harness, static_cast<std::size_t>(sequences), tokens));
   }
-  return out;
+  std::ranges::sort(runs, {}, &Measured::step_seconds);
+  return runs[1];
+}
+
+engine::LoadSettings settings_of(
+    const std::string& folder,
+    std::int32_t ep_size,
+    plan::EpLevel level,
+    std::int32_t tp_size = 1
+) {
+  engine::LoadSettings load{
+      .model = folder,
+      .dtype = engine::ComputeChoice::BFloat16,
+      .max_model_len = 512,
+      .max_num_seqs = 16,
+      .max_num_batched_tokens = 64,
+      .chunked_prefill_size = 64,
+      .kv_cache_bytes = std::size_t{512} << 20U,
+      .prefix_cache = false,
+      .model_name = "bench",
+      .layout = {.tp_size = tp_size, .dp_size = ep_size / tp_size, .ep_size = ep_size},
+  };
+  load.ep.level = level;
+  return load;
+}
+
+double
+step_of_one_rank(const std::string& folder, int threads, std::int64_t rows, std::int32_t tokens) {
+  engine::LoadSettings load = settings_of(folder, 1, plan::EpLevel::AllGather);
+  load.threads = threads;
+  engine::EngineHarness harness(load);
+  const double seconds = median_decode(harness, rows, tokens).step_seconds;
+  fmt::print("one rank, {} threads, {} rows: step {:.3f} ms\n", threads, rows, seconds * 1e3);
+  return seconds;
+}
+
+// What only steps of the model tell, all of one rank: how much faster its weights are read by all
+// cores than by one, and what steps and rows cost beside weights and products.
+void calibrate(
+    RankConstants& constants,
+    const std::string& folder,
+    const plan::ModelFacts& facts,
+    std::int32_t tokens
+) {
+  const auto layout = plan::plan_layout({}).value();
+  const auto predicted = [&](std::int64_t rows) {
+    return plan::CostModel::make(facts, layout, {}, constants.on_one_core())
+        .value()
+        .even_step(plan::EpLevel::AllGather, rows)
+        .seconds();
+  };
+  const double one = step_of_one_rank(folder, 1, 1, tokens);
+  const double four = step_of_one_rank(folder, 1, 4, tokens);
+  const double one_on_all = step_of_one_rank(folder, static_cast<int>(constants.cores), 1, tokens);
+  // A step that is faster than reading in a loop: prefetching was better.
+  constants.core_read_bandwidth *= std::max(1.0, predicted(1) / one);
+  constants.read_bandwidth =
+      constants.core_read_bandwidth * std::clamp(one / one_on_all, 1.0, constants.cores);
+  const double rest_of_one = one - predicted(1);
+  const double rest_of_four = four - predicted(4);
+  constants.row_seconds = std::max(0.0, (rest_of_four - rest_of_one) / 3.0);
+  constants.step_seconds = std::max(0.0, rest_of_one - constants.row_seconds);
 }
 
 void compare(
@@ -164,18 +183,13 @@ void compare(
   engine::EngineHarness harness(load);
   const auto model = plan::CostModel::make(facts, load.layout, load.ep, machine).value();
   for (const std::int64_t rows : {1, 4}) {
-    const auto sequences = static_cast<std::size_t>(rows * load.layout.dp_size);
-    std::vector<Measured> runs;
-    for (int i = 0; i < 3; ++i) {
-      runs.push_back(decode(harness, sequences, tokens));
-    }
-    std::ranges::sort(runs, {}, &Measured::step_seconds);
-    const Measured& median = runs[1];
+    const Measured median = median_decode(harness, rows * load.layout.dp_size, tokens);
     const auto predicted = model.even_step(load.ep.level, rows);
     fmt::print(
-        "ep {:2}  level {}  {:2} rows a rank: step {:8.3f} ms, predicted {:8.3f} ({:+.0f} %); wire "
-        "{:9.0f} "
-        "B, predicted {:9.0f} ({:+.0f} %)\n",
+        "tp {}  ep {:2}  level {}  {:2} rows a dp rank: step {:8.3f} ms, predicted {:8.3f} "
+        "({:+.0f} %); wire "
+        "{:9.0f} B, predicted {:9.0f} ({:+.0f} %)\n",
+        load.layout.tp_size,
         load.layout.ep_size,
         load.ep.level == plan::EpLevel::AllGather ? 1 : 2,
         rows,
@@ -195,45 +209,30 @@ int main_with(const std::string& folder, std::int32_t tokens) {
     fmt::print(stderr, "ep_bench: {}\n", facts.error().message);
     return 1;
   }
-  const auto cores = static_cast<double>(std::thread::hardware_concurrency());
-  const double bandwidth = read_bandwidth(shared_pool());
-  const double products = product_rate();
-  const Link link = measure_link();
+  RankConstants constants = measure_rank_constants();
+  calibrate(constants, folder, *facts, tokens);
   fmt::print(
-      "{}: read {:.1f} GB/s, products {:.1f} GFLOP/s a core, link {:.1f} us, {:.2f} GB/s\n",
+      "{}: read {:.1f} GB/s ({:.1f} by one core), products {:.1f} GFLOP/s a core, a message {:.1f} "
+      "us, until a rank goes on {:.1f} us, link {:.2f} GB/s, a step {:.3f} ms, a row {:.3f} ms\n",
       facts->name,
-      bandwidth * 1e-9,
-      products * 1e-9,
-      link.latency * 1e6,
-      link.bandwidth * 1e-9
+      constants.read_bandwidth * 1e-9,
+      constants.core_read_bandwidth * 1e-9,
+      constants.core_flops * 1e-9,
+      constants.message_seconds * 1e6,
+      constants.latency_seconds * 1e6,
+      constants.link_bandwidth * 1e-9,
+      constants.step_seconds * 1e3,
+      constants.row_seconds * 1e3
   );
   for (const std::int32_t ep : {1, 2, 4, 8}) {
     for (const auto level : {plan::EpLevel::AllGather, plan::EpLevel::AllToAll}) {
       if (ep == 1 && level == plan::EpLevel::AllToAll) continue;
-      engine::LoadSettings load{
-          .model = folder,
-          .dtype = engine::ComputeChoice::BFloat16,
-          .max_model_len = 512,
-          .max_num_seqs = 16,
-          .max_num_batched_tokens = 64,
-          .chunked_prefill_size = 64,
-          .kv_cache_bytes = std::size_t{512} << 20U,
-          .prefix_cache = false,
-          .model_name = "bench",
-          .layout = {.dp_size = ep, .ep_size = ep},
-      };
-      load.ep.level = level;
-      // Ranks share the processor and the memory behind it.
-      const double share = std::min(1.0, cores / ep);
-      const plan::MachineConstants machine{
-          .memory_bytes_per_second = bandwidth / ep,
-          .flops_per_second = products * share,
-          .cores_per_rank = std::max(1, static_cast<std::int32_t>(cores) / ep),
-          .link_latency_seconds = link.latency / share,
-          .link_bytes_per_second = link.bandwidth * share,
-      };
-      compare(load, *facts, machine, tokens);
+      compare(settings_of(folder, ep, level), *facts, constants.of_ranks(ep), tokens);
     }
+  }
+  for (const std::int32_t ep : {2, 4}) {
+    const auto load = settings_of(folder, ep, plan::EpLevel::AllGather, 2);
+    compare(load, *facts, constants.of_ranks(ep), tokens);
   }
   return 0;
 }

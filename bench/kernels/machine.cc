@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <map>
 
 #include <benchmark/benchmark.h>
 
@@ -111,8 +112,10 @@ double measure_fma_peak(device::ThreadPool& pool) {
 double read_bandwidth(device::ThreadPool& pool) {
 #if defined(__x86_64__)
   if (device::detect_cpu_isa() < device::CpuIsa::Avx2) return 0;
-  static const double bandwidth = measure_read_bandwidth(pool);
-  return bandwidth;
+  static std::map<int, double> bandwidths;  // by workers
+  const auto [at, is_new] = bandwidths.try_emplace(pool.workers(), 0.0);
+  if (is_new) at->second = measure_read_bandwidth(pool);
+  return at->second;
 #else
   return 0;
 #endif

@@ -7,7 +7,7 @@
 namespace pleiad::bench {
 
 // Bytes per second of reading a buffer larger than the caches with every worker; the best of a few
-// passes, measured once.
+// passes, measured once for each number of workers. One thread at a time.
 double read_bandwidth(device::ThreadPool& pool);
 
 // Floating-point operations per second of independent fused multiply-adds in registers (AVX-512

@@ -21,7 +21,8 @@ constexpr std::int64_t kFloatBytes = 4;
 struct TensorSums {
   std::int64_t experts = 0;
   std::int64_t dense = 0;
-  std::int64_t embedding = 0;  // of the dense ones, the input table
+  std::int64_t embedding = 0;   // of the dense ones, the input table
+  std::int64_t shared_out = 0;  // of the dense ones, what tensor parallel ranks divide
   std::int64_t expert_parameters = 0;
 };
 
@@ -33,6 +34,14 @@ packed_bytes(model::TensorRole role, const device::TensorView& tensor, std::int6
       dtype == device::DType::F32 || dtype == device::DType::BF16 || dtype == device::DType::F16;
   if (!number) return static_cast<std::int64_t>(tensor.bytes.size());
   return tensor.shape.elements() * (role == model::TensorRole::Gate ? kFloatBytes : element);
+}
+
+// Whether the ranks of a tensor parallel group hold a part of the tensor each: all products but
+// those into a latent.
+bool is_shared_out(model::TensorRole role, std::string_view name) {
+  const bool product = role == model::TensorRole::Attention ||
+                       role == model::TensorRole::DenseMlp || role == model::TensorRole::Head;
+  return product && name.find("_a_proj") == std::string_view::npos;
 }
 
 Result<TensorSums>
@@ -50,6 +59,7 @@ sum_tensors(const weights::Checkpoint& checkpoint, std::int64_t layers, std::int
     }
     sums.dense += bytes;
     if (role == model::TensorRole::Embedding) sums.embedding += bytes;
+    if (is_shared_out(role, name)) sums.shared_out += bytes;
   }
   return sums;
 }
@@ -108,9 +118,12 @@ Result<plan::ModelFacts> read_model_facts(const ModelFactsRequest& request) {
       .hidden = shape.moe.hidden,
       .experts = shape.moe.gate.experts,
       .topk = shape.moe.gate.topk,
+      .expert_groups = shape.moe.gate.groups,
+      .groups_per_token = shape.moe.gate.topk_groups,
       .vocabulary = shape.vocabulary,
       .positions_max = shape.positions_max,
-      .attention_heads = reader.integer("num_attention_heads", 1),
+      .attention_heads = shape.heads,
+      .kv_heads = shape.kv_heads,
       .expert_partial_sums = ep::expert_partial_sums(shape.moe)};
   PLEIAD_TRY(reader.result());
   if (facts.moe_layers < 1 || facts.experts < 1) {
@@ -125,6 +138,7 @@ Result<plan::ModelFacts> read_model_facts(const ModelFactsRequest& request) {
   facts.dense_bytes = sums.dense;
   const bool tied = reader.boolean_or("tie_word_embeddings", false);
   facts.dense_step_bytes = facts.dense_bytes - (tied ? 0 : sums.embedding);
+  facts.shared_out_bytes = sums.shared_out;
   facts.bytes_per_parameter =
       static_cast<double>(facts.expert_bytes) / static_cast<double>(expert_elements);
   facts.activation_bytes = element;

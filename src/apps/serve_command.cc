@@ -286,9 +286,11 @@ void print_report(std::string_view name, const StartReport& r) {
   if (r.layout.ranks() > 1) {
     const plan::RankRange here = r.layout.ranks_of_node(r.layout.node_rank);
     fmt::print(
-        "  {} ranks: dp_size {}, ep_size {}, moe_tp_size {}; node {} of {} holds ranks {} to {}\n",
+        "  {} ranks: dp_size {}, tp_size {}, ep_size {}, moe_tp_size {}; node {} of {} holds ranks "
+        "{} to {}\n",
         r.layout.ranks(),
         r.layout.dp_size,
+        r.layout.tp_size,
         r.layout.ep_size,
         r.layout.moe_tp_size,
         r.layout.node_rank,

@@ -26,6 +26,23 @@ limits_of(const model::ModelShape& shape, const sched::SchedulerOptions& limits)
   };
 }
 
+namespace {
+
+// A rank without tensor parts beside it shares nothing.
+SharedBatch::Limits shared_limits(const EngineParts& parts, const model::ModelShape& shape) {
+  if (parts.tensor.parts == 1) return {};
+  return {
+      .rows_max = parts.limits.step_tokens_max,
+      .sequences_max = parts.limits.running_max,
+      .logit_rows_max = parts.limits.logit_rows_max,
+      .context_max = parts.limits.sequence_tokens_max,
+      .vocabulary = shape.vocabulary,
+      .pages = parts.limits.pages,
+  };
+}
+
+}  // namespace
+
 Engine::Engine(EngineParts parts, Peers peers, const Clock& clock, MetricsRegistry& registry)
     : parts_(std::move(parts)),
       peers_(std::move(peers)),
@@ -34,6 +51,7 @@ Engine::Engine(EngineParts parts, Peers peers, const Clock& clock, MetricsRegist
       shape_(parts_.model->shape()),
       scheduler_(parts_.limits),
       batch_(parts_.limits.step_tokens_max, parts_.limits.logit_rows_max, shape_.vocabulary),
+      shared_batch_(parts_.tensor, shared_limits(parts_, shape_)),
       next_id_(static_cast<std::uint64_t>(parts_.ranks + parts_.rank)) {
   const auto workers = static_cast<std::size_t>(parts_.pool->workers());
   samplers_.reserve(workers);
@@ -281,9 +299,8 @@ Result<void> Engine::step() {
   batch_.assemble(scheduler_, plan);
   model::Batch batch = batch_.batch();
   if (peers_.lockstep != nullptr) {
-    PLEIAD_TRY(agreed, peers_.lockstep->agree(batch_.rows()));
-    if (peers_.lockstep->rows_of_all() == 0) return {};
-    batch.group = agreed;
+    PLEIAD_TRY(go_on, agree(batch));
+    if (!go_on) return {};
   } else {
     PLEIAD_CHECK(!plan.empty(), "a scheduler with work always has a step");
   }
@@ -302,6 +319,25 @@ Result<void> Engine::step() {
   steps_.fetch_add(1);
   progress_ns_.store(clock_.now().count());
   return {};
+}
+
+// What all ranks bring to the next step; false when it is nothing. Tensor parts get the rows of the
+// one that leads.
+Result<bool> Engine::agree(model::Batch& batch) {
+  Lockstep& lockstep = *peers_.lockstep;
+  PLEIAD_TRY(agreed, lockstep.agree(batch_.rows()));
+  if (lockstep.rows_of_all() == 0) return false;
+  if (parts_.tensor.parts > 1 && lockstep.rows_of_parts() > 0) {
+    comm::Group& group = *agreed->group;
+    if (leads()) {
+      PLEIAD_TRY(shared_batch_.send(group, batch));
+    } else {
+      PLEIAD_TRY(shared, shared_batch_.receive(group, lockstep.rows_of_parts()));
+      batch = shared;
+    }
+  }
+  batch.group = agreed;
+  return true;
 }
 
 void Engine::note_first_step(std::span<const sched::PlannedChunk> plan, Nanoseconds begin) {

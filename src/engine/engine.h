@@ -18,6 +18,7 @@
 #include "engine/engine_metrics.h"
 #include "engine/lockstep.h"
 #include "engine/sampler.h"
+#include "engine/shared_batch.h"
 #include "engine/step_batch.h"
 #include "kv/paged_cache.h"
 #include "model/model.h"
@@ -36,6 +37,7 @@ struct EngineParts {
   std::string model_name;  // label of the metrics
   std::int32_t rank = 0;   // of the ranks that serve together
   std::int32_t ranks = 1;
+  model::TensorPlace tensor;
   std::unique_ptr<ep::EpStats> stats;
 };
 
@@ -45,6 +47,8 @@ limits_of(const model::ModelShape& shape, const sched::SchedulerOptions& limits)
 
 // Runs requests on one model: a thread of its own takes batches from the scheduler, runs the model,
 // samples and hands tokens out, until destroyed. Steady steps allocate nothing.
+//
+// Of tensor parts the first one leads: it takes requests, and the others run its steps with it.
 //
 // A rank with peers takes every step together with them (Lockstep), those without work of its own
 // too. When the group breaks, every open request ends with Lost, nothing more is accepted, and the
@@ -95,6 +99,8 @@ class Engine final : public api::Generator {
   void stop_accepting() { accepting_.store(false); }
   [[nodiscard]] std::int32_t rank() const { return parts_.rank; }
   [[nodiscard]] std::int32_t ranks() const { return parts_.ranks; }
+  // Whether it takes requests. REQUIRES of submit(): it does.
+  [[nodiscard]] bool leads() const { return parts_.tensor.leads(); }
   [[nodiscard]] const ep::EpStats& ep_stats() const { return *parts_.stats; }
   // The rows of this rank that chose each expert, [moe_layers, experts], as of the last step.
   [[nodiscard]] std::vector<std::uint64_t> expert_tokens() const;
@@ -154,6 +160,7 @@ class Engine final : public api::Generator {
   void wake();
   void admit(Submission submission);
   Result<void> step();
+  Result<bool> agree(model::Batch& batch);
   void note_first_step(std::span<const sched::PlannedChunk> plan, Nanoseconds begin);
   void sample_all(std::span<const sched::PlannedChunk> plan);
   void sample_chunk(std::size_t index, const sched::PlannedChunk& chunk, Sampler& sampler);
@@ -181,6 +188,7 @@ class Engine final : public api::Generator {
   // The engine's thread only.
   sched::Scheduler scheduler_;
   StepBatch batch_;
+  SharedBatch shared_batch_;
   std::vector<Sampler> samplers_;         // [pool workers]
   std::vector<Live> live_;                // [slots of the scheduler]
   std::vector<api::TokenEvent> sampled_;  // [running_max], one per chunk of the step

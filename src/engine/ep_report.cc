@@ -95,6 +95,7 @@ Json ep_report(
   out.set("epoch", std::int64_t{epoch});
   out.set("nnodes", std::int64_t{layout.nnodes});
   out.set("dp_size", std::int64_t{layout.dp_size});
+  out.set("tp_size", std::int64_t{layout.tp_size});
   out.set("ep_size", std::int64_t{layout.ep_size});
   out.set("moe_tp_size", std::int64_t{layout.moe_tp_size});
   out.set("settings", settings_json(model.lockstep.settings, model.lockstep.all_to_all_rows_min));

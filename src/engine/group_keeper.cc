@@ -220,7 +220,7 @@ void GroupKeeper::attach(Life& life) {
     generators.push_back(life.remote.back().get());
   }
   std::vector<api::Generator*> all_ranks = generators;
-  life.balancer = std::make_unique<RankBalancer>(std::move(generators));
+  life.balancer = std::make_unique<RankBalancer>(std::move(generators), layout.tp_size);
   for (std::int32_t node = 1; node < layout.nnodes; ++node) {
     const auto& link = life.links[static_cast<std::size_t>(node)];
     link->start({

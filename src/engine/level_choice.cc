@@ -6,17 +6,17 @@ namespace pleiad::engine {
 namespace {
 
 // Exchange between threads of one process, and between processes (docs/measurements). Only their
-// ratio matters here: how many bytes a message is worth.
+// ratio matters here: how many bytes a message is worth. Both levels wait equally often.
 constexpr plan::MachineConstants kThreads = {
     .memory_bytes_per_second = 10e9,
     .flops_per_second = 50e9,
-    .link_latency_seconds = 5e-6,
+    .message_seconds = 5e-6,
     .link_bytes_per_second = 5e9,
 };
 constexpr plan::MachineConstants kNodes = {
     .memory_bytes_per_second = 10e9,
     .flops_per_second = 50e9,
-    .link_latency_seconds = 30e-6,
+    .message_seconds = 30e-6,
     .link_bytes_per_second = 1e9,
 };
 
@@ -37,6 +37,8 @@ Result<std::int64_t> all_to_all_rows_min(
       .hidden = shape.moe.hidden,
       .experts = shape.moe.gate.experts,
       .topk = shape.moe.gate.topk,
+      .expert_groups = shape.moe.gate.groups,
+      .groups_per_token = shape.moe.gate.topk_groups,
       .vocabulary = shape.vocabulary,
       .expert_partial_sums = ep::expert_partial_sums(shape.moe),
       .expert_bytes = expert_elements * element,

@@ -96,11 +96,22 @@ sched::SchedulerOptions scheduler_options(const LoadSettings& s, const Capacity&
 // What the ranks of a group need to know of the model before any weight is read.
 Result<void> check_group(const LoadSettings& s, const model::ModelShape& shape) {
   PLEIAD_TRY(plan::validate(s.ep));
-  if (s.layout.tp_size > 1) {
+  auto heads = plan::check_heads(s.layout.tp_size, shape.heads, shape.kv_heads);
+  if (!heads.ok()) return with_context(std::move(heads).error(), "--tp-size");
+  if (s.layout.tp_size > 1 && s.ep.two_batch_overlap) {
     return unsupported(
-        "--tp-size {}: attention is not split over ranks; use --dp-size {} --tp-size 1",
+        "--enable-two-batch-overlap with --tp-size {}: tensor parts take one batch at a time; use "
+        "--tp-size 1, or leave two batches out",
+        s.layout.tp_size
+    );
+  }
+  if (s.layout.ranks_per_node() % s.layout.tp_size != 0 && s.kv_cache_bytes == 0) {
+    return invalid_input(
+        "--tp-size {} spans nodes of {} ranks, whose KV caches must then be equal: give "
+        "--kv-cache-bytes on every node, or a --tp-size that divides {}",
         s.layout.tp_size,
-        s.layout.ranks()
+        s.layout.ranks_per_node(),
+        s.layout.ranks_per_node()
     );
   }
   if (s.layout.ranks() > 1 && shape.moe_layers == 0) {
@@ -168,6 +179,15 @@ bool held_here(
   });
 }
 
+// Whether some rank of this process is that tensor part.
+bool part_held_here(const plan::ParallelLayout& layout, std::int32_t part) {
+  const plan::RankRange here = layout.ranks_of_node(layout.node_rank);
+  for (std::int32_t rank = here.first; rank < here.first + here.count; ++rank) {
+    if (layout.place(rank).tp_rank == part) return true;
+  }
+  return false;
+}
+
 ep::MoePlace place_of(
     const LoadSettings& s,
     std::int32_t rank,
@@ -199,6 +219,8 @@ make_ranks(const LoadSettings& s, int threads, std::int64_t longest, LoadedModel
     EngineParts& parts = out.ranks.emplace_back();
     parts.rank = here.first + i;
     parts.ranks = s.layout.ranks();
+    const std::int32_t tp_rank = s.layout.place(parts.rank).tp_rank;
+    parts.tensor = {.parts = s.layout.tp_size, .part = tp_rank, .first_rank = parts.rank - tp_rank};
     parts.model_name = s.model_name;
     parts.stats = std::make_unique<ep::EpStats>();
     parts.pool = std::make_unique<device::ThreadPool>(std::max(1, threads / here.count));
@@ -212,6 +234,7 @@ make_ranks(const LoadSettings& s, int threads, std::int64_t longest, LoadedModel
                     .logit_rows_max = s.max_num_seqs,
                     .context_max = longest,
                 },
+            .tensor = parts.tensor,
             .place =
                 place_of(s, parts.rank, out.placements, shape.moe.gate.topk, parts.stats.get()),
         })
@@ -262,11 +285,13 @@ std::string agreement_of(const LoadSettings& s, const LoadedModel& model) {
   const bool wide = model.compute == model::Compute::Float32;
   // Products of BF16 pairs round in their own way; every other instruction set gives the same bits.
   const bool pairs = !wide && model.isa == device::CpuIsa::Avx512Bf16;
+  // Tensor parts share page numbers.
+  const bool spanning = s.layout.ranks_per_node() % s.layout.tp_size != 0;
   return fmt::format(
-      "dp_size {}, ep_size {}, moe_tp_size {}, ep_level {}, cut-off {} {}, buffers {}, two batches "
-      "{} "
-      "from {}, routing {}, step tokens {}, sequences {}, context {}, compute {}",
+      "dp_size {}, tp_size {}, ep_size {}, moe_tp_size {}, ep_level {}, cut-off {} {}, buffers {}, "
+      "two batches {} from {}, routing {}, step tokens {}, sequences {}, context {}, {}compute {}",
       s.layout.dp_size,
+      s.layout.tp_size,
       s.layout.ep_size,
       s.layout.moe_tp_size,
       plan::to_string(s.ep.level),
@@ -279,6 +304,7 @@ std::string agreement_of(const LoadSettings& s, const LoadedModel& model) {
       s.max_num_batched_tokens,
       s.max_num_seqs,
       model.ranks.front().limits.sequence_tokens_max,
+      spanning ? fmt::format("pages {}, ", model.ranks.front().limits.pages) : "",
       wide ? "float32" : (pairs ? "bfloat16 (avx512_bf16)" : "bfloat16")
   );
 }
@@ -295,8 +321,9 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   out.architecture = architecture->name;
   out.compute = choose_compute(settings.dtype, config);
   out.isa = settings.isa.value_or(device::detect_cpu_isa());
-  PLEIAD_TRY(shape, architecture->shape(config, out.compute));
-  PLEIAD_TRY(check_group(settings, shape));
+  PLEIAD_TRY(whole, architecture->shape(config, out.compute));
+  PLEIAD_TRY(check_group(settings, whole));
+  PLEIAD_TRY(shape, architecture->shape(config, out.compute, settings.layout.tp_size));
   PLEIAD_TRY(eos, eos_tokens(config, settings.model, shape.vocabulary));
   PLEIAD_TRY(placements, placements_of(settings, shape));
   out.placements = std::move(placements);
@@ -324,6 +351,9 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
                     const auto at = static_cast<std::size_t>(layer);
                     return held_here(settings.layout, out.placements[at], expert, shard);
                   },
+              .tensor_parts = settings.layout.tp_size,
+              .holds_part = [&](std::int32_t part
+                            ) { return part_held_here(settings.layout, part); },
               .weight_bytes_max = weight_bytes_max,
               .progress = settings.progress,
           }
@@ -342,6 +372,7 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
     parts.eos_tokens = eos;
   }
   out.lockstep.settings = settings.ep;
+  out.lockstep.tensor_parts = settings.layout.tp_size;
   if (settings.layout.ranks() > 1) {
     const std::int64_t rows_max = settings.max_num_batched_tokens;
     PLEIAD_TRY(

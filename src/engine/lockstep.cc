@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/tensor_parts.h"
+
 namespace pleiad::engine {
 namespace {
 
@@ -31,10 +33,14 @@ Result<const ep::GroupStep*> Lockstep::agree(std::int64_t rows) {
     if (said.step != step_) {
       return corrupt("rank {} is at step {}, this rank at {}", rank, said.step, step_);
     }
-    if (said.rows < 0 || said.rows > kRowsMax) {
+    const std::size_t leader = leader_of(static_cast<comm::Rank>(rank));
+    if (said.rows < 0 || said.rows > kRowsMax || (rank != leader && said.rows != 0)) {
       return corrupt("rank {} says that it brings {} rows", rank, said.rows);
     }
-    rows_[rank] = static_cast<std::int32_t>(said.rows);
+    const auto part = static_cast<std::int32_t>(rank - leader);
+    const model::PartRange own =
+        model::part_of(announced_[leader].rows, options_.tensor_parts, part);
+    rows_[rank] = static_cast<std::int32_t>(own.count);
     rows_of_all_ += said.rows;
     most = std::max(most, said.rows);
   }

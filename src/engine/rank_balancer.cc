@@ -10,7 +10,7 @@ Result<api::RequestId>
 RankBalancer::submit(api::GenerationRequest request, api::GenerationSink& sink) {
   using Load = std::tuple<std::int64_t, std::int64_t, std::size_t>;
   std::vector<Load> loads;
-  for (std::size_t i = 0; i < ranks_.size(); ++i) {
+  for (std::size_t i = 0; i < ranks_.size(); i += parts_) {
     const api::GeneratorStatus status = ranks_[i]->status();
     loads.emplace_back(status.tokens_outstanding, status.pages_held, i);
   }
@@ -24,8 +24,8 @@ RankBalancer::submit(api::GenerationRequest request, api::GenerationSink& sink) 
 
 api::GeneratorStatus RankBalancer::status() const {
   api::GeneratorStatus sum{.accepting = true};
-  for (const api::Generator* rank : ranks_) {
-    const api::GeneratorStatus one = rank->status();
+  for (std::size_t i = 0; i < ranks_.size(); i += parts_) {
+    const api::GeneratorStatus one = ranks_[i]->status();
     sum.accepting = sum.accepting && one.accepting;
     sum.running += one.running;
     sum.waiting += one.waiting;
@@ -40,8 +40,8 @@ api::GeneratorStatus RankBalancer::status() const {
 }
 
 void RankBalancer::reset_prefix_cache() {
-  for (api::Generator* rank : ranks_) {
-    rank->reset_prefix_cache();
+  for (std::size_t i = 0; i < ranks_.size(); i += parts_) {
+    ranks_[i]->reset_prefix_cache();
   }
 }
 

@@ -11,9 +11,10 @@ namespace pleiad::engine {
 Result<Engine*> RankService::engine_of(std::uint64_t id_or_rank) const {
   const auto ranks = static_cast<std::uint64_t>(engines_.front()->ranks());
   for (const auto& engine : engines_) {
-    if (id_or_rank % ranks == static_cast<std::uint64_t>(engine->rank())) return engine.get();
+    const bool wanted = id_or_rank % ranks == static_cast<std::uint64_t>(engine->rank());
+    if (wanted && engine->leads()) return engine.get();
   }
-  return corrupt("node 0 asks for rank {}, which is not here", id_or_rank % ranks);
+  return corrupt("node 0 asks for rank {}, which takes no requests here", id_or_rank % ranks);
 }
 
 Result<void> RankService::handle(const comm::ControlMessage& message) {

@@ -71,10 +71,11 @@ void pack_rows(const Context& context, const PackRowsTask& task) {
 void unpack_rows(const Context& context, const UnpackRowsTask& task) {
   PLEIAD_CHECK(task.dtype == device::DType::F32 || task.dtype == device::DType::BF16);
   const auto row_bytes = task.width * static_cast<std::int64_t>(device::size_of(task.dtype));
+  const std::int64_t y_stride = task.y_stride == 0 ? task.width : task.y_stride;
   detail::for_rows(context, task.rows, task.width, [&](std::int64_t row) {
     const std::int64_t from = task.from_rows == nullptr ? row : task.from_rows[row];
     const std::byte* bytes = task.bytes + from * row_bytes;
-    float* y = task.y + row * task.width;
+    float* y = task.y + row * y_stride;
     if (task.dtype == device::DType::F32) {
       std::memcpy(y, bytes, static_cast<std::size_t>(row_bytes));
     } else {

@@ -29,7 +29,8 @@ struct UnpackRowsTask {
   device::DType dtype = device::DType::F32;
   std::int64_t rows = 0;
   std::int64_t width = 0;
-  float* y = nullptr;  // [rows, width], dense
+  float* y = nullptr;         // [rows, width]
+  std::int64_t y_stride = 0;  // floats between rows; 0: dense
 };
 
 // y[r] = bytes[from_rows[r]].

@@ -18,13 +18,22 @@
 namespace pleiad::model {
 namespace {
 
-// Elements of one token in one layer's cache.
-std::int64_t cache_line(const DecoderConfig& config) {
+// Elements of one token in one layer's cache of a tensor part.
+std::int64_t cache_line(const DecoderConfig& config, std::int32_t tensor_parts) {
   if (const auto* latent = std::get_if<MlaShape>(&config.attention)) {
     return kernels::latent_pages(latent->kv_lora, latent->rope).line;
   }
-  const auto& grouped = std::get<GqaShape>(config.attention);
+  const GqaShape grouped =
+      heads_of_part(std::get<GqaShape>(config.attention), {.parts = tensor_parts});
   return kernels::grouped_pages(grouped.kv_heads, grouped.head, grouped.head).line;
+}
+
+// Elements of all heads' values.
+std::int64_t values_width(const DecoderConfig& config) {
+  if (const auto* latent = std::get_if<MlaShape>(&config.attention)) {
+    return latent->heads * latent->value;
+  }
+  return std::get<GqaShape>(config.attention).query();
 }
 
 // Attention layers of either kind.
@@ -33,29 +42,30 @@ class AttentionRunner {
   // As the runners' constructors.
   AttentionRunner(
       const DecoderConfig& config,
+      const TensorPlace& place,
       const AttentionLimits& limits,
       device::ArenaPlan& plan,
       int first,
       int last
   ) {
     if (const auto* latent = std::get_if<MlaShape>(&config.attention)) {
-      latent_.emplace(*latent, limits, plan, first, last);
+      latent_.emplace(*latent, place, limits, plan, first, last);
     } else {
-      grouped_.emplace(std::get<GqaShape>(config.attention), limits, plan, first, last);
+      grouped_.emplace(std::get<GqaShape>(config.attention), place, limits, plan, first, last);
     }
   }
 
-  void run(
+  Result<void> run(
       const kernels::Context& context,
       device::Scratch& memory,
-      const DecoderWeights::Layer& weights,
+      TensorExchange& tensor,
+      const DecoderWeights::LayerPart& weights,
       const AttentionStep& step
   ) {
     if (latent_) {
-      latent_->run(context, memory, std::get<MlaWeights>(weights.attention), step);
-    } else {
-      grouped_->run(context, memory, std::get<GqaWeights>(weights.attention), step);
+      return latent_->run(context, memory, tensor, std::get<MlaWeights>(weights.attention), step);
     }
+    return grouped_->run(context, memory, tensor, std::get<GqaWeights>(weights.attention), step);
   }
 
  private:
@@ -78,9 +88,10 @@ class Decoder final : public Model {
   Decoder(const DecoderConfig& config, const DecoderWeights& weights, const RankOptions& options)
       : config_(config),
         weights_(weights),
-        shape_(shape_of(config, options.context.compute)),
+        shape_(shape_of(config, options.context.compute, options.tensor.parts)),
         context_(options.context),
         limits_(options.limits),
+        place_(options.tensor),
         frequencies_(
             kernels::rope_frequencies(config.rope.width, config.rope.theta, config.rope.scaling)
         ),
@@ -117,11 +128,16 @@ class Decoder final : public Model {
   Result<void> run_layers(const Step& step);
   Result<void> run_layer(const LayerState& at, const Step& step);
   Result<void> begin_layer(const LayerState& at, const Step& step, int part);
-  void attend(std::size_t layer, const Step& step, const Rows& rows);
-  void run_dense(std::size_t layer, const Rows& rows);
+  Result<void> attend(std::size_t layer, const Step& step, const Rows& rows);
+  Result<void> run_dense(std::size_t layer, const Rows& rows);
   ep::MoeStep
   moe_step(std::size_t layer, std::int64_t moe_index, const Step& step, const Rows& rows);
-  void run_head(const Batch& batch);
+  Result<void> finish_experts(const Step& step, int part);
+  Result<void> run_head(const Batch& batch);
+  [[nodiscard]] const DecoderWeights::LayerPart& part_of_layer(std::size_t layer) const {
+    return weights_.layers[layer].parts[static_cast<std::size_t>(place_.part)];
+  }
+  [[nodiscard]] TensorExchange::Limits exchange_limits() const;
   void norm(const float* x, std::int64_t rows, const std::vector<float>& weight, float* y) const;
   float* line(device::RegionId region, std::int64_t row, std::int64_t width) {
     return scratch_.get<float>(region).data() + row * width;
@@ -132,6 +148,7 @@ class Decoder final : public Model {
   ModelShape shape_;
   kernels::Context context_;
   ForwardLimits limits_;
+  TensorPlace place_;
   std::vector<double> frequencies_;  // [rope / 2]
 
   device::Scratch scratch_;
@@ -139,6 +156,8 @@ class Decoder final : public Model {
   device::RegionId x_;
   device::RegionId cos_sin_;
   device::RegionId head_in_;
+  device::RegionId head_out_;  // of one of several tensor parts
+  std::optional<TensorExchange> tensor_;
   std::optional<AttentionRunner> attention_;
   std::optional<DenseMlpRunner> dense_;
   std::optional<ep::MoeRunner> moe_;
@@ -157,21 +176,44 @@ Result<void> Decoder::plan_scratch(const ep::MoePlace& place) {
   x_ = plan.reserve("normalised rows", floats(rows * config_.hidden), Attention, Mlp);
   cos_sin_ = plan.reserve("cosines and sines", floats(rows * config_.rope.width), Begin, Mlp);
   head_in_ = plan.reserve("head input", floats(limits_.logit_rows_max * config_.hidden), Head, End);
+  const std::int64_t tokens =
+      place_.parts == 1 ? 0 : part_of(config_.vocabulary, place_.parts, place_.part).count;
+  head_out_ = plan.reserve("part of logits", floats(limits_.logit_rows_max * tokens), Head, End);
+  // Peers read from its messages whenever they come to it.
+  tensor_.emplace(place_, exchange_limits(), plan, Begin, End);
   const AttentionLimits limits{
       .rows_max = rows, .context_max = limits_.context_max, .workers = context_.pool->workers()};
-  attention_.emplace(config_, limits, plan, Attention, Attention);
-  dense_.emplace(DenseMlpRunner::Shape{config_.hidden, config_.intermediate}, rows, plan, Mlp, Mlp);
+  attention_.emplace(config_, place_, limits, plan, Attention, Attention);
+  const DenseMlpRunner::Shape dense{config_.hidden, config_.intermediate};
+  dense_.emplace(dense, place_, rows, plan, Mlp, Mlp);
   // Peers write into a rank's buffers while it is in its next attention, and read from them.
   const int first = place.rank.ranks > 1 ? Begin : Mlp;
   const int last = place.rank.ranks > 1 ? End : Mlp;
   const std::int64_t moe_rows =
       overlap ? std::min(rows, std::max((rows + 1) / 2, place.rank.settings.two_batch_tokens_min))
-              : rows;
+              : (rows + place_.parts - 1) / place_.parts;
   const ep::MoeLimits moe_limits{.rows_max = moe_rows, .compute = context_.compute};
   moe_.emplace(config_.moe, place, moe_limits, plan, first, last);
   PLEIAD_TRY(scratch, device::Scratch::allocate(std::move(plan)));
   scratch_ = std::move(scratch);
   return {};
+}
+
+TensorExchange::Limits Decoder::exchange_limits() const {
+  const std::int64_t rows = limits_.rows_max;
+  const std::int64_t widest =
+      std::max({values_width(config_), config_.hidden, config_.intermediate});
+  const auto share = [this](std::int64_t whole) {
+    return (whole + place_.parts - 1) / place_.parts;
+  };
+  const std::int64_t largest = std::max(
+      {rows * share(widest),
+       share(rows) * config_.hidden,
+       limits_.logit_rows_max * share(config_.vocabulary)}
+  );
+  return {
+      .gathered_floats = static_cast<std::size_t>(rows * widest),
+      .part_floats = static_cast<std::size_t>(largest)};
 }
 
 void Decoder::norm(const float* x, std::int64_t rows, const std::vector<float>& weight, float* y)
@@ -195,7 +237,9 @@ Result<void> Decoder::forward(const Batch& batch, kv::PagedCache& cache) {
   PLEIAD_CHECK(batch.positions.size() == batch.tokens.size());
   PLEIAD_CHECK(batch.rows.size() == batch.tokens.size());
   Step step{.batch = batch, .cache = cache, .parts = {Rows{0, rows}, Rows{rows, 0}}};
+  tensor_->begin_step(batch.group == nullptr ? nullptr : batch.group->group);
   if (batch.group != nullptr && batch.group->two_batches) {
+    PLEIAD_CHECK(place_.parts == 1, "tensor parts take one batch at a time");
     const std::int64_t half = ep::rows_of_batch(*batch.group, rows, 0);
     step.parts = {Rows{0, half}, Rows{half, rows - half}};
     step.part_count = 2;
@@ -210,8 +254,8 @@ Result<void> Decoder::forward(const Batch& batch, kv::PagedCache& cache) {
     kernels::rope_angles(batch.positions, frequencies_, config_.rope.magnitude, cos_sin);
   }
   PLEIAD_TRY(run_layers(step));
-  run_head(batch);
-  return {};
+  PLEIAD_TRY(run_head(batch));
+  return tensor_->end_step();
 }
 
 // A part's expert layer is finished only when the part's next layer wants its rows, so that its
@@ -225,9 +269,18 @@ Result<void> Decoder::run_layers(const Step& step) {
     at.moe_index += at.is_moe ? 1 : 0;
   }
   for (int part = 0; at.results_due && part < step.part_count; ++part) {
-    PLEIAD_TRY(moe_->finish(context_, scratch_, part));
+    PLEIAD_TRY(finish_experts(step, part));
   }
   return {};
+}
+
+// Tensor parts have brought a part of the rows each to the experts.
+Result<void> Decoder::finish_experts(const Step& step, int part) {
+  PLEIAD_TRY(moe_->finish(context_, scratch_, part));
+  const Rows& rows = step.parts.at(static_cast<std::size_t>(part));
+  if (rows.count == 0) return {};
+  float* residual = line(residual_, rows.begin, config_.hidden);
+  return tensor_->gather_rows(scratch_, residual, rows.count, config_.hidden);
 }
 
 Result<void> Decoder::run_layer(const LayerState& at, const Step& step) {
@@ -241,32 +294,32 @@ Result<void> Decoder::run_layer(const LayerState& at, const Step& step) {
 }
 
 Result<void> Decoder::begin_layer(const LayerState& at, const Step& step, int part) {
-  if (at.results_due) PLEIAD_TRY(moe_->finish(context_, scratch_, part));
+  if (at.results_due) PLEIAD_TRY(finish_experts(step, part));
   const Rows& rows = step.parts.at(static_cast<std::size_t>(part));
   if (!at.is_moe) {
     if (rows.count == 0) return {};
-    attend(at.layer, step, rows);
-    run_dense(at.layer, rows);
-    return {};
+    PLEIAD_TRY(attend(at.layer, step, rows));
+    return run_dense(at.layer, rows);
   }
   // A rank alone has agreed on nothing.
   const ep::GroupStep& group = step.batch.group == nullptr ? alone_ : *step.batch.group;
   const ep::MoeStep moe = moe_step(at.layer, at.moe_index, step, rows);
   moe_->prepare(context_, scratch_, group, part, moe);
-  if (rows.count > 0) attend(at.layer, step, rows);
+  if (rows.count > 0) PLEIAD_TRY(attend(at.layer, step, rows));
   return moe_->begin(context_, scratch_, group, part, moe);
 }
 
 // residual += attention(norm(residual)), then x = norm(residual) for what follows.
-void Decoder::attend(std::size_t layer, const Step& step, const Rows& rows) {
+Result<void> Decoder::attend(std::size_t layer, const Step& step, const Rows& rows) {
   const DecoderWeights::Layer& weights = weights_.layers[layer];
   float* residual = line(residual_, rows.begin, config_.hidden);
   float* x = line(x_, rows.begin, config_.hidden);
   norm(residual, rows.count, weights.input_norm, x);
-  attention_->run(
+  PLEIAD_TRY(attention_->run(
       context_,
       scratch_,
-      weights,
+      *tensor_,
+      part_of_layer(layer),
       {.x = x,
        .rows = step.batch.rows.subspan(
            static_cast<std::size_t>(rows.begin), static_cast<std::size_t>(rows.count)
@@ -278,23 +331,28 @@ void Decoder::attend(std::size_t layer, const Step& step, const Rows& rows) {
             .dtype = step.cache.shape().dtype},
        .window = config_.layers[layer].window,
        .residual = residual}
-  );
+  ));
   norm(residual, rows.count, weights.post_attention_norm, x);
+  return {};
 }
 
-void Decoder::run_dense(std::size_t layer, const Rows& rows) {
-  dense_->run(
+Result<void> Decoder::run_dense(std::size_t layer, const Rows& rows) {
+  return dense_->run(
       context_,
       scratch_,
-      *weights_.layers[layer].dense,
+      *tensor_,
+      *part_of_layer(layer).dense,
       line(x_, rows.begin, config_.hidden),
       rows.count,
       line(residual_, rows.begin, config_.hidden)
   );
 }
 
+// Tensor parts have the same rows; each brings its part of them.
 ep::MoeStep
-Decoder::moe_step(std::size_t layer, std::int64_t moe_index, const Step& step, const Rows& rows) {
+Decoder::moe_step(std::size_t layer, std::int64_t moe_index, const Step& step, const Rows& all) {
+  const PartRange own = part_of(all.count, place_.parts, place_.part);
+  const Rows rows{.begin = all.begin + own.begin, .count = own.count};
   const auto experts = static_cast<std::size_t>(config_.moe.gate.experts);
   return {
       .weights = &*weights_.layers[layer].moe,
@@ -310,10 +368,10 @@ Decoder::moe_step(std::size_t layer, std::int64_t moe_index, const Step& step, c
   };
 }
 
-void Decoder::run_head(const Batch& batch) {
+Result<void> Decoder::run_head(const Batch& batch) {
   const auto wanted = static_cast<std::int64_t>(batch.logit_rows.size());
   PLEIAD_CHECK(wanted <= limits_.logit_rows_max);
-  if (wanted == 0) return;
+  if (wanted == 0) return {};
   const auto hidden = static_cast<std::size_t>(config_.hidden);
   const auto residual = scratch_.get<float>(residual_);
   const auto head_in = scratch_.get<float>(head_in_);
@@ -322,14 +380,24 @@ void Decoder::run_head(const Batch& batch) {
     std::ranges::copy(residual.subspan(row * hidden, hidden), head_in.subspan(i * hidden).begin());
   }
   norm(head_in.data(), wanted, weights_.final_norm, head_in.data());
+  const kernels::PackedMatrix& head = weights_.heads[static_cast<std::size_t>(place_.part)];
+  const bool alone = place_.parts == 1;
+  float* logits = alone ? batch.logits.data() : scratch_.get<float>(head_out_).data();
   kernels::gemm(
       context_,
       {.x = head_in.data(),
        .x_stride = config_.hidden,
        .rows = wanted,
-       .weight = &weights_.head,
-       .y = batch.logits.data(),
-       .y_stride = config_.vocabulary}
+       .weight = &head,
+       .y = logits,
+       .y_stride = head.outputs()}
+  );
+  if (alone) return {};
+  return tensor_->collect(
+      context_,
+      scratch_,
+      {.own = logits, .rows = wanted, .width = config_.vocabulary, .step = "gather of logits"},
+      batch.logits.data()
   );
 }
 
@@ -337,10 +405,12 @@ class DecoderCheckpoint final : public ModelWeights {
  public:
   DecoderCheckpoint(
       const DecoderConfig& config,
-      Compute compute,
+      const LoadOptions& options,
       std::unique_ptr<DecoderWeights> weights
   )
-      : config_(config), shape_(shape_of(config, compute)), weights_(std::move(weights)) {}
+      : config_(config),
+        shape_(shape_of(config, options.compute, options.tensor_parts)),
+        weights_(std::move(weights)) {}
 
   [[nodiscard]] const ModelShape& shape() const override { return shape_; }
   [[nodiscard]] std::size_t bytes() const override {
@@ -365,9 +435,17 @@ std::int64_t DecoderConfig::moe_layers() const {
   return std::ranges::count_if(layers, [](const DecoderLayer& layer) { return layer.moe; });
 }
 
-ModelShape shape_of(const DecoderConfig& config, kernels::Compute compute) {
+ModelShape
+shape_of(const DecoderConfig& config, kernels::Compute compute, std::int32_t tensor_parts) {
   ModelShape shape;
   shape.vocabulary = config.vocabulary;
+  if (const auto* grouped = std::get_if<GqaShape>(&config.attention)) {
+    shape.heads = grouped->heads;
+    shape.kv_heads = grouped->kv_heads;
+  } else {
+    shape.heads = std::get<MlaShape>(config.attention).heads;
+  }
+  PLEIAD_CHECK(shape.heads % tensor_parts == 0, "heads are not cut");
   shape.positions_max = config.positions_max;
   shape.moe_layers = config.moe_layers();
   shape.moe = config.moe;
@@ -375,7 +453,7 @@ ModelShape shape_of(const DecoderConfig& config, kernels::Compute compute) {
   const bool wide = compute == kernels::Compute::Float32;
   shape.cache = {
       .layers = static_cast<std::int64_t>(config.layers.size()),
-      .width = cache_line(config),
+      .width = cache_line(config, tensor_parts),
       .dtype = wide ? device::DType::F32 : device::DType::BF16,
   };
   return shape;
@@ -388,7 +466,7 @@ Result<std::unique_ptr<ModelWeights>> load_decoder(
 ) {
   PLEIAD_TRY(weights, load_decoder_weights(config, checkpoint, options));
   return std::unique_ptr<ModelWeights>(
-      std::make_unique<DecoderCheckpoint>(config, options.compute, std::move(weights))
+      std::make_unique<DecoderCheckpoint>(config, options, std::move(weights))
   );
 }
 

@@ -1,6 +1,7 @@
 #include "model/decoder_weights.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace pleiad::model {
@@ -23,9 +24,30 @@ class Wishes {
     std::int64_t count = 0;
   };
 
-  void attention(const std::string& prefix, const MlaShape& shape, MlaWeights& out);
-  void heads_of_latents(const std::string& prefix, const MlaShape& shape, MlaWeights& out);
-  void attention(const std::string& prefix, const GqaShape& shape, GqaWeights& out);
+  [[nodiscard]] bool holds(std::int32_t part) const {
+    return !options_.holds_part || options_.holds_part(part);
+  }
+  [[nodiscard]] PartRange part_of(std::int64_t whole, std::int32_t part) const {
+    return model::part_of(whole, options_.tensor_parts, part);
+  }
+  void layer_part(
+      const std::string& prefix,
+      bool dense,
+      std::int32_t part,
+      DecoderWeights::LayerPart& out
+  );
+  void
+  attention(const std::string& prefix, const MlaShape& shape, std::int32_t part, MlaWeights& out);
+  void heads_of_latents(
+      const std::string& prefix,
+      const MlaShape& shape,
+      std::int32_t part,
+      MlaWeights& out
+  );
+  void
+  attention(const std::string& prefix, const GqaShape& shape, std::int32_t part, GqaWeights& out);
+  std::vector<float>
+  part_of_vector(const std::string& name, std::int64_t size, const PartRange& range);
   void moe(const std::string& prefix, std::int64_t moe_index, ep::MoeWeights& out);
   void gate(const std::string& prefix, ep::MoeWeights& out);
   void experts(
@@ -37,9 +59,15 @@ class Wishes {
   void expert(const std::string& prefix, const Shard& shard, ep::ExpertShard& out);
   void stacked_expert(const std::string& prefix, const Shard& shard, ep::ExpertShard& out);
   void stacked_biases(const std::string& prefix, const Shard& shard, ep::ExpertShard& out);
+  // Parts of the outputs of a feed-forward layer's products.
+  struct MlpParts {
+    std::int64_t width = 0;  // intermediate elements of all parts
+    PartRange products;      // of width
+    PartRange outputs;       // of hidden
+  };
   void swiglu(
       const std::string& prefix,
-      std::int64_t width,
+      const MlpParts& parts,
       kernels::PackedMatrix& gate_up,
       kernels::PackedMatrix& down
   );
@@ -67,21 +95,49 @@ void Wishes::layer(std::int64_t index, std::int64_t moe_index, DecoderWeights::L
   loader_.vector(
       prefix + "post_attention_layernorm.weight", config_.hidden, out.post_attention_norm
   );
-  if (const auto* latent = std::get_if<MlaShape>(&config_.attention)) {
-    attention(prefix + "self_attn.", *latent, out.attention.emplace<MlaWeights>());
-  } else {
-    const auto& grouped = std::get<GqaShape>(config_.attention);
-    attention(prefix + "self_attn.", grouped, out.attention.emplace<GqaWeights>());
+  const bool moe_layer = config_.layers[static_cast<std::size_t>(index)].moe;
+  out.parts.resize(static_cast<std::size_t>(options_.tensor_parts));
+  for (std::int32_t part = 0; part < options_.tensor_parts; ++part) {
+    if (!holds(part)) continue;
+    layer_part(prefix, !moe_layer, part, out.parts[static_cast<std::size_t>(part)]);
   }
-  if (config_.layers[static_cast<std::size_t>(index)].moe) {
-    moe(join(prefix, config_.names.moe), moe_index, out.moe.emplace());
-  } else {
-    DenseMlpWeights& dense = out.dense.emplace();
-    swiglu(prefix + "mlp.", config_.intermediate, dense.gate_up, dense.down);
-  }
+  if (moe_layer) moe(join(prefix, config_.names.moe), moe_index, out.moe.emplace());
 }
 
-void Wishes::attention(const std::string& prefix, const MlaShape& shape, MlaWeights& out) {
+void Wishes::layer_part(
+    const std::string& prefix,
+    bool dense,
+    std::int32_t part,
+    DecoderWeights::LayerPart& out
+) {
+  const std::string attention_prefix = prefix + "self_attn.";
+  if (const auto* latent = std::get_if<MlaShape>(&config_.attention)) {
+    attention(attention_prefix, *latent, part, out.attention.emplace<MlaWeights>());
+  } else {
+    const auto& grouped = std::get<GqaShape>(config_.attention);
+    attention(attention_prefix, grouped, part, out.attention.emplace<GqaWeights>());
+  }
+  if (!dense) return;
+  DenseMlpWeights& mlp = out.dense.emplace();
+  swiglu(
+      prefix + "mlp.",
+      {.width = config_.intermediate,
+       .products = part_of(config_.intermediate, part),
+       .outputs = part_of(config_.hidden, part)},
+      mlp.gate_up,
+      mlp.down
+  );
+}
+
+void Wishes::attention(
+    const std::string& prefix,
+    const MlaShape& shape,
+    std::int32_t part,
+    MlaWeights& out
+) {
+  const std::int64_t head = shape.nope + shape.rope;
+  const PartRange heads = part_of(shape.heads, part);
+  const PartRange hidden = part_of(shape.hidden, part);
   const MatrixPart kv_a{
       .name = prefix + "kv_a_proj_with_mqa.weight",
       .rows = shape.kv_lora + shape.rope,
@@ -93,32 +149,49 @@ void Wishes::attention(const std::string& prefix, const MlaShape& shape, MlaWeig
     );
     loader_.vector(prefix + "q_a_layernorm.weight", shape.q_lora, out.q_norm);
     matrix(
-        {{.name = prefix + "q_b_proj.weight", .rows = shape.query(), .columns = shape.q_lora}},
+        {{.name = prefix + "q_b_proj.weight",
+          .rows = shape.query(),
+          .columns = shape.q_lora,
+          .row_begin = heads.begin * head,
+          .row_count = heads.count * head}},
         out.q_up
     );
   } else {
     matrix(
-        {{.name = prefix + "q_proj.weight", .rows = shape.query(), .columns = shape.hidden}, kv_a},
+        {{.name = prefix + "q_proj.weight",
+          .rows = shape.query(),
+          .columns = shape.hidden,
+          .row_begin = heads.begin * head,
+          .row_count = heads.count * head},
+         kv_a},
         out.down
     );
   }
   loader_.vector(prefix + "kv_a_layernorm.weight", shape.kv_lora, out.kv_norm);
-  heads_of_latents(prefix, shape, out);
+  heads_of_latents(prefix, shape, part, out);
   matrix(
       {{.name = prefix + "o_proj.weight",
         .rows = shape.hidden,
-        .columns = shape.heads * shape.value}},
+        .columns = shape.heads * shape.value,
+        .row_begin = hidden.begin,
+        .row_count = hidden.count}},
       out.out
   );
 }
 
 // Each head's rows of kv_b: first W_UK [nope, kv_lora], then W_UV [value, kv_lora].
-void Wishes::heads_of_latents(const std::string& prefix, const MlaShape& shape, MlaWeights& out) {
-  out.key_up.resize(static_cast<std::size_t>(shape.heads));
-  out.value_up.resize(static_cast<std::size_t>(shape.heads));
-  for (std::int64_t h = 0; h < shape.heads; ++h) {
-    const std::int64_t first = h * (shape.nope + shape.value);
-    MatrixPart part{
+void Wishes::heads_of_latents(
+    const std::string& prefix,
+    const MlaShape& shape,
+    std::int32_t part,
+    MlaWeights& out
+) {
+  const PartRange heads = part_of(shape.heads, part);
+  out.key_up.resize(static_cast<std::size_t>(heads.count));
+  out.value_up.resize(static_cast<std::size_t>(heads.count));
+  for (std::int64_t h = 0; h < heads.count; ++h) {
+    const std::int64_t first = (heads.begin + h) * (shape.nope + shape.value);
+    MatrixPart rows{
         .name = prefix + "kv_b_proj.weight",
         .rows = shape.heads * (shape.nope + shape.value),
         .columns = shape.kv_lora,
@@ -126,54 +199,104 @@ void Wishes::heads_of_latents(const std::string& prefix, const MlaShape& shape, 
         .row_count = shape.nope,
         .transposed = true,
     };
-    matrix({part}, out.key_up[static_cast<std::size_t>(h)]);
-    part.row_begin = first + shape.nope;
-    part.row_count = shape.value;
-    part.transposed = false;
-    matrix({part}, out.value_up[static_cast<std::size_t>(h)]);
+    matrix({rows}, out.key_up[static_cast<std::size_t>(h)]);
+    rows.row_begin = first + shape.nope;
+    rows.row_count = shape.value;
+    rows.transposed = false;
+    matrix({rows}, out.value_up[static_cast<std::size_t>(h)]);
   }
 }
 
-void Wishes::attention(const std::string& prefix, const GqaShape& shape, GqaWeights& out) {
-  const std::int64_t kv = shape.kv_heads * shape.head;
-  const auto projection = [&](const char* name, std::int64_t rows) {
-    return MatrixPart{
-        .name = join(prefix, name) + "_proj.weight", .rows = rows, .columns = shape.hidden};
+void Wishes::attention(
+    const std::string& prefix,
+    const GqaShape& shape,
+    std::int32_t part,
+    GqaWeights& out
+) {
+  const TensorPlace place{.parts = options_.tensor_parts, .part = part};
+  const PartRange heads = part_of(shape.heads, part);
+  const PartRange hidden = part_of(shape.hidden, part);
+  const PartRange kv_heads{first_kv_head(shape, place), heads_of_part(shape, place).kv_heads};
+  struct Projection {
+    const char* name;
+    std::int64_t heads;  // of all parts
+    PartRange own;
   };
-  matrix({projection("q", shape.query()), projection("k", kv), projection("v", kv)}, out.qkv);
-  if (shape.qkv_bias) {
-    for (const auto& [name, size] :
-         {std::pair{"q", shape.query()}, std::pair{"k", kv}, std::pair{"v", kv}}) {
-      std::vector<float> bias;
-      loader_.vector(join(prefix, name) + "_proj.bias", size, bias);
-      out.qkv_bias.insert(out.qkv_bias.end(), bias.begin(), bias.end());
-    }
+  const std::array projections = {
+      Projection{"q", shape.heads, heads},
+      Projection{"k", shape.kv_heads, kv_heads},
+      Projection{"v", shape.kv_heads, kv_heads}};
+  std::vector<MatrixPart> stacked;
+  for (const Projection& projection : projections) {
+    const std::string name = join(prefix, projection.name);
+    stacked.push_back(
+        {.name = name + "_proj.weight",
+         .rows = projection.heads * shape.head,
+         .columns = shape.hidden,
+         .row_begin = projection.own.begin * shape.head,
+         .row_count = projection.own.count * shape.head}
+    );
+    if (!shape.qkv_bias) continue;
+    const std::vector<float> bias = part_of_vector(
+        name + "_proj.bias",
+        projection.heads * shape.head,
+        {projection.own.begin * shape.head, projection.own.count * shape.head}
+    );
+    out.qkv_bias.insert(out.qkv_bias.end(), bias.begin(), bias.end());
   }
+  matrix(stacked, out.qkv);
   if (shape.qk_norm) {
     loader_.vector(prefix + "q_norm.weight", shape.head, out.q_norm);
     loader_.vector(prefix + "k_norm.weight", shape.head, out.k_norm);
   }
-  if (shape.sinks) loader_.vector(prefix + "sinks", shape.heads, out.sinks);
+  if (shape.sinks) out.sinks = part_of_vector(prefix + "sinks", shape.heads, heads);
   matrix(
-      {{.name = prefix + "o_proj.weight", .rows = shape.hidden, .columns = shape.query()}}, out.out
+      {{.name = prefix + "o_proj.weight",
+        .rows = shape.hidden,
+        .columns = shape.query(),
+        .row_begin = hidden.begin,
+        .row_count = hidden.count}},
+      out.out
   );
-  if (shape.out_bias) loader_.vector(prefix + "o_proj.bias", shape.hidden, out.out_bias);
+  if (shape.out_bias) {
+    out.out_bias = part_of_vector(prefix + "o_proj.bias", shape.hidden, hidden);
+  }
+}
+
+std::vector<float>
+Wishes::part_of_vector(const std::string& name, std::int64_t size, const PartRange& range) {
+  std::vector<float> whole;
+  loader_.vector(name, size, whole);
+  if (whole.empty()) return {};  // the loader remembers why
+  const auto begin = whole.begin() + range.begin;
+  return {begin, begin + range.count};
 }
 
 // Gate and up stacked, and down.
 void Wishes::swiglu(
     const std::string& prefix,
-    std::int64_t width,
+    const MlpParts& parts,
     kernels::PackedMatrix& gate_up,
     kernels::PackedMatrix& down
 ) {
   const std::int64_t hidden = config_.hidden;
+  MatrixPart gate{
+      .name = prefix + "gate_proj.weight",
+      .rows = parts.width,
+      .columns = hidden,
+      .row_begin = parts.products.begin,
+      .row_count = parts.products.count};
+  MatrixPart up = gate;
+  up.name = prefix + "up_proj.weight";
+  matrix({gate, up}, gate_up);
   matrix(
-      {{.name = prefix + "gate_proj.weight", .rows = width, .columns = hidden},
-       {.name = prefix + "up_proj.weight", .rows = width, .columns = hidden}},
-      gate_up
+      {{.name = prefix + "down_proj.weight",
+        .rows = hidden,
+        .columns = parts.width,
+        .row_begin = parts.outputs.begin,
+        .row_count = parts.outputs.count}},
+      down
   );
-  matrix({{.name = prefix + "down_proj.weight", .rows = hidden, .columns = width}}, down);
 }
 
 void Wishes::expert(const std::string& prefix, const Shard& shard, ep::ExpertShard& out) {
@@ -303,7 +426,9 @@ void Wishes::moe(const std::string& prefix, std::int64_t moe_index, ep::MoeWeigh
   if (config_.moe.shared_intermediate == 0) return;
   swiglu(
       prefix + "shared_experts.",
-      config_.moe.shared_intermediate,
+      {.width = config_.moe.shared_intermediate,
+       .products = {0, config_.moe.shared_intermediate},
+       .outputs = {0, config_.hidden}},
       out.shared_gate_up,
       out.shared_down
   );
@@ -312,7 +437,19 @@ void Wishes::moe(const std::string& prefix, std::int64_t moe_index, ep::MoeWeigh
 void Wishes::head(DecoderWeights& out) {
   loader_.vector("model.norm.weight", config_.hidden, out.final_norm);
   const char* head = config_.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
-  matrix({{.name = head, .rows = config_.vocabulary, .columns = config_.hidden}}, out.head);
+  out.heads.resize(static_cast<std::size_t>(options_.tensor_parts));
+  for (std::int32_t part = 0; part < options_.tensor_parts; ++part) {
+    if (!holds(part)) continue;
+    const PartRange tokens = part_of(config_.vocabulary, part);
+    matrix(
+        {{.name = head,
+          .rows = config_.vocabulary,
+          .columns = config_.hidden,
+          .row_begin = tokens.begin,
+          .row_count = tokens.count}},
+        out.heads[static_cast<std::size_t>(part)]
+    );
+  }
 }
 
 // Everything but the embedding, which is copied as it is.

@@ -21,17 +21,21 @@ namespace pleiad::model {
 
 // The packed weights of a decoder's checkpoint, as far as this process holds them.
 struct DecoderWeights {
-  struct Layer {
-    std::vector<float> input_norm;                   // [hidden]
-    std::vector<float> post_attention_norm;          // [hidden]
+  // What one tensor part has of a layer.
+  struct LayerPart {
     std::variant<MlaWeights, GqaWeights> attention;  // of the kind that the config says
-    std::optional<DenseMlpWeights> dense;            // exactly one of dense and moe
-    std::optional<ep::MoeWeights> moe;
+    std::optional<DenseMlpWeights> dense;            // in layers without experts
+  };
+  struct Layer {
+    std::vector<float> input_norm;           // [hidden]
+    std::vector<float> post_attention_norm;  // [hidden]
+    std::vector<LayerPart> parts;            // [tensor_parts]; empty where not held
+    std::optional<ep::MoeWeights> moe;       // exactly one of dense and moe
   };
 
-  kernels::PackedMatrix head;     // [vocabulary, hidden]
-  device::TensorView embedding;   // [vocabulary, hidden]
-  std::vector<float> final_norm;  // [hidden]
+  std::vector<kernels::PackedMatrix> heads;  // [tensor_parts] of [part of vocabulary, hidden]
+  device::TensorView embedding;              // [vocabulary, hidden]
+  std::vector<float> final_norm;             // [hidden]
   std::vector<Layer> layers;
   device::Buffer packed;            // what the matrices refer to
   device::Buffer embedding_memory;  // what `embedding` refers to

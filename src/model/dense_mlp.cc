@@ -7,24 +7,28 @@ namespace pleiad::model {
 
 DenseMlpRunner::DenseMlpRunner(
     const Shape& shape,
+    const TensorPlace& place,
     std::int64_t rows_max,
     device::ArenaPlan& plan,
     int first,
     int last
 )
-    : shape_(shape) {
+    : shape_(shape),
+      intermediate_(part_of(shape.intermediate, place.parts, place.part)),
+      hidden_(part_of(shape.hidden, place.parts, place.part)) {
   const auto reserve = [&](std::string_view name, std::int64_t floats_per_row) {
     const auto floats = static_cast<std::size_t>(floats_per_row * rows_max);
     return plan.reserve(name, floats * sizeof(float), first, last);
   };
-  gate_up_ = reserve("mlp gate+up", 2 * shape.intermediate);
-  product_ = reserve("mlp product", shape.intermediate);
-  delta_ = reserve("mlp out", shape.hidden);
+  gate_up_ = reserve("mlp gate+up", 2 * intermediate_.count);
+  product_ = reserve("mlp product", intermediate_.count);
+  delta_ = reserve("mlp out", hidden_.count);
 }
 
-void DenseMlpRunner::run(
+Result<void> DenseMlpRunner::run(
     const kernels::Context& context,
     device::Scratch& memory,
+    TensorExchange& tensor,
     const DenseMlpWeights& weights,
     const float* x,
     std::int64_t rows,
@@ -40,22 +44,43 @@ void DenseMlpRunner::run(
        .rows = rows,
        .weight = &weights.gate_up,
        .y = gate_up,
-       .y_stride = 2 * shape_.intermediate}
+       .y_stride = 2 * intermediate_.count}
   );
   kernels::silu_mul(
-      context, {.gate_up = gate_up, .rows = rows, .width = shape_.intermediate, .y = product}
+      context, {.gate_up = gate_up, .rows = rows, .width = intermediate_.count, .y = product}
+  );
+  PLEIAD_TRY(
+      products,
+      tensor.gather(
+          context,
+          memory,
+          {.own = product,
+           .rows = rows,
+           .width = shape_.intermediate,
+           .dtype = wire_dtype(context),
+           .step = "gather of an MLP's products"}
+      )
   );
   kernels::gemm(
       context,
-      {.x = product,
+      {.x = products,
        .x_stride = shape_.intermediate,
        .rows = rows,
        .weight = &weights.down,
        .y = delta,
-       .y_stride = shape_.hidden,
+       .y_stride = hidden_.count,
        .round_output = true}
   );
-  kernels::add_rows(context, delta, rows * shape_.hidden, residual);
+  return tensor.add(
+      context,
+      memory,
+      {.own = delta,
+       .rows = rows,
+       .width = shape_.hidden,
+       .dtype = wire_dtype(context),
+       .step = "gather of an MLP's outputs"},
+      residual
+  );
 }
 
 }  // namespace pleiad::model

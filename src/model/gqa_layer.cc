@@ -1,8 +1,11 @@
 #include "model/gqa_layer.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "kernels/gemm.h"
 #include "kernels/row_ops.h"
+#include "model/attention_out.h"
 
 namespace pleiad::model {
 namespace {
@@ -17,28 +20,42 @@ kernels::AttentionPages lines_of(const GqaShape& shape) {
 
 }  // namespace
 
+GqaShape heads_of_part(const GqaShape& whole, const TensorPlace& place) {
+  GqaShape part = whole;
+  part.heads = part_of(whole.heads, place.parts, place.part).count;
+  part.kv_heads = std::max<std::int64_t>(1, whole.kv_heads / place.parts);
+  return part;
+}
+
+std::int64_t first_kv_head(const GqaShape& whole, const TensorPlace& place) {
+  return whole.kv_heads * place.part / place.parts;
+}
+
 struct GqaRunner::Arrays {
   float* qkv = nullptr;       // [rows, (heads + 2 * kv_heads) * head]
   float* attended = nullptr;  // [rows, heads * head]
-  float* delta = nullptr;     // [rows, hidden]
   std::span<float> attention_scratch;
 };
 
 GqaRunner::GqaRunner(
-    const GqaShape& shape,
+    const GqaShape& whole,
+    const TensorPlace& place,
     const AttentionLimits& limits,
     device::ArenaPlan& plan,
     int first,
     int last
 )
-    : shape_(shape) {
+    : shape_(heads_of_part(whole, place)),
+      all_heads_(whole.heads),
+      hidden_(part_of(whole.hidden, place.parts, place.part)) {
+  const GqaShape& shape = shape_;
   const auto reserve = [&](std::string_view name, std::int64_t floats_per_row) {
     const auto floats = static_cast<std::size_t>(floats_per_row * limits.rows_max);
     return plan.reserve(name, floats * sizeof(float), first, last);
   };
   qkv_ = reserve("queries, keys, values", shape.qkv());
   attended_ = reserve("attended values", shape.query());
-  delta_ = reserve("attention out", shape.hidden);
+  delta_ = reserve("attention out", hidden_.count);
   const std::size_t scratch_floats = kernels::paged_attention_scratch(
       limits.workers, limits.rows_max, shape.heads, lines_of(shape), limits.context_max
   );
@@ -46,9 +63,10 @@ GqaRunner::GqaRunner(
       plan.reserve("attention partials", scratch_floats * sizeof(float), first, last);
 }
 
-void GqaRunner::run(
+Result<void> GqaRunner::run(
     const kernels::Context& context,
     device::Scratch& memory,
+    TensorExchange& tensor,
     const GqaWeights& weights,
     const AttentionStep& step
 ) const {
@@ -56,24 +74,23 @@ void GqaRunner::run(
   const Arrays a{
       .qkv = memory.get<float>(qkv_).data(),
       .attended = memory.get<float>(attended_).data(),
-      .delta = memory.get<float>(delta_).data(),
       .attention_scratch = memory.get<float>(attention_scratch_),
   };
-  const auto rows = static_cast<std::int64_t>(step.rows.size());
   project(context, weights, step, a);
   attend(context, weights, step, a);
-  kernels::gemm(
+  return project_out(
       context,
-      {.x = a.attended,
-       .x_stride = shape_.query(),
-       .rows = rows,
-       .weight = &weights.out,
+      memory,
+      tensor,
+      {.values = a.attended,
+       .head = shape_.head,
+       .heads = all_heads_,
+       .out = &weights.out,
        .bias = data_or_null(weights.out_bias),
-       .y = a.delta,
-       .y_stride = shape_.hidden,
-       .round_output = true}
+       .delta = memory.get<float>(delta_).data(),
+       .hidden = shape_.hidden},
+      step
   );
-  kernels::add_rows(context, a.delta, rows * shape_.hidden, step.residual);
 }
 
 // Queries, and keys and values into the cache.

@@ -11,6 +11,7 @@
 #include "kernels/paged_attention.h"
 #include "kernels/rope.h"
 #include "model/attention_step.h"
+#include "model/tensor_exchange.h"
 
 namespace pleiad::model {
 
@@ -33,32 +34,45 @@ struct GqaShape {
   [[nodiscard]] std::int64_t qkv() const { return (heads + 2 * kv_heads) * head; }
 };
 
+// What one tensor part holds: its neighbouring heads and outputs. `heads` and `kv_heads` are those
+// of the part.
 struct GqaWeights {
   kernels::PackedMatrix qkv;    // [(heads + 2 * kv_heads) * head, hidden]: q, k and v stacked
   std::vector<float> qkv_bias;  // [(heads + 2 * kv_heads) * head], or empty
   std::vector<float> q_norm;    // [head], or empty
   std::vector<float> k_norm;    // [head], or empty
   std::vector<float> sinks;     // [heads], or empty
-  kernels::PackedMatrix out;    // [hidden, heads * head]
-  std::vector<float> out_bias;  // [hidden], or empty
+  kernels::PackedMatrix out;    // [part of hidden, all heads * head]
+  std::vector<float> out_bias;  // [part of hidden], or empty
 };
 
-// Runs attention layers of one shape, one at a time. One thread at a time.
+// What tensor part `place.part` has of the heads. More parts than kv_heads share them: each has the
+// one that its heads read.
+GqaShape heads_of_part(const GqaShape& whole, const TensorPlace& place);
+// The first of its keys' and values' heads.
+std::int64_t first_kv_head(const GqaShape& whole, const TensorPlace& place);
+
+// Runs attention layers of one shape, one at a time. Each tensor part attends with its heads. One
+// thread at a time.
 class GqaRunner {
  public:
-  // Reserves scratch alive from op `first` to op `last` of the caller's step.
+  // Reserves scratch alive from op `first` to op `last` of the caller's step. `shape` is of all
+  // parts together.
   GqaRunner(
       const GqaShape& shape,
+      const TensorPlace& place,
       const AttentionLimits& limits,
       device::ArenaPlan& plan,
       int first,
       int last
   );
 
-  // `memory` is of the plan given at construction. Allocates nothing.
-  void run(
+  // `memory` is of the plan given at construction. Allocates nothing. Fails when a tensor part
+  // does.
+  Result<void> run(
       const kernels::Context& context,
       device::Scratch& memory,
+      TensorExchange& tensor,
       const GqaWeights& weights,
       const AttentionStep& step
   ) const;
@@ -85,7 +99,9 @@ class GqaRunner {
       const Arrays& a
   ) const;
 
-  GqaShape shape_;
+  GqaShape shape_;              // with the heads of this part
+  std::int64_t all_heads_ = 0;  // of all parts
+  PartRange hidden_;            // of this part
   device::RegionId qkv_;
   device::RegionId attended_;
   device::RegionId delta_;

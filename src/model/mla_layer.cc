@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "kernels/row_ops.h"
+#include "model/attention_out.h"
 
 namespace pleiad::model {
 
@@ -15,18 +16,22 @@ struct MlaRunner::Arrays {
   float* q_latent = nullptr;  // [rows, heads, kv_lora]
   float* attended = nullptr;  // [rows, heads, kv_lora]
   float* values = nullptr;    // [rows, heads, value]
-  float* delta = nullptr;     // [rows, hidden]
   std::span<float> attention_scratch;
 };
 
 MlaRunner::MlaRunner(
-    const MlaShape& shape,
+    const MlaShape& whole,
+    const TensorPlace& place,
     const AttentionLimits& limits,
     device::ArenaPlan& plan,
     int first,
     int last
 )
-    : shape_(shape) {
+    : shape_(whole),
+      all_heads_(whole.heads),
+      hidden_(part_of(whole.hidden, place.parts, place.part)) {
+  shape_.heads = part_of(whole.heads, place.parts, place.part).count;
+  const MlaShape& shape = shape_;
   const auto reserve = [&](std::string_view name, std::int64_t floats_per_row) {
     const auto floats = static_cast<std::size_t>(floats_per_row * limits.rows_max);
     return plan.reserve(name, floats * sizeof(float), first, last);
@@ -39,7 +44,7 @@ MlaRunner::MlaRunner(
   q_latent_ = reserve("latent query", latent_heads);
   attended_ = reserve("attended latent", latent_heads);
   values_ = reserve("attended values", shape.heads * shape.value);
-  delta_ = reserve("attention out", shape.hidden);
+  delta_ = reserve("attention out", hidden_.count);
   const std::size_t scratch_floats = kernels::paged_attention_scratch(
       limits.workers,
       limits.rows_max,
@@ -52,9 +57,10 @@ MlaRunner::MlaRunner(
   tasks_.resize(static_cast<std::size_t>(shape.heads));
 }
 
-void MlaRunner::run(
+Result<void> MlaRunner::run(
     const kernels::Context& context,
     device::Scratch& memory,
+    TensorExchange& tensor,
     const MlaWeights& weights,
     const AttentionStep& step
 ) {
@@ -72,13 +78,24 @@ void MlaRunner::run(
       .q_latent = memory.get<float>(q_latent_).data(),
       .attended = memory.get<float>(attended_).data(),
       .values = memory.get<float>(values_).data(),
-      .delta = memory.get<float>(delta_).data(),
       .attention_scratch = memory.get<float>(attention_scratch_),
   };
   project_down(context, step, a);
   make_queries(context, step, a);
   attend(context, step, a);
-  project_out(context, step, a);
+  carry_out(context, step, a);
+  return project_out(
+      context,
+      memory,
+      tensor,
+      {.values = a.values,
+       .head = shape_.value,
+       .heads = all_heads_,
+       .out = &weights.out,
+       .delta = memory.get<float>(delta_).data(),
+       .hidden = shape_.hidden},
+      step
+  );
 }
 
 // Latents and roped keys of the rows, into the cache.
@@ -211,7 +228,8 @@ void MlaRunner::attend(const kernels::Context& context, const AttentionStep& ste
   );
 }
 
-void MlaRunner::project_out(
+// What each head attended to, from the latent space to its values.
+void MlaRunner::carry_out(
     const kernels::Context& context,
     const AttentionStep& step,
     const Arrays& a
@@ -230,17 +248,6 @@ void MlaRunner::project_out(
     };
   }
   kernels::grouped_gemm(context, tasks_);
-  kernels::gemm(
-      context,
-      {.x = a.values,
-       .x_stride = width,
-       .rows = rows,
-       .weight = &a.weights.out,
-       .y = a.delta,
-       .y_stride = shape_.hidden,
-       .round_output = true}
-  );
-  kernels::add_rows(context, a.delta, rows * shape_.hidden, step.residual);
 }
 
 }  // namespace pleiad::model

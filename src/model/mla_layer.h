@@ -12,6 +12,7 @@
 #include "kernels/paged_attention.h"
 #include "kernels/rope.h"
 #include "model/attention_step.h"
+#include "model/tensor_exchange.h"
 
 namespace pleiad::model {
 
@@ -34,6 +35,7 @@ struct MlaShape {
   [[nodiscard]] std::int64_t down() const { return first_query() + kv_lora + rope; }
 };
 
+// What one tensor part holds: its neighbouring heads and outputs. `heads` are those of the part.
 struct MlaWeights {
   kernels::PackedMatrix
       down;                   // [first_query + kv_lora + rope, hidden]: q_a (or q) and kv_a stacked
@@ -42,27 +44,32 @@ struct MlaWeights {
   std::vector<float> kv_norm;  // [kv_lora]
   std::vector<kernels::PackedMatrix> key_up;    // [heads] of W_UK^T [kv_lora, nope]
   std::vector<kernels::PackedMatrix> value_up;  // [heads] of W_UV [value, kv_lora]
-  kernels::PackedMatrix out;                    // [hidden, heads * value]
+  kernels::PackedMatrix out;                    // [part of hidden, all heads * value]
 };
 
 // Runs attention layers of one shape, one at a time, in absorbed form (reference: DeepSeek-V2
 // §2.1.2 and its appendix): the query is carried into the latent space, attends to cached latents
-// directly, and the result is carried out per head. One thread at a time.
+// directly, and the result is carried out per head. Each tensor part attends with its heads. One
+// thread at a time.
 class MlaRunner {
  public:
-  // Reserves scratch alive from op `first` to op `last` of the caller's step.
+  // Reserves scratch alive from op `first` to op `last` of the caller's step. `shape` is of all
+  // parts together.
   MlaRunner(
       const MlaShape& shape,
+      const TensorPlace& place,
       const AttentionLimits& limits,
       device::ArenaPlan& plan,
       int first,
       int last
   );
 
-  // `memory` is of the plan given at construction. Allocates nothing.
-  void run(
+  // `memory` is of the plan given at construction. Allocates nothing. Fails when a tensor part
+  // does.
+  Result<void> run(
       const kernels::Context& context,
       device::Scratch& memory,
+      TensorExchange& tensor,
       const MlaWeights& weights,
       const AttentionStep& step
   );
@@ -74,9 +81,11 @@ class MlaRunner {
       const;
   void make_queries(const kernels::Context& context, const AttentionStep& step, const Arrays& a);
   void attend(const kernels::Context& context, const AttentionStep& step, const Arrays& a) const;
-  void project_out(const kernels::Context& context, const AttentionStep& step, const Arrays& a);
+  void carry_out(const kernels::Context& context, const AttentionStep& step, const Arrays& a);
 
-  MlaShape shape_;
+  MlaShape shape_;              // with the heads of this part
+  std::int64_t all_heads_ = 0;  // of all parts
+  PartRange hidden_;            // of this part
   device::RegionId down_;
   device::RegionId q_low_;
   device::RegionId query_;

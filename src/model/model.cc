@@ -39,9 +39,10 @@ Result<DecoderConfig> Architecture::describe(const Json& config) const {
   return std::move(out);
 }
 
-Result<ModelShape> Architecture::shape(const Json& config, Compute compute) const {
+Result<ModelShape>
+Architecture::shape(const Json& config, Compute compute, std::int32_t tensor_parts) const {
   PLEIAD_TRY(parsed, describe(config));
-  return shape_of(parsed, compute);
+  return shape_of(parsed, compute, tensor_parts);
 }
 
 Result<std::size_t> Architecture::check(

@@ -16,6 +16,7 @@
 #include "kernels/context.h"
 #include "kernels/paged_attention.h"
 #include "kv/paged_cache.h"
+#include "model/tensor_parts.h"
 #include "weights/checkpoint.h"
 
 namespace pleiad::model {
@@ -29,9 +30,11 @@ using kernels::kPageTokens;
 struct ModelShape {
   std::int64_t vocabulary = 0;
   std::int64_t positions_max = 0;  // context the checkpoint was made for
+  std::int64_t heads = 0;          // of attention, all tensor parts together
+  std::int64_t kv_heads = 0;       // of keys and values, likewise; 0: one latent for all heads
   std::int64_t moe_layers = 0;
-  ep::MoeShape moe;  // of each MoE layer; gate.experts is 0 without any
-  kv::CacheShape cache;
+  ep::MoeShape moe;      // of each MoE layer; gate.experts is 0 without any
+  kv::CacheShape cache;  // of one tensor part
 };
 
 // The rows of one step. All spans live until forward() returns.
@@ -65,7 +68,8 @@ class Model {
   // Writes keys and values of every row into `cache` and logits of the wanted rows. A row's results
   // depend on its sequence's tokens alone (DESIGN R1, R2). With peers, all ranks make this call
   // together, those without rows too; it fails when a peer does, and the cache's new positions are
-  // then undefined. Allocates nothing.
+  // then undefined. Tensor parts are given the same rows; only the first one's logits are written.
+  // Allocates nothing.
   virtual Result<void> forward(const Batch& batch, kv::PagedCache& cache) = 0;
   // Own rows that chose each expert since start, [moe_layers, experts].
   [[nodiscard]] virtual std::span<const std::uint64_t> expert_tokens() const = 0;
@@ -74,6 +78,7 @@ class Model {
 struct RankOptions {
   kernels::Context context;
   ForwardLimits limits;
+  TensorPlace tensor;
   ep::MoePlace place;
 };
 
@@ -101,6 +106,9 @@ struct LoadOptions {
   // are read from the files.
   std::int32_t moe_tp = 1;
   std::function<bool(std::int64_t layer, std::int32_t expert, std::int32_t shard)> holds;
+  // Which tensor parts of attention, dense layers and head this process holds; empty: all.
+  std::int32_t tensor_parts = 1;
+  std::function<bool(std::int32_t part)> holds_part;
   // Loading fails with Exhausted, before anything large is allocated, when the weights need more.
   std::size_t weight_bytes_max = SIZE_MAX;
   // Called now and then from the loading thread with bytes packed so far and in all; may be empty.
@@ -118,7 +126,9 @@ struct Architecture {
 
   // The same with how its weights are stored.
   [[nodiscard]] Result<DecoderConfig> describe(const Json& config) const;
-  [[nodiscard]] Result<ModelShape> shape(const Json& config, Compute compute) const;
+  // As one of so many tensor parts sees it. REQUIRES: they divide the heads.
+  [[nodiscard]] Result<ModelShape>
+  shape(const Json& config, Compute compute, std::int32_t tensor_parts = 1) const;
   // Whether the checkpoint has all that load() wants; the bytes that the packed weights take.
   [[nodiscard]] Result<std::size_t> check(
       const Json& config,

@@ -22,6 +22,9 @@ Result<void> check_machine(const MachineConstants& machine) {
       {"memory_bytes_per_second", machine.memory_bytes_per_second, false},
       {"flops_per_second", machine.flops_per_second, false},
       {"cores_per_rank", static_cast<double>(machine.cores_per_rank), false},
+      {"step_seconds", machine.step_seconds, true},
+      {"row_seconds", machine.row_seconds, true},
+      {"message_seconds", machine.message_seconds, true},
       {"link_latency_seconds", machine.link_latency_seconds, true},
       {"link_bytes_per_second", machine.link_bytes_per_second, false},
   };
@@ -50,6 +53,18 @@ Result<void> check_facts(const ModelFacts& facts) {
   if (facts.topk < 1 || facts.topk > facts.experts) {
     return invalid_input("topk {} of {} experts is no choice", facts.topk, facts.experts);
   }
+  const bool grouped = facts.expert_groups >= 1 && facts.groups_per_token >= 1 &&
+                       facts.groups_per_token <= facts.expert_groups &&
+                       facts.experts % facts.expert_groups == 0;
+  if (!grouped || facts.topk > facts.experts / facts.expert_groups * facts.groups_per_token) {
+    return invalid_input(
+        "{} of {} groups of {} experts are no choice of {}",
+        facts.groups_per_token,
+        facts.expert_groups,
+        facts.experts,
+        facts.topk
+    );
+  }
   return {};
 }
 
@@ -76,13 +91,14 @@ Result<CostModel> CostModel::make(
   out.machine_ = machine;
   out.routing_ = expect_uniform_routing(
       ExpertPlacement::contiguous(static_cast<std::int32_t>(facts.experts), layout.ep_size),
-      facts.topk
+      routing_of(facts)
   );
   return out;
 }
 
 double CostModel::exchange_seconds(const Exchange& exchange) const {
-  return machine_.link_latency_seconds * exchange.messages +
+  return machine_.link_latency_seconds * exchange.waits +
+         machine_.message_seconds * exchange.messages +
          std::max(exchange.bytes_out, exchange.bytes_in) / machine_.link_bytes_per_second;
 }
 
@@ -105,6 +121,7 @@ CostModel::dispatch(EpLevel level, std::int32_t rank, double own_rows, std::int6
   const double record = real(dispatch_record_bytes(facts_));
   if (level == EpLevel::AllGather) {
     return {
+        .waits = rounds(level, tokens),
         .messages = peers * rounds(level, tokens),
         .bytes_out = own_rows * peers * record,
         .bytes_in = others_rows * record};
@@ -112,6 +129,7 @@ CostModel::dispatch(EpLevel level, std::int32_t rank, double own_rows, std::int6
   const double reach = routing_.reach[static_cast<std::size_t>(layout_.place(rank).ep_rank)];
   const double reached_elsewhere = routing_.ranks_reached() * layout_.moe_tp_size - reach;
   return {
+      .waits = rounds(level, tokens),
       .messages = peers * (1.0 + rounds(level, tokens)),
       .bytes_out = own_rows * reached_elsewhere * record,
       .bytes_in = others_rows * reach * record};
@@ -124,16 +142,31 @@ CostModel::returned(EpLevel level, std::int32_t rank, double own_rows, std::int6
   const double here = routing_.return_rows[static_cast<std::size_t>(layout_.place(rank).ep_rank)];
   const double elsewhere = routing_.rows_returned() * layout_.moe_tp_size - here;
   return {
+      .waits = rounds(level, tokens),
       .messages = (layout_.ranks() - 1) * rounds(level, tokens),
       .bytes_out = others_rows * here * row,
       .bytes_in = own_rows * elsewhere * row};
 }
 
-double CostModel::dense_seconds(double own_rows) const {
+double CostModel::dense_seconds(double rows) const {
   const double flops = machine_.flops_per_second * machine_.cores_per_rank;
-  const double bytes = real(facts_.dense_step_bytes);
-  const double arithmetic = own_rows * 2.0 * bytes / facts_.bytes_per_parameter / flops;
+  const double bytes =
+      real(facts_.dense_step_bytes - bytes_left_to_others(facts_, layout_.tp_size));
+  const double arithmetic = rows * 2.0 * bytes / facts_.bytes_per_parameter / flops;
   return std::max(bytes / machine_.memory_bytes_per_second, arithmetic);
+}
+
+double CostModel::tensor_seconds(double rows) const {
+  if (layout_.tp_size == 1) return 0.0;
+  const double peers = layout_.tp_size - 1;
+  const double row = real(facts_.hidden) * (2.0 * real(facts_.activation_bytes) + sizeof(float));
+  const double bytes = rows * row * peers / layout_.tp_size;
+  return real(facts_.layers) * exchange_seconds({
+                                   .waits = 3.0,
+                                   .messages = 3.0 * peers,
+                                   .bytes_out = bytes,
+                                   .bytes_in = bytes,
+                               });
 }
 
 double CostModel::expert_seconds(std::int64_t tokens) const {
@@ -157,8 +190,12 @@ StepCost CostModel::step(EpLevel level, std::span<const std::int64_t> rows) cons
   for (std::int32_t rank = 0; rank < layout_.ranks(); ++rank) {
     const auto dp_rank = static_cast<std::size_t>(layout_.place(rank).dp_rank);
     PLEIAD_CHECK(rows[dp_rank] >= 0, "rows are counts");
-    const double own_rows = real(rows[dp_rank]) / layout_.tp_size;
-    out.dense_seconds = std::max(out.dense_seconds, dense_seconds(own_rows));
+    const double shared_rows = real(rows[dp_rank]);
+    const double own_rows = shared_rows / layout_.tp_size;
+    out.dense_seconds = std::max(out.dense_seconds, dense_seconds(shared_rows));
+    out.tensor_seconds = std::max(out.tensor_seconds, tensor_seconds(shared_rows));
+    out.fixed_seconds =
+        std::max(out.fixed_seconds, machine_.step_seconds + own_rows * machine_.row_seconds);
     if (layout_.ranks() == 1) continue;
     const Exchange there = dispatch(level, rank, own_rows, tokens);
     const Exchange back = returned(level, rank, own_rows, tokens);
@@ -169,6 +206,10 @@ StepCost CostModel::step(EpLevel level, std::span<const std::int64_t> rows) cons
     out.rank_wire_bytes_max = std::max(out.rank_wire_bytes_max, sent);
   }
   out.expert_seconds = layers * expert_seconds(tokens);
+  if (layout_.ranks() > 1) {
+    const auto peers = static_cast<double>(layout_.ranks() - 1);
+    out.agree_seconds = exchange_seconds({.waits = 1, .messages = peers});
+  }
   return out;
 }
 

@@ -70,7 +70,9 @@ std::int64_t receive_rows(const LayoutReportInput& input) {
 RankBytes held_bytes(const LayoutReportInput& input, const RoutingExpectation& routing) {
   const ModelFacts& facts = input.facts;
   const ParallelLayout& layout = input.layout;
-  RankBytes out{.dense = facts.dense_bytes, .scratch = facts.scratch_bytes};
+  RankBytes out{
+      .dense = facts.dense_bytes - bytes_left_to_others(facts, layout.tp_size),
+      .scratch = facts.scratch_bytes};
   out.experts = divided_up(facts.experts, layout.ep_size) * facts.moe_layers *
                 divided_up(facts.expert_bytes, layout.moe_tp_size);
   // One rank alone sends nothing.
@@ -102,9 +104,10 @@ LevelTraffic traffic(const LayoutReportInput& input, double rows_out, double row
   };
 }
 
-RoutingExpectation routing_of(const ModelFacts& facts, std::int32_t ep_size) {
+RoutingExpectation routing_over(const ModelFacts& facts, std::int32_t ep_size) {
   return expect_uniform_routing(
-      ExpertPlacement::contiguous(static_cast<std::int32_t>(facts.experts), ep_size), facts.topk
+      ExpertPlacement::contiguous(static_cast<std::int32_t>(facts.experts), ep_size),
+      routing_of(facts)
   );
 }
 
@@ -114,8 +117,9 @@ bool fits_with(LayoutReportInput input, std::int32_t ep_size, std::int64_t budge
   if (ranks % input.layout.tp_size != 0) return false;
   input.layout.ep_size = ep_size;
   input.layout.dp_size = ranks / input.layout.tp_size;
-  const RankBytes bytes = held_bytes(input, routing_of(input.facts, ep_size));
-  return bytes.without_kv() + input.facts.kv_bytes_per_token * input.kv_page_tokens <= budget;
+  const RankBytes bytes = held_bytes(input, routing_over(input.facts, ep_size));
+  const std::int64_t token = kv_bytes_on_rank(input.facts, input.layout.tp_size);
+  return bytes.without_kv() + token * input.kv_page_tokens <= budget;
 }
 
 // The smallest ep_size beyond the layout's that leaves room for a page, or 0.
@@ -176,8 +180,14 @@ void add_notes(LayoutReport& report) {
         "two of experts per rank avoids that"
     );
   }
-  if (layout.tp_size > 1) {
-    notes.emplace_back("dense weights and KV cache are counted whole on every rank");
+  if (layout.tp_size > 1 && facts.kv_heads == 0) {
+    notes.emplace_back("tp_size ranks hold the same KV cache: one latent serves all heads");
+  } else if (layout.tp_size > 1 && layout.tp_size > facts.kv_heads) {
+    notes.push_back(fmt::format(
+        "tp_size {} is beyond the {} heads of keys and values: some are held more than once",
+        layout.tp_size,
+        facts.kv_heads
+    ));
   }
 }
 
@@ -205,14 +215,14 @@ Result<LayoutReport> report_layout(const LayoutReportInput& input) {
     report.refusals.push_back(valid.error().message);
     return report;
   }
-  const RoutingExpectation routing = routing_of(facts, layout.ep_size);
+  const RoutingExpectation routing = routing_over(facts, layout.ep_size);
   report.experts_per_rank_min = facts.experts / layout.ep_size;
   report.experts_per_rank_max = divided_up(facts.experts, layout.ep_size);
   report.rank = held_bytes(input, routing);
   report.budget_bytes = static_cast<std::int64_t>(
       std::floor(static_cast<double>(input.device_memory_bytes) * input.memory_fraction)
   );
-  const std::int64_t page_bytes = facts.kv_bytes_per_token * input.kv_page_tokens;
+  const std::int64_t page_bytes = kv_bytes_on_rank(facts, layout.tp_size) * input.kv_page_tokens;
   const std::int64_t left =
       std::max<std::int64_t>(report.budget_bytes - report.rank.without_kv(), 0);
   report.rank.kv = left / page_bytes * page_bytes;

@@ -179,13 +179,28 @@ Result<void> check_model(const ParallelLayout& layout, const ModelFacts& facts) 
         nearest_divisors(facts.expert_partial_sums, layout.moe_tp_size)
     );
   }
-  if (facts.attention_heads > 0 && facts.attention_heads % layout.tp_size != 0) {
+  if (facts.attention_heads == 0) return {};
+  auto valid = check_heads(layout.tp_size, facts.attention_heads, facts.kv_heads);
+  if (!valid.ok()) return with_context(std::move(valid).error(), facts.name);
+  return {};
+}
+
+Result<void> check_heads(std::int32_t tp_size, std::int64_t heads, std::int64_t kv_heads) {
+  if (heads % tp_size != 0) {
     return invalid_input(
-        "tp_size is {}; it must divide the {} attention heads of {}, nearest valid: {}",
-        layout.tp_size,
-        facts.attention_heads,
-        facts.name,
-        nearest_divisors(facts.attention_heads, layout.tp_size)
+        "tp_size is {}; it must divide the {} attention heads, nearest valid: {}",
+        tp_size,
+        heads,
+        nearest_divisors(heads, tp_size)
+    );
+  }
+  if (kv_heads > 0 && kv_heads % tp_size != 0 && tp_size % kv_heads != 0) {
+    return invalid_input(
+        "tp_size is {}; it must divide the {} heads of keys and values or be a multiple of them, "
+        "nearest valid: {}",
+        tp_size,
+        kv_heads,
+        nearest_divisors(kv_heads, tp_size)
     );
   }
   return {};

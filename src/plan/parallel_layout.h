@@ -64,9 +64,14 @@ struct ParallelLayout {
 // nodes or a limit.
 Result<ParallelLayout> plan_layout(const LayoutRequest& request);
 
-// The rules between a layout and a model: moe_tp_size divides the model's partial sums, tp_size its
-// attention heads. More ep ranks than experts is allowed: ranks beyond them hold none.
+// The rules between a layout and a model: moe_tp_size divides the model's partial sums, and
+// check_heads(). More ep ranks than experts is allowed: ranks beyond them hold none.
 Result<void> check_model(const ParallelLayout& layout, const ModelFacts& facts);
+
+// The rules between tp_size and attention: tp_size divides the heads, and it divides the heads of
+// keys and values (0: one latent for all) or is a multiple of them, so that those it has too few of
+// are copied. Fails with InvalidInput, naming the nearest size.
+Result<void> check_heads(std::int32_t tp_size, std::int64_t heads, std::int64_t kv_heads);
 
 // "4 and 8": the divisors of `number` next to `value`, which is none itself; one when there is only
 // one side. REQUIRES: number >= 1.

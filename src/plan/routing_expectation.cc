@@ -1,6 +1,7 @@
 #include "plan/routing_expectation.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 #include <utility>
 
@@ -13,7 +14,8 @@ struct Share {
   std::int64_t experts = 0;
 };
 
-// A node of the binary tree over expert ids: shares ascending by rank.
+// A node of the binary tree over expert ids, as far as its experts can be chosen: shares ascending
+// by rank.
 struct Node {
   std::int64_t experts = 0;
   std::vector<Share> shares;
@@ -44,10 +46,17 @@ Node joined(const Node& left, const Node& right) {
   return out;
 }
 
-std::vector<Node> leaves(const ExpertPlacement& placement) {
+// `groups`: a bit for each group whose experts can be chosen, all of them `group_experts` wide.
+std::vector<Node>
+leaves(const ExpertPlacement& placement, std::uint32_t groups, std::int32_t group_experts) {
   std::vector<Node> out;
   out.reserve(static_cast<std::size_t>(placement.experts()));
   for (std::int32_t expert = 0; expert < placement.experts(); ++expert) {
+    const auto group = static_cast<std::uint32_t>(expert / group_experts);
+    if ((groups >> group & 1U) == 0) {
+      out.emplace_back();
+      continue;
+    }
     out.push_back({.experts = 1, .shares = {{placement.holders(expert).front(), 1}}});
   }
   return out;
@@ -63,9 +72,10 @@ std::vector<Node> parents(const std::vector<Node>& nodes) {
 
 class Expectation {
  public:
-  Expectation(const ExpertPlacement& placement, std::int64_t topk)
-      : experts_(placement.experts()), topk_(topk) {
-    const auto ranks = static_cast<std::size_t>(placement.ranks());
+  // `experts` can be chosen.
+  Expectation(std::int32_t ranks_count, std::int64_t experts, std::int64_t topk)
+      : experts_(experts), topk_(topk) {
+    const auto ranks = static_cast<std::size_t>(ranks_count);
     out_.reach.assign(ranks, 0.0);
     out_.return_rows.assign(ranks, 0.0);
     out_.return_rows_max.assign(ranks, 0);
@@ -134,10 +144,18 @@ double RoutingExpectation::rows_returned() const {
   return std::accumulate(return_rows.begin(), return_rows.end(), 0.0);
 }
 
-RoutingExpectation expect_uniform_routing(const ExpertPlacement& placement, std::int64_t topk) {
-  PLEIAD_CHECK(topk >= 1 && topk <= placement.experts(), "a token chooses distinct experts");
-  Expectation expectation(placement, topk);
-  std::vector<Node> level = leaves(placement);
+namespace {
+
+// Of tokens that have chosen `groups`.
+RoutingExpectation expect_within(
+    const ExpertPlacement& placement,
+    std::int64_t topk,
+    std::uint32_t groups,
+    std::int32_t group_experts
+) {
+  const std::int64_t experts = std::int64_t{std::popcount(groups)} * group_experts;
+  Expectation expectation(placement.ranks(), experts, topk);
+  std::vector<Node> level = leaves(placement, groups, group_experts);
   while (level.size() > 1) {
     std::vector<Node> above = parents(level);
     for (std::size_t i = 0; i < level.size(); ++i) {
@@ -149,6 +167,47 @@ RoutingExpectation expect_uniform_routing(const ExpertPlacement& placement, std:
   }
   expectation.add_root(level.front());
   return expectation.take();
+}
+
+// sum += part, of one choice of groups.
+void add(RoutingExpectation& sum, const RoutingExpectation& part) {
+  for (std::size_t rank = 0; rank < sum.reach.size(); ++rank) {
+    sum.reach[rank] += part.reach[rank];
+    sum.return_rows[rank] += part.return_rows[rank];
+    sum.return_rows_max[rank] = std::max(sum.return_rows_max[rank], part.return_rows_max[rank]);
+  }
+}
+
+}  // namespace
+
+RoutingExpectation
+expect_uniform_routing(const ExpertPlacement& placement, const RoutingShape& shape) {
+  const bool grouped = shape.groups > 1 && shape.groups <= kRoutingGroupsMax;
+  const auto groups = static_cast<std::uint32_t>(grouped ? shape.groups : 1);
+  const int chosen = grouped ? static_cast<int>(shape.groups_chosen) : 1;
+  const std::int32_t group_experts = placement.experts() / static_cast<std::int32_t>(groups);
+  PLEIAD_CHECK(chosen >= 1 && chosen <= static_cast<int>(groups), "groups are chosen among them");
+  PLEIAD_CHECK(placement.experts() % static_cast<std::int32_t>(groups) == 0, "groups are equal");
+  PLEIAD_CHECK(
+      shape.topk >= 1 && shape.topk <= std::int64_t{chosen} * group_experts,
+      "a token chooses distinct experts"
+  );
+  const auto ranks = static_cast<std::size_t>(placement.ranks());
+  RoutingExpectation sum{
+      .reach = std::vector<double>(ranks),
+      .return_rows = std::vector<double>(ranks),
+      .return_rows_max = std::vector<std::int64_t>(ranks)};
+  double choices = 0.0;
+  for (std::uint32_t subset = 1; subset < 1U << groups; ++subset) {
+    if (std::popcount(subset) != chosen) continue;
+    add(sum, expect_within(placement, shape.topk, subset, group_experts));
+    ++choices;
+  }
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    sum.reach[rank] /= choices;
+    sum.return_rows[rank] /= choices;
+  }
+  return sum;
 }
 
 }  // namespace pleiad::plan

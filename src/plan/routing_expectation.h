@@ -4,12 +4,27 @@
 #include <vector>
 
 #include "plan/expert_placement.h"
+#include "plan/model_facts.h"
 
 namespace pleiad::plan {
 
-// What one token of one layer costs in traffic when its topk distinct experts are drawn uniformly.
-// An expert with replicas counts at its first holder. Exact, not sampled. A gate that limits
-// choices to groups reaches fewer ranks than this.
+// How many experts a token chooses, and from where: with groups > 1, from groups_chosen of so many
+// equal groups of neighbouring experts (device-limited routing, DeepSeek-V2, arXiv 2405.04434,
+// 2.2.2).
+struct RoutingShape {
+  std::int64_t topk = 1;
+  std::int64_t groups = 1;
+  std::int64_t groups_chosen = 1;
+};
+
+inline RoutingShape routing_of(const ModelFacts& facts) {
+  return {
+      .topk = facts.topk, .groups = facts.expert_groups, .groups_chosen = facts.groups_per_token};
+}
+
+// What one token of one layer costs in traffic when its groups, and its distinct experts among
+// theirs, are drawn uniformly. An expert with replicas counts at its first holder. Exact, not
+// sampled.
 struct RoutingExpectation {
   // [ranks]: probability that one of the token's experts stands there (level 2 sends a row there).
   std::vector<double> reach;
@@ -23,7 +38,12 @@ struct RoutingExpectation {
   [[nodiscard]] double rows_returned() const;  // sum of return_rows
 };
 
-// REQUIRES: 1 <= topk <= placement.experts(). Takes time of order experts * log(experts).
-RoutingExpectation expect_uniform_routing(const ExpertPlacement& placement, std::int64_t topk);
+// Groups beyond this are reckoned with as if there were none.
+inline constexpr std::int64_t kRoutingGroupsMax = 16;
+
+// REQUIRES: groups divides placement.experts(), 1 <= groups_chosen <= groups, and the chosen groups
+// have topk >= 1 experts. Takes time of order experts * log(experts) for each choice of groups.
+RoutingExpectation
+expect_uniform_routing(const ExpertPlacement& placement, const RoutingShape& shape);
 
 }  // namespace pleiad::plan

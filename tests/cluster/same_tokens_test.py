@@ -13,6 +13,7 @@ DIMENSIONS = {
     "level": ["1", "2", "auto"],
     "two_batches": [False, True],
     "moe_tp": [1, 2, 4],
+    "tp": [1, 2, 4],
     "buffers": ["", "[[0, 0.05]]", "[[64, 0.1], [0, 0.5]]"],
     "transports": ["", "tcp"],
 }
@@ -24,6 +25,7 @@ WIDEST = {
     "level": "2",
     "two_batches": True,
     "moe_tp": 1,
+    "tp": 1,
     "buffers": "[[0, 0.05]]",
     "transports": "",
 }
@@ -32,9 +34,10 @@ RANKS_MAX = 8  # of a small machine
 
 def possible(c):
     ranks = c["ep_size"] * c["moe_tp"]
-    crowded = ranks > RANKS_MAX or ranks % c["processes"] != 0
+    crowded = ranks > RANKS_MAX or ranks % c["processes"] != 0 or ranks % c["tp"] != 0
+    refused = c["tp"] > 1 and c["two_batches"]
     pointless = (c["processes"] == 1 and c["transports"]) or (c["buffers"] and c["level"] == "1")
-    return not crowded and not pointless
+    return not crowded and not refused and not pointless
 
 
 def choose(draw):
@@ -52,6 +55,7 @@ def choose(draw):
 
 def words(c):
     out = f"{c['model']} on {c['ep_size']} x {c['moe_tp']} ranks in {c['processes']} processes, level {c['level']}"
+    out += f", tp {c['tp']}" if c["tp"] > 1 else ""
     out += ", two batches" if c["two_batches"] else ""
     out += f", buffers {c['buffers']}" if c["buffers"] else ""
     return out + (f", over {c['transports']}" if c["transports"] else "")
@@ -59,6 +63,9 @@ def words(c):
 
 def flags_of(c):
     flags = ["--ep-size", str(c["ep_size"]), "--moe-tp-size", str(c["moe_tp"]), "--ep-level", c["level"]]
+    if c["tp"] > 1:
+        # Tensor parts that stand on several nodes need caches of one size.
+        flags += ["--tp-size", str(c["tp"]), "--kv-cache-bytes", "64MiB"]
     if c["two_batches"]:
         flags += ["--enable-two-batch-overlap", "--two-batch-token-threshold", "2"]
     if c["buffers"]:

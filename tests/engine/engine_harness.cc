@@ -72,7 +72,7 @@ EngineHarness::EngineHarness(const LoadSettings& settings) {
   std::vector<api::Generator*> all;
   for (const auto& rank : ranks->engines())
     all.push_back(rank.get());
-  balancer = std::make_unique<RankBalancer>(std::move(all));
+  balancer = std::make_unique<RankBalancer>(std::move(all), settings.layout.tp_size);
 }
 
 LoadSettings fable_settings() {

@@ -36,6 +36,7 @@ TEST(EpReport, ShowsEveryExpertsPlaceAndWhatRanksDid) {
 
   EXPECT_EQ(number(report, "epoch"), 7);
   EXPECT_EQ(number(report, "ep_size"), 3);
+  EXPECT_EQ(number(report, "tp_size"), 1);
   const JsonArray& told = *report.find("ranks")->as_array();
   ASSERT_EQ(told.size(), 3U);
   // Eight rows, four choices each, five layers: every one was computed somewhere.

@@ -91,6 +91,26 @@ TEST_F(GroupKeeperOfTwo, RanksOfTwoNodesAnswerLikeOneRank) {
   EXPECT_EQ(first.keeper->limits().vocabulary, one.engine->limits().vocabulary);
 }
 
+// Inside each node, and across both.
+TEST_F(GroupKeeperOfTwo, TensorPartsOfTwoNodesAnswerLikeOneRank) {
+  LoadSettings alone = node_settings(0);
+  alone.layout = {};
+  EngineHarness one(alone);
+  std::set<std::uint64_t> ranks;
+  const auto expected = tell(*one.engine, 8, ranks);
+  for (const std::int32_t tp : {2, 4}) {
+    FirstNode first(tp);
+    NodeRanks model(1, tp);
+    SecondNode second(model, first.keeper->rendezvous_port());
+    ASSERT_TRUE(first.keeper->wait_until_formed().ok());
+    ranks.clear();
+
+    EXPECT_EQ(tell(*first.keeper, 8, ranks), expected);
+    EXPECT_EQ(ranks, (tp == 2 ? std::set<std::uint64_t>{0, 2} : std::set<std::uint64_t>{0}));
+    EXPECT_EQ(first.keeper->status().tokens_outstanding, 0);
+  }
+}
+
 TEST_F(GroupKeeperOfTwo, RequestsOfBothNodesEndByCancellation) {
   FirstNode first;
   NodeRanks model(1);

@@ -118,6 +118,32 @@ TEST_F(Load, SettingsAreHeldToTheirRangesByFlag) {
   EXPECT_TRUE(contains(refusal(settings), "--threads"));
 }
 
+TEST_F(Load, TensorPartsAreHeldToTheirRules) {
+  LoadSettings settings = fable_settings();
+  settings.layout = {.tp_size = 3, .dp_size = 1, .ep_size = 3};
+  EXPECT_TRUE(contains(refusal(settings), "--tp-size"));
+  EXPECT_TRUE(contains(refusal(settings), "8 attention heads, nearest valid: 2 and 4"));
+  settings.layout = {.tp_size = 2, .dp_size = 1, .ep_size = 2};
+  settings.ep.two_batch_overlap = true;
+  EXPECT_TRUE(contains(refusal(settings), "--enable-two-batch-overlap with --tp-size 2"));
+  settings.ep.two_batch_overlap = false;
+  settings.layout.nnodes = 2;
+  settings.kv_cache_bytes = 0;
+  EXPECT_TRUE(contains(refusal(settings), "--kv-cache-bytes on every node"));
+}
+
+// Each process reads the parts of its own ranks.
+TEST_F(Load, ANodeHoldsTheTensorPartsOfItsRanks) {
+  const SystemClock clock;
+  LoadSettings settings = fable_settings();
+  settings.layout = {.tp_size = 2, .dp_size = 1, .ep_size = 2};
+  const std::size_t both = load_model(settings, clock).value().weight_bytes;
+  settings.layout.nnodes = 2;
+  const std::size_t one = load_model(settings, clock).value().weight_bytes;
+
+  EXPECT_LT(static_cast<double>(one), 0.65 * static_cast<double>(both));
+}
+
 TEST_F(Load, TooLittleMemoryIsToldBeforeAnythingLargeIsTaken) {
   LoadSettings settings = fable_settings();
   settings.mem_fraction_static = 1e-6;

@@ -86,8 +86,16 @@ TEST(Lockstep, StepsAreHalvedWhenOneRankBringsEnough) {
   EXPECT_FALSE(agree(options, {0, 10}).two_batches);
 }
 
+TEST(Lockstep, TensorPartsBringAPartOfTheirLeadersRowsEach) {
+  const LockstepOptions parts{.settings = {}, .tensor_parts = 3};
+  const Agreed agreed = agree(parts, {8, 0, 0, 1, 0, 0});
+
+  EXPECT_THAT(agreed.rows, ElementsAre(2, 3, 3, 0, 0, 1));
+  EXPECT_EQ(agreed.rows_of_all, 9);
+}
+
 // What rank 0 makes of a peer that announces these numbers.
-std::string refusal_of(std::uint64_t step, std::int64_t rows) {
+std::string refusal_of(std::uint64_t step, std::int64_t rows, const LockstepOptions& options = {}) {
   auto groups = comm::make_local_group(2, {});
   std::thread peer([&] {
     const std::uint64_t said[2] = {step, static_cast<std::uint64_t>(rows)};
@@ -100,7 +108,7 @@ std::string refusal_of(std::uint64_t step, std::int64_t rows) {
             .ok()
     );
   });
-  Lockstep lockstep(std::move(groups[0]), {});
+  Lockstep lockstep(std::move(groups[0]), options);
   const auto agreed = lockstep.agree(1);
   peer.join();
   if (agreed.ok()) return "agreed";
@@ -116,6 +124,11 @@ TEST(Lockstep, APeerAtAnotherStepIsNamed) {
 TEST(Lockstep, RowsThatCannotBeAreRefused) {
   EXPECT_THAT(refusal_of(1, -1), HasSubstr("rank 1 says that it brings -1 rows"));
   EXPECT_THAT(refusal_of(1, std::int64_t{1} << 32U), HasSubstr("4294967296 rows"));
+  EXPECT_EQ(refusal_of(1, 0, {.settings = {}, .tensor_parts = 2}), "agreed");
+  EXPECT_THAT(
+      refusal_of(1, 3, {.settings = {}, .tensor_parts = 2}),
+      HasSubstr("rank 1 says that it brings 3 rows")
+  );
 }
 
 TEST(Lockstep, APeerThatLeavesEndsTheStepWithItsReason) {

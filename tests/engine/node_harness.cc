@@ -44,19 +44,20 @@ bool Told::wait_for(std::string_view words, int times) {
   });
 }
 
-LoadSettings node_settings(std::int32_t node) {
+LoadSettings node_settings(std::int32_t node, std::int32_t tp) {
   LoadSettings settings = fable_settings();
   settings.threads = 1;
   settings.max_num_seqs = 8;
   settings.max_num_batched_tokens = 64;
   settings.kv_cache_bytes = std::size_t{32} << 20U;
-  settings.layout = {.dp_size = 4, .ep_size = 4, .nnodes = 2, .node_rank = node};
+  settings.layout = {
+      .tp_size = tp, .dp_size = 4 / tp, .ep_size = 4, .nnodes = 2, .node_rank = node};
   return settings;
 }
 
-GroupOptions node_options(std::int32_t node, std::uint16_t port, Told& told) {
+GroupOptions node_options(std::int32_t node, std::uint16_t port, Told& told, std::int32_t tp) {
   return {
-      .layout = node_settings(node).layout,
+      .layout = node_settings(node, tp).layout,
       .version = "1.0",
       .agreement = "the same",
       .rendezvous =
@@ -70,25 +71,26 @@ GroupOptions node_options(std::int32_t node, std::uint16_t port, Told& told) {
   };
 }
 
-NodeRanks::NodeRanks(std::int32_t node)
+NodeRanks::NodeRanks(std::int32_t node, std::int32_t parts)
     : ranks(
           [&] {
-            auto loaded = load_model(node_settings(node), clock);
+            auto loaded = load_model(node_settings(node, parts), clock);
             PLEIAD_CHECK(loaded.ok(), loaded.ok() ? "" : loaded.error().message);
             return std::move(*loaded);
           }(),
           clock,
           metrics
-      ) {}
+      ),
+      tp(parts) {}
 
-FirstNode::FirstNode() {
-  auto started = GroupKeeper::start(model.ranks, node_options(0, 0, told));
+FirstNode::FirstNode(std::int32_t tp) : model(0, tp) {
+  auto started = GroupKeeper::start(model.ranks, node_options(0, 0, told, tp));
   PLEIAD_CHECK(started.ok(), started.ok() ? "" : started.error().message);
   keeper = std::move(*started);
 }
 
 SecondNode::SecondNode(NodeRanks& model, std::uint16_t port, std::string agreement) {
-  GroupOptions options = node_options(1, port, told_);
+  GroupOptions options = node_options(1, port, told_, model.tp);
   options.agreement = std::move(agreement);
   member_ = std::make_unique<GroupMember>(model.ranks, std::move(options));
   ended_ = std::async(std::launch::async, [this] { return member_->run(); });

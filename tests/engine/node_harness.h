@@ -15,7 +15,7 @@
 namespace pleiad::engine {
 
 // Two nodes of a group in one process: real rendezvous and UCX over loopback, the bundled model
-// with small limits. Two ranks on each.
+// with small limits. Two ranks on each, of which `tp` share an attention.
 
 // False in a build for one process only, which cannot do that.
 bool nodes_can_meet();
@@ -37,8 +37,8 @@ class Told {
 };
 
 // The settings and options of node `node`; `port` is node 0's.
-LoadSettings node_settings(std::int32_t node);
-GroupOptions node_options(std::int32_t node, std::uint16_t port, Told& told);
+LoadSettings node_settings(std::int32_t node, std::int32_t tp = 1);
+GroupOptions node_options(std::int32_t node, std::uint16_t port, Told& told, std::int32_t tp = 1);
 
 // The ranks of one node, loaded.
 struct NodeRanks {
@@ -46,16 +46,18 @@ struct NodeRanks {
   MetricsRegistry metrics;
   RankSet ranks;
 
-  explicit NodeRanks(std::int32_t node);
+  const std::int32_t tp;
+
+  explicit NodeRanks(std::int32_t node, std::int32_t tp = 1);
 };
 
 // Node 0.
 struct FirstNode {
-  NodeRanks model{0};
+  NodeRanks model;
   Told told;
   std::unique_ptr<GroupKeeper> keeper;
 
-  FirstNode();
+  explicit FirstNode(std::int32_t tp = 1);
 };
 
 // Node 1 on a thread of its own, from construction to stop().

@@ -99,6 +99,27 @@ TEST(RankBalancer, FindsARequestsRankByItsId) {
   EXPECT_EQ(b.cancelled, 2);
 }
 
+TEST(RankBalancer, OfTensorPartsOnlyTheFirstTakesRequestsAndCounts) {
+  FakeRank a(4);
+  FakeRank a_part(5);
+  FakeRank b(6);
+  FakeRank b_part(7);
+  a.state.pages_total = b.state.pages_total = a_part.state.pages_total = 10;
+  RankBalancer balancer({&a, &a_part, &b, &b_part}, 2);
+  NoSink sink;
+
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_TRUE(balancer.submit(request_of(10), sink).ok());
+  }
+  balancer.cancel(api::RequestId(6));
+
+  EXPECT_EQ(a.submitted, 2);
+  EXPECT_EQ(b.submitted, 2);
+  EXPECT_EQ(a_part.submitted + b_part.submitted, 0);
+  EXPECT_EQ(b.cancelled, 1);
+  EXPECT_EQ(balancer.status().pages_total, 20);
+}
+
 TEST(RankBalancer, SumsWhatRanksSay) {
   FakeRank a(2);
   FakeRank b(3);

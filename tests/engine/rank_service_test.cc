@@ -199,7 +199,7 @@ TEST_F(RankServiceOf, MessagesForRanksThatAreNotHereAreCorrupt) {
 
   EXPECT_THAT(
       refusal_of(message_of(RankMessage::Submit, api::encode(message))),
-      HasSubstr("node 0 asks for rank 0, which is not here")
+      HasSubstr("node 0 asks for rank 0, which takes no requests here")
   );
   EXPECT_THAT(refusal_of(number_message(RankMessage::Cancel, 4)), HasSubstr("rank 0"));
   EXPECT_THAT(refusal_of(number_message(RankMessage::ResetPrefixCache, 0)), HasSubstr("rank 0"));

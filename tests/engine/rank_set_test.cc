@@ -59,6 +59,8 @@ run_all(api::Generator& generator, const std::vector<api::GenerationRequest>& re
   for (const auto& sink : sinks) {
     EXPECT_EQ(sink->wait().reason, api::FinishReason::Length) << sink->wait().message;
     out.push_back({sink->ids(), sink->logprobs()});
+    for (const api::TokenEvent& event : sink->prompt_tokens())
+      out.back().logprobs.push_back(event.chosen.logprob);
   }
   return out;
 }
@@ -85,6 +87,7 @@ struct Shape {
   std::int32_t moe_tp;
   plan::EpLevel level;
   bool overlap;
+  std::int32_t tp = 1;
 };
 
 // A model folder: fable, a golden family, or one that the test writes in fewer bits:
@@ -132,7 +135,8 @@ class RankSetOf : public ::testing::TestWithParam<std::string> {
 
 // The heart of the promise for groups: token ids and the bits of every logprob are those of one
 // rank that holds everything, whatever the number of ranks, the level, where experts stand, how
-// they are split, how small the buffers are, and whether batches overlap.
+// they are split, how small the buffers are, whether batches overlap, and how many ranks share the
+// attention.
 TEST_P(RankSetOf, AnyNumberOfRanksAnswersLikeOne) {
   constexpr std::uint64_t kSeed = 4711;
   SCOPED_TRACE("seed " + std::to_string(kSeed));
@@ -155,10 +159,20 @@ TEST_P(RankSetOf, AnyNumberOfRanksAnswersLikeOne) {
         {1, 2, plan::EpLevel::AllToAll, false},
         {2, 4, plan::EpLevel::AllGather, false},
         {3, 2, plan::EpLevel::Auto, true},
+        {2, 1, plan::EpLevel::AllGather, false, 2},
+        {4, 1, plan::EpLevel::AllToAll, false, 2},
+        {1, 2, plan::EpLevel::AllToAll, false, 2},
+        {4, 1, plan::EpLevel::Auto, false, 4},
+        {2, 4, plan::EpLevel::AllGather, false, 4},
     };
     for (const Shape& s : shapes) {
+      if (!plan::check_heads(s.tp, shape.heads, shape.kv_heads).ok()) continue;
       LoadSettings many = alone;
-      many.layout = {.dp_size = s.ep * s.moe_tp, .ep_size = s.ep, .moe_tp_size = s.moe_tp};
+      many.layout = {
+          .tp_size = s.tp,
+          .dp_size = s.ep * s.moe_tp / s.tp,
+          .ep_size = s.ep,
+          .moe_tp_size = s.moe_tp};
       many.ep.level = s.level;
       many.ep.two_batch_overlap = s.overlap;
       many.ep.two_batch_tokens_min = 2;
@@ -174,8 +188,9 @@ TEST_P(RankSetOf, AnyNumberOfRanksAnswersLikeOne) {
       EngineHarness group(many);
       const auto outcomes = run_all(*group.balancer, requests);
       for (std::size_t i = 0; i < requests.size(); ++i) {
-        EXPECT_EQ(outcomes[i], expected[i]) << "request " << i << ", ep " << s.ep << ", moe_tp "
-                                            << s.moe_tp << ", overlap " << s.overlap;
+        EXPECT_EQ(outcomes[i], expected[i])
+            << "request " << i << ", ep " << s.ep << ", moe_tp " << s.moe_tp << ", tp " << s.tp
+            << ", overlap " << s.overlap;
       }
     }
   }
@@ -224,13 +239,16 @@ TEST(RankSet, HashRoutingPlansBeforeTheLayerAndAnswersAlike) {
 
 // No interleaving of arrivals, finishes and cancellations may stop the group, and a rank without
 // requests lends its experts and nothing else.
-TEST(RankSet, ArrivalsAndCancellationsInAnyOrderLeaveNothingBehind) {
+class RankSetTensor : public ::testing::TestWithParam<std::int32_t> {};
+
+TEST_P(RankSetTensor, ArrivalsAndCancellationsInAnyOrderLeaveNothingBehind) {
   constexpr std::uint64_t kSeed = 99;
   SCOPED_TRACE("seed " + std::to_string(kSeed));
   Random random(kSeed);
   LoadSettings settings = fable_settings();
   settings.threads = 1;
-  settings.layout = {.dp_size = 3, .ep_size = 3};
+  settings.layout = {
+      .tp_size = GetParam(), .dp_size = 3, .ep_size = 3 * GetParam(), .moe_tp_size = 1};
   EngineHarness harness(settings);
   for (int round = 0; round < 20; ++round) {
     const auto requests = random_requests(random.next(), 1 + random.below(6));
@@ -251,6 +269,39 @@ TEST(RankSet, ArrivalsAndCancellationsInAnyOrderLeaveNothingBehind) {
   EXPECT_EQ(status.running, 0);
   EXPECT_EQ(status.pages_held, 0);
   EXPECT_EQ(status.tokens_outstanding, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Parts, RankSetTensor, ::testing::Values(1, 2), [](const auto& parts) {
+  return "tp" + std::to_string(parts.param);
+});
+
+// Prompts that are scored, preempted and found in the prefix cache, on ranks that share attention.
+TEST(RankSet, TensorPartsFollowWhateverTheirLeaderSchedules) {
+  LoadSettings alone = fable_settings();
+  alone.threads = 1;
+  alone.max_num_batched_tokens = 48;
+  alone.max_model_len = 256;
+  alone.kv_cache_bytes = 0;
+  auto requests = random_requests(31, 10);
+  for (std::size_t i = 0; i < requests.size(); i += 2) {
+    requests[i].prompt_top_logprobs = 2;
+    requests[i + 1].prompt = requests[i].prompt;
+  }
+  EngineHarness one(alone);
+  const auto page = one.ranks->model().weights->shape().cache.page_bytes_all_layers();
+  const auto expected = run_all(*one.engine, requests);
+  LoadSettings shared = alone;
+  shared.layout = {.tp_size = 4, .dp_size = 1, .ep_size = 4, .moe_tp_size = 1};
+  shared.kv_cache_bytes = 4 * 5 * page;  // five pages a rank: less than the requests want
+  EngineHarness group(shared);
+
+  EXPECT_EQ(run_all(*group.balancer, requests), expected);
+  EXPECT_EQ(run_all(*group.balancer, requests), expected);  // from the prefix cache
+  EXPECT_THAT(
+      group.metrics.render(),
+      ::testing::Not(HasSubstr("vllm:num_preemptions_total{model_name=\"fable\",engine=\"0\"} 0\n"))
+  );
+  EXPECT_EQ(group.balancer->status().pages_held, 0);
 }
 
 TEST(RankSet, ABrokenGroupEndsItsRequestsWithAnErrorAndStartsAgainInANewOne) {

@@ -1,4 +1,4 @@
-// Also tests: mla_layer.cc, gqa_layer.cc, dense_mlp.cc
+// Also tests: mla_layer.cc, gqa_layer.cc, dense_mlp.cc, attention_out.cc
 // The model against a slow second implementation, over many tiny random checkpoints.
 #include <algorithm>
 #include <string>
@@ -8,9 +8,11 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "plan/parallel_layout.h"
 #include "tests/model/model_harness.h"
 #include "tests/model/random_configs.h"
 #include "tests/model/reference_decoder.h"
+#include "tests/model/tensor_harness.h"
 #include "tests/model/tiny_checkpoint.h"
 #include "tests/model/tiny_configs.h"
 #include "tests/weights/files.h"
@@ -76,6 +78,27 @@ std::vector<device::CpuIsa> lesser_isas() {
   return out;
 }
 
+// Ranks that share the attention, of sizes that do not divide.
+void expect_same_of_tensor_parts(
+    const std::filesystem::path& folder,
+    const ModelShape& shape,
+    std::span<const TokenId> tokens
+) {
+  for (const Compute compute : {Compute::Float32, Compute::BFloat16}) {
+    const auto alone = ModelHarness::load(folder, {.compute = compute}).logits(tokens);
+    for (const std::int32_t parts : {2, 3, 4}) {
+      if (shape.moe_layers == 0 || !plan::check_heads(parts, shape.heads, shape.kv_heads).ok()) {
+        continue;
+      }
+      EXPECT_EQ(
+          logits_of_tensor_parts(folder, tokens, {.parts = parts, .compute = compute, .chunk = 17}),
+          alone
+      ) << parts
+        << " tensor parts";
+    }
+  }
+}
+
 class TinyDecoder : public testing::TestWithParam<TinyCase> {};
 
 TEST_P(TinyDecoder, ComputesTheReferencesLogits) {
@@ -117,6 +140,7 @@ TEST_P(TinyDecoder, ComputesTheReferencesLogits) {
   ModelHarness newer = ModelHarness::load(folder.path(), {.config = "config.hf5.json"});
   const auto few = std::span(tokens).first(70);
   EXPECT_EQ(newer.logits(few), harness.logits(few)) << "spelt as rope_parameters";
+  expect_same_of_tensor_parts(folder.path(), *parsed, few);
 }
 
 // 200 seeds of each family were tried.

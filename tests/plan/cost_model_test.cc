@@ -40,7 +40,7 @@ MachineConstants machine() {
       .memory_bytes_per_second = 1e11,
       .flops_per_second = 1e12,
       .cores_per_rank = 2,
-      .link_latency_seconds = 1e-5,
+      .message_seconds = 1e-5,
       .link_bytes_per_second = 1e10};
 }
 
@@ -67,6 +67,45 @@ TEST(CostModel, ManyRowsCostTheirArithmetic) {
 
   EXPECT_NEAR(cost.dense_seconds, 1e5 * 80e6 / 2e12, 1e-9);  // 2 flops, 2 bytes a parameter
   EXPECT_NEAR(cost.expert_seconds, 10 * 1e5 * 4 * 1e6 / 2e12, 1e-9);
+}
+
+TEST(CostModel, StepsAndRowsCostWhatTheyWereMeasuredToCost) {
+  MachineConstants slow = machine();
+  slow.step_seconds = 1e-3;
+  slow.row_seconds = 2e-3;
+  const auto layout = plan_layout({.dp_size = 2, .ep_size = 2}).value();
+  const auto model = CostModel::make(small_model(), layout, {}, slow).value();
+
+  EXPECT_NEAR(model.step(EpLevel::AllGather, Rows{3, 1}).fixed_seconds, 7e-3, 1e-12);
+}
+
+TEST(CostModel, ARankWaitsOnceForMessagesOfAllPeers) {
+  MachineConstants far = machine();
+  far.message_seconds = 0;
+  far.link_latency_seconds = 1e-3;
+  for (const std::int32_t ranks : {2, 8}) {
+    const auto layout = plan_layout({.ep_size = ranks}).value();
+    const auto model = CostModel::make(small_model(), layout, {}, far).value();
+    for (const EpLevel level : {EpLevel::AllGather, EpLevel::AllToAll}) {
+      const StepCost cost = model.even_step(level, 0);
+      EXPECT_NEAR(cost.exchange_seconds(), 10 * 2 * 1e-3, 1e-9);
+      EXPECT_NEAR(cost.agree_seconds, 1e-3, 1e-9);
+    }
+  }
+}
+
+TEST(CostModel, TokensThatChooseFewGroupsTravelLess) {
+  ModelFacts grouped = small_model();
+  grouped.expert_groups = 8;
+  grouped.groups_per_token = 2;
+  const auto layout = plan_layout({.ep_size = 8}).value();
+  const auto free = CostModel::make(small_model(), layout, {}, machine()).value();
+  const auto bound = CostModel::make(grouped, layout, {}, machine()).value();
+
+  EXPECT_LT(
+      bound.even_step(EpLevel::AllToAll, 100).wire_bytes,
+      free.even_step(EpLevel::AllToAll, 100).wire_bytes
+  );
 }
 
 TEST(CostModel, Level1SendsEveryRecordToEveryPeer) {
@@ -98,6 +137,22 @@ TEST(CostModel, TheBusiestRankSetsThePace) {
   EXPECT_NEAR(uneven.dispatch_seconds, 4 * even.dispatch_seconds, 1e-3);
   EXPECT_NEAR(uneven.wire_bytes, even.wire_bytes, 1.0);
   EXPECT_GT(uneven.rank_wire_bytes_max, even.rank_wire_bytes_max);
+}
+
+TEST(CostModel, TensorPartsReadLessAndTalkMore) {
+  ModelFacts facts = small_model();
+  facts.shared_out_bytes = 60'000'000;
+  const auto cost = [&](const LayoutRequest& request) {
+    return CostModel::make(facts, plan_layout(request).value(), {}, machine())
+        .value()
+        .step(EpLevel::AllGather, Rows{1});
+  };
+  const StepCost parts = cost({.tp_size = 4, .dp_size = 1});
+
+  EXPECT_NEAR(parts.dense_seconds, (80e6 - 45e6) / 1e11, 1e-12);
+  // 12 layers of three messages to three peers, and 3/4 of a row of 1000.
+  EXPECT_NEAR(parts.tensor_seconds, 12 * (9 * 1e-5 + 0.75 * 8000 / 1e10), 1e-12);
+  EXPECT_DOUBLE_EQ(cost({}).tensor_seconds, 0.0);
 }
 
 TEST(CostModel, AnEmptyStepCostsItsMessages) {
@@ -168,6 +223,12 @@ TEST(CostModel, WhatCannotBeReckonedWithIsRefused) {
   ModelFacts facts = small_model();
   facts.topk = 65;
   EXPECT_THAT(refusal(facts, machine()), HasSubstr("topk 65 of 64"));
+  facts = small_model();
+  facts.expert_groups = 5;
+  EXPECT_THAT(refusal(facts, machine()), HasSubstr("1 of 5 groups of 64 experts"));
+  facts = small_model();
+  facts.expert_groups = 32;
+  EXPECT_THAT(refusal(facts, machine()), HasSubstr("are no choice of 4"));
   facts = small_model();
   facts.hidden = 0;
   EXPECT_THAT(refusal(facts, machine()), HasSubstr("small"));

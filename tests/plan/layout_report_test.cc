@@ -100,6 +100,23 @@ TEST(LayoutReport, ShardsOfAnExpertEachTakeTheRow) {
   EXPECT_EQ(shared.rank.experts, whole.rank.experts / 2);
 }
 
+TEST(LayoutReport, TensorPartsDivideDenseWeightsAndHeadsOfKeysAndValues) {
+  LayoutReportInput input = input_of({.ep_size = 32});
+  input.facts.shared_out_bytes = 8 * kGib;
+  const LayoutReport whole = *report_layout(input);
+  input.layout = plan_layout({.tp_size = 4, .ep_size = 32}).value();
+  const LayoutReport latent = *report_layout(input);
+  input.facts.kv_heads = 2;
+  const LayoutReport heads = *report_layout(input);
+
+  EXPECT_EQ(latent.rank.dense, whole.rank.dense - 6 * kGib);
+  EXPECT_THAT(latent.notes, testing::Contains(HasSubstr("one latent serves all heads")));
+  EXPECT_NEAR(
+      static_cast<double>(heads.kv_tokens), 2.0 * static_cast<double>(latent.kv_tokens), 128.0
+  );
+  EXPECT_THAT(heads.notes, testing::Contains(HasSubstr("some are held more than once")));
+}
+
 TEST(LayoutReport, OneRankAloneSendsNothing) {
   const LayoutReport report = report_of({}, 2000 * kGib);
 

@@ -160,6 +160,21 @@ TEST(CheckModel, MoeTpDividesThePartialSumsAndTpTheHeads) {
   );
 }
 
+TEST(CheckHeads, TpDividesTheHeadsOfKeysAndValuesOrCopiesThem) {
+  EXPECT_TRUE(check_heads(4, 32, 4).ok());
+  EXPECT_TRUE(check_heads(2, 32, 4).ok());
+  EXPECT_TRUE(check_heads(8, 32, 4).ok());
+  EXPECT_TRUE(check_heads(16, 128, 0).ok());
+  EXPECT_THAT(
+      check_heads(3, 32, 4).error().message,
+      HasSubstr("tp_size is 3; it must divide the 32 attention heads, nearest valid: 2 and 4")
+  );
+  EXPECT_THAT(
+      check_heads(4, 12, 6).error().message,
+      HasSubstr("the 6 heads of keys and values or be a multiple of them, nearest valid: 3 and 6")
+  );
+}
+
 TEST(CheckModel, MoreRanksThanExpertsAreAllowed) {
   EXPECT_TRUE(check_model(plan_layout({.ep_size = 64}).value(), {.experts = 32}).ok());
 }

@@ -34,8 +34,18 @@ struct Count {
   std::vector<std::int64_t> rows_max;
 };
 
-// All choices of topk experts, one by one.
-Count count_all(const ExpertPlacement& placement, int topk) {
+// A bit for each expert of the groups whose bits are set.
+std::uint32_t experts_of(std::uint32_t groups, int experts, int count) {
+  std::uint32_t out = 0;
+  for (int expert = 0; expert < experts; ++expert) {
+    const auto group = static_cast<unsigned>(expert / (experts / count));
+    out |= (groups >> group & 1U) << static_cast<unsigned>(expert);
+  }
+  return out;
+}
+
+// All choices of groups and of topk experts of theirs, one by one.
+Count count_all(const ExpertPlacement& placement, const RoutingShape& shape) {
   const auto ranks = static_cast<std::size_t>(placement.ranks());
   Count out{std::vector<double>(ranks), std::vector<double>(ranks), {}};
   out.rows_max.resize(ranks);
@@ -43,9 +53,14 @@ Count count_all(const ExpertPlacement& placement, int topk) {
   int width = 1;
   while (width < placement.experts())
     width *= 2;
-  for (std::uint32_t chosen = 0; chosen < 1U << static_cast<unsigned>(placement.experts());
-       ++chosen) {
-    if (std::popcount(chosen) != topk) continue;
+  const auto groups = static_cast<int>(shape.groups);
+  const std::uint32_t last = 1U << static_cast<unsigned>(placement.experts() + groups);
+  for (std::uint32_t both = 0; both < last; ++both) {
+    const std::uint32_t chosen = both >> static_cast<unsigned>(groups);
+    const std::uint32_t chosen_groups = both & ((1U << static_cast<unsigned>(groups)) - 1U);
+    if (std::popcount(chosen) != shape.topk) continue;
+    if (std::popcount(chosen_groups) != shape.groups_chosen) continue;
+    if ((chosen & ~experts_of(chosen_groups, placement.experts(), groups)) != 0) continue;
     ++choices;
     std::vector<std::int64_t> rows(ranks);
     for (int size = 1; size <= width; size *= 2) {
@@ -82,13 +97,17 @@ TEST(RoutingExpectation, EqualsTheCountOverAllChoices) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   Random random(seed);
   for (int round = 0; round < 60; ++round) {
-    const int experts = static_cast<int>(random.between(1, 11));
-    const int topk = static_cast<int>(random.between(1, experts));
+    const int groups = static_cast<int>(random.between(1, 4));
+    const int chosen = static_cast<int>(random.between(1, groups));
+    const int group_experts = static_cast<int>(random.between(1, 11 / groups));
+    const int experts = groups * group_experts;
+    const int topk = static_cast<int>(random.between(1, chosen * group_experts));
+    const RoutingShape shape{.topk = topk, .groups = groups, .groups_chosen = chosen};
     const int ranks = static_cast<int>(random.between(1, 5));
     const auto placement = random.below(2) == 0 ? ExpertPlacement::contiguous(experts, ranks)
                                                 : random_placement(random, experts, ranks);
-    const Count count = count_all(placement, topk);
-    const auto expected = expect_uniform_routing(placement, topk);
+    const Count count = count_all(placement, shape);
+    const auto expected = expect_uniform_routing(placement, shape);
     for (std::size_t rank = 0; rank < static_cast<std::size_t>(ranks); ++rank) {
       ASSERT_NEAR(expected.reach[rank], count.reach[rank], 1e-9);
       ASSERT_NEAR(expected.return_rows[rank], count.rows[rank], 1e-9);
@@ -100,14 +119,15 @@ TEST(RoutingExpectation, EqualsTheCountOverAllChoices) {
 
 TEST(RoutingExpectation, AlignedRanksReturnOneRowForEachTokenTheyReceive) {
   for (const int ranks : {1, 2, 4, 8, 16, 32}) {
-    const auto expected = expect_uniform_routing(ExpertPlacement::contiguous(256, ranks), 8);
+    const auto expected =
+        expect_uniform_routing(ExpertPlacement::contiguous(256, ranks), {.topk = 8});
     EXPECT_NEAR(expected.rows_returned(), expected.ranks_reached(), 1e-9) << ranks;
     EXPECT_THAT(expected.return_rows_max, testing::Each(1)) << ranks;
   }
 }
 
 TEST(RoutingExpectation, UnalignedRanksReturnMore) {
-  const auto expected = expect_uniform_routing(ExpertPlacement::contiguous(32, 3), 4);
+  const auto expected = expect_uniform_routing(ExpertPlacement::contiguous(32, 3), {.topk = 4});
 
   EXPECT_GT(expected.rows_returned(), expected.ranks_reached());
   EXPECT_THAT(expected.return_rows_max, ElementsAre(3, 4, 2));
@@ -115,15 +135,23 @@ TEST(RoutingExpectation, UnalignedRanksReturnMore) {
 
 TEST(RoutingExpectation, KnownValues) {
   // 8 ranks of 32 experts: 8 * (1 - C(224, 8) / C(256, 8)).
-  const auto eight = expect_uniform_routing(ExpertPlacement::contiguous(256, 8), 8);
+  const auto eight = expect_uniform_routing(ExpertPlacement::contiguous(256, 8), {.topk = 8});
   EXPECT_NEAR(eight.ranks_reached(), 5.29465, 1e-5);
-  const auto one = expect_uniform_routing(ExpertPlacement::contiguous(4, 1), 2);
+  const auto one = expect_uniform_routing(ExpertPlacement::contiguous(4, 1), {.topk = 2});
   EXPECT_DOUBLE_EQ(one.ranks_reached(), 1.0);
   EXPECT_DOUBLE_EQ(one.rows_returned(), 1.0);
 }
 
+TEST(RoutingExpectation, ATokenOfTwoGroupsReachesTheirRanksOnly) {
+  // Four groups on four ranks, two of them chosen: 2 * (1 - C(8, 4) / C(16, 4)).
+  const auto expected = expect_uniform_routing(
+      ExpertPlacement::contiguous(32, 4), {.topk = 4, .groups = 4, .groups_chosen = 2}
+  );
+  EXPECT_NEAR(expected.ranks_reached(), 2.0 * (1.0 - 70.0 / 1820.0), 1e-12);
+}
+
 TEST(RoutingExpectation, RanksWithoutExpertsTakeNoPart) {
-  const auto expected = expect_uniform_routing(ExpertPlacement::contiguous(2, 3), 2);
+  const auto expected = expect_uniform_routing(ExpertPlacement::contiguous(2, 3), {.topk = 2});
 
   EXPECT_THAT(expected.reach, ElementsAre(1.0, 1.0, 0.0));
   EXPECT_THAT(expected.return_rows_max, ElementsAre(1, 1, 0));
