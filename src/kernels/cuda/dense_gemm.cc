@@ -21,7 +21,8 @@ constexpr std::array<std::int64_t, 21> kBuckets = {1,   2,    4,    8,    16,   
                                                    768, 1024, 1536, 2048, 4096, 6144, 8192};
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20U;
 constexpr int kCandidates = 64;
-constexpr std::array kParts = {1, 2, 4, 3};  // in order of preference
+constexpr std::uint32_t kAnyParts =
+    CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_NONE;
 constexpr std::int64_t kAlignmentElements = 8;
 constexpr std::uint32_t kAlignmentBytes = 16;
 
@@ -119,6 +120,60 @@ std::optional<int> parts_of(const cublasLtMatmulAlgo_t& algorithm) {
   return parts;
 }
 
+// Adds the kernels that cuBLASLt thinks best, of those that add their parts in one of `schemes`.
+Result<void> add_candidates(cublasLtHandle_t handle, std::uint32_t schemes, Plan& plan) {
+  cublasLtMatmulPreference_t preference = nullptr;
+  PLEIAD_TRY(checked(cublasLtMatmulPreferenceCreate(&preference), "choosing a product's kernel"));
+  const Preference owned(preference);
+  PLEIAD_TRY(checked(
+      cublasLtMatmulPreferenceSetAttribute(
+          preference,
+          CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+          &kWorkspaceBytes,
+          sizeof(kWorkspaceBytes)
+      ),
+      "choosing a product's kernel"
+  ));
+  for (const auto operand :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    PLEIAD_TRY(checked(
+        cublasLtMatmulPreferenceSetAttribute(
+            preference, operand, &kAlignmentBytes, sizeof(kAlignmentBytes)
+        ),
+        "choosing a product's kernel"
+    ));
+  }
+  PLEIAD_TRY(checked(
+      cublasLtMatmulPreferenceSetAttribute(
+          preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof(schemes)
+      ),
+      "choosing a product's kernel"
+  ));
+  std::array<cublasLtMatmulHeuristicResult_t, kCandidates> found{};
+  int count = 0;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      handle,
+      plan.operation.get(),
+      plan.weight.get(),
+      plan.x.get(),
+      plan.y.get(),
+      plan.y.get(),
+      preference,
+      kCandidates,
+      found.data(),
+      &count
+  );
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
+  PLEIAD_TRY(checked(status, "choosing a product's kernel"));
+  for (const auto& candidate : std::span(found).first(static_cast<std::size_t>(count))) {
+    if (candidate.state == CUBLAS_STATUS_SUCCESS) plan.algorithms.push_back(candidate.algo);
+  }
+  return {};
+}
+
 Result<Plan> make_plan(cublasLtHandle_t handle, const DenseShape& shape, std::int64_t rows) {
   Plan plan;
   cublasLtMatmulDesc_t operation = nullptr;
@@ -150,50 +205,9 @@ Result<Plan> make_plan(cublasLtHandle_t handle, const DenseShape& shape, std::in
   plan.x = std::move(x);
   plan.y = std::move(y);
 
-  cublasLtMatmulPreference_t preference = nullptr;
-  PLEIAD_TRY(checked(cublasLtMatmulPreferenceCreate(&preference), "choosing a product's kernel"));
-  const Preference owned(preference);
-  PLEIAD_TRY(checked(
-      cublasLtMatmulPreferenceSetAttribute(
-          preference,
-          CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-          &kWorkspaceBytes,
-          sizeof(kWorkspaceBytes)
-      ),
-      "choosing a product's kernel"
-  ));
-  for (const auto operand :
-       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
-    PLEIAD_TRY(checked(
-        cublasLtMatmulPreferenceSetAttribute(
-            preference, operand, &kAlignmentBytes, sizeof(kAlignmentBytes)
-        ),
-        "choosing a product's kernel"
-    ));
-  }
-  std::array<cublasLtMatmulHeuristicResult_t, kCandidates> found{};
-  int count = 0;
-  PLEIAD_TRY(checked(
-      cublasLtMatmulAlgoGetHeuristic(
-          handle,
-          operation,
-          plan.weight.get(),
-          plan.x.get(),
-          plan.y.get(),
-          plan.y.get(),
-          preference,
-          kCandidates,
-          found.data(),
-          &count
-      ),
-      "choosing a product's kernel"
-  ));
-  for (const auto& candidate : std::span(found).first(static_cast<std::size_t>(count))) {
-    if (candidate.state == CUBLAS_STATUS_SUCCESS) plan.algorithms.push_back(candidate.algo);
-  }
+  PLEIAD_TRY(add_candidates(handle, kAnyParts, plan));
+  // Without asking for them alone, kernels of one part may not be among the best.
+  PLEIAD_TRY(add_candidates(handle, CUBLASLT_REDUCTION_SCHEME_NONE, plan));
   return plan;
 }
 
@@ -255,9 +269,18 @@ Result<DenseGemm> DenseGemm::create() {
   return DenseGemm(std::move(state));
 }
 
-Result<int> DenseGemm::prepare(const DenseShape& shape, std::int64_t rows_max) {
+int preferred_parts(const DenseShape& shape) {
+  constexpr std::int64_t kInputsOfTwoParts = 4096;
+  constexpr std::int64_t kOutputsOfOnePart = 16384;
+  const bool few = shape.count == 1 && shape.outputs < kOutputsOfOnePart;
+  return few && shape.inputs >= kInputsOfTwoParts ? 2 : 1;
+}
+
+Result<int> DenseGemm::prepare(const DenseShape& shape, std::int64_t rows_max, int parts) {
   PLEIAD_CHECK(dense_gemm_supports(shape));
-  const auto known = std::ranges::find(state_->shapes, shape, &Prepared::shape);
+  const auto known = std::ranges::find_if(state_->shapes, [&](const Prepared& other) {
+    return other.shape == shape && (parts == 0 || other.parts == parts);
+  });
   if (known != state_->shapes.end()) return static_cast<int>(known - state_->shapes.begin());
   Prepared prepared{.shape = shape};
   for (const std::int64_t rows : kBuckets) {
@@ -265,8 +288,9 @@ Result<int> DenseGemm::prepare(const DenseShape& shape, std::int64_t rows_max) {
     prepared.plans.push_back(std::move(plan));
     if (rows >= rows_max) break;
   }
-  for (const int parts : kParts) {
-    if (prepared.parts == 0 && keep_parts(prepared.plans, parts)) prepared.parts = parts;
+  const int wanted = parts > 0 ? parts : preferred_parts(shape);
+  for (const int some : {wanted, parts > 0 ? wanted : 1}) {
+    if (prepared.parts == 0 && keep_parts(prepared.plans, some)) prepared.parts = some;
   }
   if (prepared.parts == 0) {
     return unsupported(

@@ -167,6 +167,7 @@ __device__ void weigh_page(int first, int last, Shared& shared) {
       mass += scores[t];
     }
     mass = detail::warp_sum(mass);
+    __syncwarp();
     if (lane != 0) continue;
     const float factor = expf(before - top);
     shared.top[head] = top;

@@ -91,7 +91,7 @@ class GpuDecoder final : public Model {
   )
       : config_(config),
         weights_(weights),
-        shape_(shape_of(config, options.context.compute)),
+        shape_(shape_of(config, options.context.compute, 1)),
         activation_(shape_.cache.dtype),
         rows_max_(options.limits.rows_max),
         logit_rows_max_(std::max(options.limits.logit_rows_max, kRecordedRowsMax)),
@@ -409,7 +409,7 @@ class GpuDecoderCheckpoint final : public ModelWeights {
       std::unique_ptr<GpuWeights> weights
   )
       : config_(config),
-        shape_(shape_of(config, compute)),
+        shape_(shape_of(config, compute, 1)),
         gpu_(gpu),
         weights_(std::move(weights)) {}
 
@@ -420,9 +420,8 @@ class GpuDecoderCheckpoint final : public ModelWeights {
     if (options.place.rank.ranks > 1) {
       return unsupported("--device cuda: a GPU serves as one rank alone; use --ep-size 1");
     }
-    const std::int64_t rows_max = std::max(
-        {options.limits.rows_max, options.limits.logit_rows_max, kRecordedRowsMax}
-    );
+    const std::int64_t rows_max =
+        std::max({options.limits.rows_max, options.limits.logit_rows_max, kRecordedRowsMax});
     if (rows_max > kernels::cuda::dense_row_buckets().back()) {
       return unsupported(
           "--max-num-batched-tokens {}: a step on a GPU has at most {} rows",
@@ -466,7 +465,9 @@ Result<std::unique_ptr<ModelWeights>> load_gpu_decoder(
 ) {
   PLEIAD_CHECK(options.gpu.has_value());
   PLEIAD_TRY(gpu, device::cuda::find_gpu(*options.gpu));
-  if (options.moe_tp > 1) return unsupported("--device cuda: --moe-tp-size must be 1");
+  if (options.moe_tp > 1 || options.tensor_parts > 1) {
+    return unsupported("--device cuda: --tp-size and --moe-tp-size must be 1");
+  }
   PLEIAD_TRY(host, load_decoder_weights(config, checkpoint, options));
   PLEIAD_TRY(stream, Stream::create({.gpu = gpu.index}));
   PLEIAD_TRY(weights, upload_weights(*host, stream));

@@ -165,20 +165,23 @@ void place(Placer& placer, const ep::MoeWeights& host, GpuMoe& out) {
 void place(Placer& placer, const DecoderWeights::Layer& host, GpuWeights::Layer& out) {
   out.input_norm = placer.floats(host.input_norm);
   out.post_attention_norm = placer.floats(host.post_attention_norm);
-  if (const auto* latent = std::get_if<MlaWeights>(&host.attention)) {
+  PLEIAD_CHECK(host.parts.size() == 1, "whole layers");
+  const DecoderWeights::LayerPart& part = host.parts.front();
+  if (const auto* latent = std::get_if<MlaWeights>(&part.attention)) {
     place(placer, *latent, out.attention.emplace<GpuMla>());
   } else {
-    place(placer, std::get<GqaWeights>(host.attention), out.attention.emplace<GpuGqa>());
+    place(placer, std::get<GqaWeights>(part.attention), out.attention.emplace<GpuGqa>());
   }
-  if (host.dense) {
+  if (part.dense) {
     out.dense = GpuMlp{
-        .gate_up = placer.matrix(host.dense->gate_up), .down = placer.matrix(host.dense->down)};
+        .gate_up = placer.matrix(part.dense->gate_up), .down = placer.matrix(part.dense->down)};
   }
   if (host.moe) place(placer, *host.moe, out.moe.emplace());
 }
 
 void place(Placer& placer, const DecoderWeights& host, GpuWeights& out) {
-  out.head = placer.matrix(host.head);
+  PLEIAD_CHECK(host.heads.size() == 1, "a whole head");
+  out.head = placer.matrix(host.heads.front());
   out.embedding = placer.raw(host.embedding.bytes);
   out.embedding_dtype = host.embedding.dtype;
   out.final_norm = placer.floats(host.final_norm);
