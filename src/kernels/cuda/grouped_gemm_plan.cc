@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "base/check.h"
-
 namespace pleiad::kernels::cuda {
 namespace {
 
@@ -11,7 +9,9 @@ constexpr std::int32_t kTileOutputs = 128;
 constexpr std::int64_t kRowsMax = std::int64_t{1} << 24;
 constexpr std::int32_t kWidthMax = 1 << 20;
 
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
 
 // `value` is a positive multiple of `unit`, or why not.
 Result<void> check_multiple(std::string_view name, std::int32_t value, std::int32_t unit) {
@@ -32,16 +32,6 @@ Result<void> check_multiple(std::string_view name, std::int32_t value, std::int3
 
 }  // namespace
 
-std::int32_t grouped_step(GroupedFormat format) {
-  switch (format) {
-    case GroupedFormat::BFloat16:
-      return 64;
-    case GroupedFormat::Fp8Blocks:
-      return 128;
-  }
-  PLEIAD_CHECK(false, "a format");
-}
-
 Result<void> grouped_supports(const GroupedShape& shape) {
   if (shape.experts < 1 || shape.experts > kGroupedExpertsMax) {
     return invalid_input(
@@ -54,12 +44,6 @@ Result<void> grouped_supports(const GroupedShape& shape) {
   const bool halves = shape.output == GroupedOutput::SwiGlu;
   PLEIAD_TRY(check_multiple("outputs", shape.outputs, halves ? 2 * kTileOutputs : kTileOutputs));
   return check_multiple("inputs", shape.inputs, grouped_step(shape.format));
-}
-
-std::int64_t grouped_packed_bytes(
-    GroupedFormat format, std::int64_t experts, std::int64_t outputs, std::int64_t inputs
-) {
-  return experts * outputs * inputs * (format == GroupedFormat::BFloat16 ? 2 : 1);
 }
 
 GroupedTile grouped_tile(const GroupedShape& shape) {
@@ -75,7 +59,8 @@ GroupedTile grouped_tile(const GroupedShape& shape) {
 bool grouped_tile_fits(const GroupedShape& shape, const GroupedTile& tile) {
   const bool rows_fit = tile.rows == 64 || tile.rows == 128 || tile.rows == 256;
   if (tile.cluster == 1) return rows_fit;
-  return tile.cluster == 2 && rows_fit && !shape.gathered && shape.outputs % (2 * kTileOutputs) == 0;
+  return tile.cluster == 2 && rows_fit && !shape.gathered &&
+         shape.outputs % (2 * kTileOutputs) == 0;
 }
 
 std::int32_t

@@ -10,7 +10,8 @@ constexpr std::int32_t kGroupedExpertsMax = 512;
 // How weights and activations are stored.
 enum class GroupedFormat {
   BFloat16,
-  Fp8Blocks,  // E4M3; weights with a scale per 128x128 block, activations with one per row and 128 inputs
+  Fp8Blocks,  // E4M3; weights with a scale per 128x128 block, activations with one per row and 128
+              // inputs
 };
 
 // What becomes of a product's sums.
@@ -36,11 +37,23 @@ struct GroupedShape {
   bool gathered = false;  // rows come through an index list
 };
 
+// Inputs that a tile takes at once, 128 bytes of them, and that K must be a multiple of.
+[[nodiscard]] constexpr std::int32_t grouped_step(GroupedFormat format) {
+  return format == GroupedFormat::BFloat16 ? 64 : 128;
+}
+
+// Bytes of `experts` packed matrices, as many as of stored ones.
+[[nodiscard]] constexpr std::int64_t grouped_packed_bytes(
+    GroupedFormat format, std::int64_t experts, std::int64_t outputs, std::int64_t inputs
+) {
+  return experts * outputs * inputs * (format == GroupedFormat::BFloat16 ? 2 : 1);
+}
+
 // The weight row (of the stored matrix) that packing puts at `place`, [0, outputs).
 [[nodiscard]] constexpr std::int64_t
 grouped_stored_row(GroupedLayout layout, std::int64_t outputs, std::int64_t place) {
-  // The tensor cores leave a thread the sums of rows g and g + 8 of each sixteen: neighbours in the output,
-  // or the gate and the up of one output.
+  // The tensor cores leave a thread the sums of rows g and g + 8 of each sixteen: neighbours in the
+  // output, or the gate and the up of one output.
   const std::int64_t sixteen = place / 16;
   const std::int64_t half = place / 8 % 2;
   const std::int64_t g = place % 8;
@@ -58,8 +71,9 @@ struct GroupedTile {
 
 // Weights to bring into the form that grouped_gemm.h describes.
 struct PackGroupedTask {
-  const void* stored = nullptr;  // [experts, outputs, inputs], dense, in device memory, 16-byte aligned
-  void* packed = nullptr;        // grouped_packed_bytes()
+  const void* stored =
+      nullptr;             // [experts, outputs, inputs], dense, in device memory, 16-byte aligned
+  void* packed = nullptr;  // grouped_packed_bytes()
   std::int64_t experts = 0;
   std::int32_t outputs = 0;
   std::int32_t inputs = 0;

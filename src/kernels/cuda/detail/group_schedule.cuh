@@ -44,7 +44,8 @@ __device__ inline void read_schedule(
       return (rows + rows_max - 1) / rows_max;
     };
     std::int32_t sum = 0;
-    for (std::int32_t expert = begin; expert < end; ++expert) sum += tiles_of(expert);
+    for (std::int32_t expert = begin; expert < end; ++expert)
+      sum += tiles_of(expert);
     std::int32_t before = sum;
     for (int step = 1; step < 32; step *= 2) {
       const std::int32_t other = __shfl_up_sync(0xFFFFFFFFU, before, static_cast<unsigned>(step));
@@ -61,8 +62,8 @@ __device__ inline void read_schedule(
 }
 
 // The tile of number `index`, of `units` per row tile; false past the last. Tiles that run at the
-// same time share rows and weights: all row tiles of an expert with a group of weight rows, then the
-// next group.
+// same time share rows and weights: all row tiles of an expert with a group of weight rows, then
+// the next group.
 __device__ inline bool tile_at(
     const GroupSchedule& schedule,
     std::int32_t experts,
@@ -97,7 +98,8 @@ __device__ inline bool tile_at(
   return true;
 }
 
-// The rows that the products of a tile of `rows` rows take: the next of 8, 16, 32, 64, 128, 192, 256.
+// The rows that the products of a tile of `rows` rows take: the next of 8, 16, 32, 64, 128, 192,
+// 256.
 __device__ inline std::int32_t product_rows(std::int32_t rows) {
   if (rows <= 8) return 8;
   if (rows <= 16) return 16;

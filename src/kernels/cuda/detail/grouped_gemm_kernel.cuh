@@ -10,25 +10,25 @@
 #include "kernels/cuda/detail/wgmma_bf16.cuh"
 #include "kernels/cuda/grouped_gemm_types.h"
 
-// The BF16 grouped product of grouped_gemm.h. A block computes out^T = W x^T for 128 weight rows and up
-// to kRowsMax activation rows, over all of K in steps of 64.
+// The BF16 grouped product of grouped_gemm.h. A block computes out^T = W x^T for 128 weight rows
+// and up to kRowsMax activation rows, over all of K in steps of 64.
 //
-// Threads: one warpgroup feeds, two compute, each 64 weight rows. Feeding streams the packed weights by
-// bulk copies of 16 KiB that land as the tensor cores read them, and the activation rows by tensor
-// copies, or 16 bytes at a time where an index list gathers them, into a ring of kStages stages. A
-// cluster of two shares its activation rows: each block fetches half of them for both.
+// Threads: one warpgroup feeds, two compute, each 64 weight rows. Feeding streams the packed
+// weights by bulk copies of 16 KiB that land as the tensor cores read them, and the activation rows
+// by tensor copies, or 16 bytes at a time where an index list gathers them, into a ring of kStages
+// stages. A cluster of two shares its activation rows: each block fetches half of them for both.
 //
 // Bytes per step of a block: 16 KiB of weights from memory, 128 per activation row mostly from the
 // second-level cache; the roof is memory's below about 200 rows an expert, the tensor cores' above.
 //
-// Bits: a sum is one chain of wgmma steps over K in ascending order, whatever kRowsMax, the rows of a
-// product, or the row's place in the tile.
+// Bits: a sum is one chain of wgmma steps over K in ascending order, whatever kRowsMax, the rows of
+// a product, or the row's place in the tile.
 namespace pleiad::kernels::cuda::hopper {
 
-constexpr int kTileWeights = 128;           // weight rows of a block
-constexpr int kStepBytes = 128;             // of K, of one row, a step
+constexpr int kTileWeights = 128;  // weight rows of a block
+constexpr int kStepBytes = 128;    // of K, of one row, a step
 constexpr int kWeightStageBytes = kTileWeights * kStepBytes;
-constexpr int kGroupThreads = 128;          // a warpgroup
+constexpr int kGroupThreads = 128;  // a warpgroup
 constexpr int kComputeGroups = 2;
 constexpr int kGroupedThreads = kGroupThreads * (1 + kComputeGroups);
 
@@ -85,7 +85,9 @@ struct GroupedBlock {
   __device__ std::uint32_t weights_at(int stage) const {
     return stages + static_cast<std::uint32_t>(stage * Shape::kStageBytes);
   }
-  __device__ std::uint32_t rows_at(int stage) const { return weights_at(stage) + kWeightStageBytes; }
+  __device__ std::uint32_t rows_at(int stage) const {
+    return weights_at(stage) + kWeightStageBytes;
+  }
   __device__ std::uint32_t full_at(int stage) const {
     return full + static_cast<std::uint32_t>(stage) * 8;
   }
@@ -124,9 +126,8 @@ __device__ std::uint64_t weight_policy() {
 
 // One thread feeds the ring.
 template <class Shape>
-__device__ void feed(
-    const GroupedBlock<Shape>& block, const CUtensorMap* map_64, const CUtensorMap* map_8
-) {
+__device__ void
+feed(const GroupedBlock<Shape>& block, const CUtensorMap* map_64, const CUtensorMap* map_8) {
   constexpr std::uint16_t kAllBlocks = (1U << Shape::kCluster) - 1;
   const std::uint64_t policy = weight_policy<Shape>();
   RingPlace<Shape::kStages> place;
@@ -171,7 +172,8 @@ __device__ void feed_gathered(const GroupedBlock<Shape>& block) {
   const int chunk = thread % 8;
   const int row_0 = thread / 8;
   // Rows of a thread lie 16 apart, so the permutation of their chunks is the same.
-  const auto offset_0 = static_cast<std::uint32_t>(row_0 * kStepBytes + ((chunk ^ (row_0 % 8)) * 16));
+  const auto offset_0 =
+      static_cast<std::uint32_t>(row_0 * kStepBytes + ((chunk ^ (row_0 % 8)) * 16));
   const std::uint64_t policy = weight_policy<Shape>();
   const std::int64_t row_bytes = std::int64_t{block.arguments.steps} * kStepBytes;
   RingPlace<Shape::kStages> place;
@@ -219,15 +221,22 @@ __device__ void feed_gathered(const GroupedBlock<Shape>& block) {
     }
   }
   copy_async_wait<0>();
-  for (; waiting > 0; --waiting) land(waiting);
+  for (; waiting > 0; --waiting)
+    land(waiting);
 }
 
-__device__ inline float silu(float gate) { return __fdividef(gate, 1.0F + __expf(-gate)); }
+__device__ inline float silu(float gate) {
+  return __fdividef(gate, 1.0F + __expf(-gate));
+}
 
 // Writes a compute warp's sums: sixteen weight rows times the tile's activation rows.
 template <GroupedOutput kOutput, int kRows>
-__device__ void
-store_sums(const GroupedArguments& arguments, const GroupTile& tile, int column, const float* sums) {
+__device__ void store_sums(
+    const GroupedArguments& arguments,
+    const GroupTile& tile,
+    int column,
+    const float* sums
+) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int line = lane / 4;
   const int pair = lane % 4;
@@ -246,7 +255,8 @@ store_sums(const GroupedArguments& arguments, const GroupTile& tile, int column,
       const std::int32_t own = row + (is_odd ? 1 : 0);
       if (own < tile.rows) {
         auto* out = static_cast<__nv_bfloat16*>(arguments.out) +
-                    std::int64_t{tile.row + own} * (arguments.outputs / 2) + column / 2 + line / 2 * 2;
+                    std::int64_t{tile.row + own} * (arguments.outputs / 2) + column / 2 +
+                    line / 2 * 2;
         *reinterpret_cast<__nv_bfloat162*>(out) = both;
       }
     } else {
@@ -255,8 +265,9 @@ store_sums(const GroupedArguments& arguments, const GroupTile& tile, int column,
       for (int i = 0; i < 2; ++i) {
         if (row + i >= tile.rows) continue;
         if constexpr (kOutput == GroupedOutput::Float32) {
-          *reinterpret_cast<float2*>(static_cast<float*>(arguments.out) + at + i * arguments.outputs) =
-              make_float2(four[i], four[2 + i]);
+          *reinterpret_cast<float2*>(
+              static_cast<float*>(arguments.out) + at + i * arguments.outputs
+          ) = make_float2(four[i], four[2 + i]);
         } else {
           *reinterpret_cast<__nv_bfloat162*>(
               static_cast<__nv_bfloat16*>(arguments.out) + at + i * arguments.outputs
@@ -399,6 +410,8 @@ __global__ void __launch_bounds__(kGroupedThreads, 1) grouped_gemm_kernel(
     __syncwarp();
     cluster_sync();
   }
+#else
+  __trap();  // built for GPUs without Hopper's instructions
 #endif
 }
 

@@ -11,7 +11,10 @@ namespace pleiad::kernels::cuda::hopper {
 // Launches `kernel` with `shared_bytes` of dynamic shared memory.
 template <class... Parameters, class... Values>
 cudaError_t launch_kernel(
-    void (*kernel)(Parameters...), const GroupedLaunch& launch, int shared_bytes, Values... values
+    void (*kernel)(Parameters...),
+    const GroupedLaunch& launch,
+    int shared_bytes,
+    Values... values
 ) {
   const cudaError_t status = cudaFuncSetAttribute(
       reinterpret_cast<const void*>(kernel),

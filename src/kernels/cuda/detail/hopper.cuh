@@ -4,8 +4,8 @@
 
 #include <cuda.h>
 
-// Hopper's own instructions (sm_90a) by name: barriers in shared memory, the bulk copy engine, clusters,
-// warpgroup registers, dependent launches. Device code alone includes this.
+// Hopper's own instructions (sm_90a) by name: barriers in shared memory, the bulk copy engine,
+// clusters, warpgroup registers, dependent launches. Device code alone includes this.
 namespace pleiad::kernels::cuda::hopper {
 
 // The address of `pointer` in the shared window, as instructions on shared memory want it.
@@ -79,7 +79,8 @@ __device__ inline void barrier_wait_cluster(std::uint32_t barrier, std::uint32_t
   );
 }
 
-// What the second-level cache does with lines that a copy reads: give them up first, or treat them as any.
+// What the second-level cache does with lines that a copy reads: give them up first, or treat them
+// as any.
 __device__ inline std::uint64_t evict_first_policy() {
   std::uint64_t policy = 0;
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
@@ -161,7 +162,9 @@ __device__ inline void copy_async_16(std::uint32_t target, const void* source) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(source) : "memory");
 }
 
-__device__ inline void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ inline void copy_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
 
 template <int kPending>
 __device__ inline void copy_async_wait() {
@@ -201,7 +204,9 @@ __device__ inline void registers_take() {
 
 // The tensor cores of a warpgroup: fence before the first product that uses registers touched
 // otherwise, commit after a batch of products, wait until at most kPending batches are under way.
-__device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void wgmma_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
 
 __device__ inline void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
@@ -216,13 +221,14 @@ __device__ inline void wgmma_wait() {
 template <int kCount>
 __device__ inline void hold(float (&sums)[kCount]) {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");
+  for (int i = 0; i < kCount; ++i)
+    asm volatile("" : "+f"(sums[i])::"memory");
 }
 
-// Describes an operand at `address` (1024-byte aligned plus steps along its 128-byte rows) to wgmma:
-// rows of 128 bytes, eight of them to a 1024-byte group, 16-byte chunks permuted by the row's low
-// three bits. The first field counts 16-byte units; the stride between groups is 64 of them; layout 1
-// is that permutation.
+// Describes an operand at `address` (1024-byte aligned plus steps along its 128-byte rows) to
+// wgmma: rows of 128 bytes, eight of them to a 1024-byte group, 16-byte chunks permuted by the
+// row's low three bits. The first field counts 16-byte units; the stride between groups is 64 of
+// them; layout 1 is that permutation.
 __device__ inline std::uint64_t operand(std::uint32_t address) {
   constexpr std::uint64_t kGroupStride = std::uint64_t{64} << 32;
   constexpr std::uint64_t kUnusedStride = std::uint64_t{1} << 16;
@@ -230,7 +236,8 @@ __device__ inline std::uint64_t operand(std::uint32_t address) {
   return kPermuted128 | kGroupStride | kUnusedStride | ((address & 0x3FFFFU) >> 4);
 }
 
-// With programmatic launches: waits until the kernels before this one are done; lets the next start.
+// With programmatic launches: waits until the kernels before this one are done; lets the next
+// start.
 __device__ inline void wait_for_earlier_kernels() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 }
