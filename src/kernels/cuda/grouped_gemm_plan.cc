@@ -1,0 +1,76 @@
+#include "kernels/cuda/grouped_gemm_plan.h"
+
+#include <algorithm>
+
+namespace pleiad::kernels::cuda {
+namespace {
+
+constexpr std::int32_t kTileOutputs = 128;
+constexpr std::int64_t kRowsMax = std::int64_t{1} << 24;
+constexpr std::int32_t kWidthMax = 1 << 20;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// `value` is a positive multiple of `unit`, or why not.
+Result<void> check_multiple(std::string_view name, std::int32_t value, std::int32_t unit) {
+  if (value < 1 || value > kWidthMax) {
+    return invalid_input("grouped product: {} must be 1..{}, got {}", name, kWidthMax, value);
+  }
+  if (value % unit != 0) {
+    return unsupported(
+        "grouped product: {} must be a multiple of {}, got {} (nearest: {})",
+        name,
+        unit,
+        value,
+        divide_up(value, unit) * unit
+    );
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> grouped_supports(const GroupedShape& shape) {
+  if (shape.experts < 1 || shape.experts > kGroupedExpertsMax) {
+    return invalid_input(
+        "grouped product: experts must be 1..{}, got {}", kGroupedExpertsMax, shape.experts
+    );
+  }
+  if (shape.rows_max < 1 || shape.rows_max > kRowsMax) {
+    return invalid_input("grouped product: rows must be 1..{}, got {}", kRowsMax, shape.rows_max);
+  }
+  const bool halves = shape.output == GroupedOutput::SwiGlu;
+  PLEIAD_TRY(check_multiple("outputs", shape.outputs, halves ? 2 * kTileOutputs : kTileOutputs));
+  return check_multiple("inputs", shape.inputs, grouped_step(shape.format));
+}
+
+GroupedTile grouped_tile(const GroupedShape& shape) {
+  const std::int64_t rows = divide_up(shape.rows_max, shape.experts);
+  GroupedTile tile{.rows = 64, .cluster = 1};
+  if (rows > 48) tile.rows = 128;
+  if (rows > 96) tile.rows = 256;
+  if (tile.rows > 64) tile.cluster = 2;
+  if (!grouped_tile_fits(shape, tile)) tile.cluster = 1;
+  return tile;
+}
+
+bool grouped_tile_fits(const GroupedShape& shape, const GroupedTile& tile) {
+  const bool rows_fit = tile.rows == 64 || tile.rows == 128 || tile.rows == 256;
+  if (tile.cluster == 1) return rows_fit;
+  return tile.cluster == 2 && rows_fit && !shape.gathered &&
+         shape.outputs % (2 * kTileOutputs) == 0;
+}
+
+std::int32_t
+grouped_blocks(const GroupedShape& shape, const GroupedTile& tile, std::int32_t multiprocessors) {
+  const std::int64_t experts_hit = std::min<std::int64_t>(shape.experts, shape.rows_max);
+  // Each expert hit has a last, partial tile of rows, beside the full ones of all.
+  const std::int64_t row_tiles = experts_hit + (shape.rows_max - experts_hit) / tile.rows;
+  const std::int64_t tiles = row_tiles * (shape.outputs / kTileOutputs);
+  const std::int64_t whole = multiprocessors / tile.cluster * tile.cluster;
+  return static_cast<std::int32_t>(std::min(tiles, whole));
+}
+
+}  // namespace pleiad::kernels::cuda
