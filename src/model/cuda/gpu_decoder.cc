@@ -14,6 +14,7 @@
 #include "device/cuda/gpus.h"
 #include "device/cuda/graph.h"
 #include "kernels/rope.h"
+#include "model/cuda/dummy_weights.h"
 #include "model/cuda/gpu_attention.h"
 #include "model/cuda/gpu_mlp.h"
 #include "model/cuda/step_rows.h"
@@ -457,6 +458,16 @@ class GpuDecoderCheckpoint final : public ModelWeights {
 };
 
 }  // namespace
+
+Result<std::unique_ptr<ModelWeights>>
+make_dummy_gpu_decoder(const DecoderConfig& config, Compute compute, int gpu) {
+  PLEIAD_TRY(found, device::cuda::find_gpu(gpu));
+  PLEIAD_TRY(stream, Stream::create({.gpu = found.index}));
+  PLEIAD_TRY(weights, make_dummy_weights(config, compute, stream));
+  return std::unique_ptr<ModelWeights>(
+      std::make_unique<GpuDecoderCheckpoint>(config, compute, found.index, std::move(weights))
+  );
+}
 
 Result<std::unique_ptr<ModelWeights>> load_gpu_decoder(
     const DecoderConfig& config,

@@ -19,4 +19,8 @@ Result<std::unique_ptr<ModelWeights>> load_gpu_decoder(
     const LoadOptions& options
 );
 
+// The same with noise for weights (dummy_weights.h).
+Result<std::unique_ptr<ModelWeights>>
+make_dummy_gpu_decoder(const DecoderConfig& config, Compute compute, int gpu);
+
 }  // namespace pleiad::model::cuda

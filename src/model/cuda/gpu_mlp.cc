@@ -149,6 +149,10 @@ void GpuMoeRunner::run_experts(
     const Step& step
 ) const {
   const std::int64_t lines = step.rows * shape_.gate.topk;
+  if (weights.grouped_gate_up.packed != nullptr) {
+    run_grouped(context, memory, weights, step);
+    return;
+  }
   const DeviceRows gate_up = rows_at(memory, gate_up_, 2 * shape_.intermediate, DType::F32);
   const DeviceRows product = rows_at(memory, product_, shape_.intermediate, activation_);
   kernels::cuda::grouped_product(
@@ -182,6 +186,46 @@ void GpuMoeRunner::run_experts(
        .bias = weights.down_bias,
        .y = rows_at(memory, lines_, shape_.hidden, DType::F32),
        .partial_sums = ep::expert_partial_sums(shape_)}
+  );
+}
+
+// The same by the tensor cores: activations follow from the first product's sums in registers.
+void GpuMoeRunner::run_grouped(
+    const GpuContext& context,
+    const DeviceScratch& memory,
+    const GpuMoe& weights,
+    const Step& step
+) const {
+  kernels::cuda::GroupedShape shape{
+      .experts = static_cast<std::int32_t>(shape_.gate.experts),
+      .outputs = static_cast<std::int32_t>(2 * shape_.intermediate),
+      .inputs = static_cast<std::int32_t>(shape_.hidden),
+      .rows_max = step.rows * shape_.gate.topk,
+      .output = GroupedOutput::SwiGlu,
+      .gathered = true,
+  };
+  kernels::cuda::grouped_gemm(
+      *context.stream,
+      {.shape = shape,
+       .weights = weights.grouped_gate_up,
+       .x = step.x.data,
+       .x_rows = step.rows,
+       .x_index = memory.get<std::int32_t>(x_rows_),
+       .starts = memory.get<std::int32_t>(starts_),
+       .out = memory.get<std::byte>(product_)}
+  );
+  shape.outputs = static_cast<std::int32_t>(shape_.hidden);
+  shape.inputs = static_cast<std::int32_t>(shape_.intermediate);
+  shape.output = GroupedOutput::Float32;
+  shape.gathered = false;
+  kernels::cuda::grouped_gemm(
+      *context.stream,
+      {.shape = shape,
+       .weights = weights.grouped_down,
+       .x = memory.get<std::byte>(product_),
+       .x_rows = shape.rows_max,
+       .starts = memory.get<std::int32_t>(starts_),
+       .out = memory.get<std::byte>(lines_)}
   );
 }
 

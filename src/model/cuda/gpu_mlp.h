@@ -81,6 +81,13 @@ class GpuMoeRunner {
       const Step& step
   ) const;
 
+  void run_grouped(
+      const GpuContext& context,
+      const device::cuda::DeviceScratch& memory,
+      const GpuMoe& weights,
+      const Step& step
+  ) const;
+
   ep::MoeShape shape_;
   device::DType activation_;
   GpuMlpRunner shared_;

@@ -1,128 +1,16 @@
 #include "model/cuda/gpu_weights.h"
 
-#include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
+#include "kernels/cuda/grouped_gemm_plan.h"
+#include "model/cuda/weight_placer.h"
 
 namespace pleiad::model::cuda {
 namespace {
 
 using device::cuda::DeviceBuffer;
-using device::cuda::PinnedBuffer;
-using device::cuda::Stream;
-using kernels::PackedMatrix;
-
-constexpr std::size_t kAlignment = 256;
-constexpr std::size_t kStagingBytes = std::size_t{64} << 20U;
-
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-// Gives everything its place, first to count (memory null), then to copy. Both passes call in the
-// same order.
-class Placer {
- public:
-  explicit Placer(std::byte* memory = nullptr, Stream* stream = nullptr)
-      : memory_(memory), stream_(stream) {}
-
-  [[nodiscard]] std::size_t bytes() const { return offset_; }
-  Result<void> result() { return stream_ == nullptr ? Result<void>{} : std::move(failure_); }
-
-  // Bytes as they are. The source must stay until the stream was waited for.
-  const std::byte* raw(std::span<const std::byte> source) {
-    std::byte* at = take(source.size());
-    if (stream_ != nullptr) stream_->copy_to_device(at, source.data(), source.size());
-    return at;
-  }
-
-  const float* floats(const std::vector<float>& values) {
-    if (values.empty()) return nullptr;
-    return reinterpret_cast<const float*>(raw(std::as_bytes(std::span(values))));
-  }
-
-  // Vectors of one length, one after the other.
-  const float* floats(const std::vector<std::vector<float>>& values) {
-    if (values.empty()) return nullptr;
-    std::byte* begin = take(values.size() * values.front().size() * sizeof(float));
-    std::byte* at = begin;
-    for (const std::vector<float>& line : values) {
-      const std::size_t bytes = line.size() * sizeof(float);
-      if (stream_ != nullptr) stream_->copy_to_device(at, line.data(), bytes);
-      at += bytes;
-    }
-    return reinterpret_cast<const float*>(begin);
-  }
-
-  DeviceMatrix matrix(const PackedMatrix& source) {
-    if (source.outputs() == 0) return {};
-    const DeviceMatrix size = kernels::cuda::plan_device_matrix(source.outputs(), source.layout());
-    std::byte* at = take(kernels::cuda::device_matrix_bytes(size));
-    const DeviceMatrix placed =
-        kernels::cuda::plan_device_matrix(source.outputs(), source.layout(), at);
-    if (stream_ != nullptr) copy(source, placed);
-    return placed;
-  }
-
-  MatrixList list(const std::vector<PackedMatrix>& sources) {
-    MatrixList out;
-    for (const PackedMatrix& source : sources) {
-      out.matrices.push_back(matrix(source));
-    }
-    return out;
-  }
-
-  // The list's table, once its vector stays where it is.
-  void table(MatrixList& list) {
-    const auto bytes = raw(std::as_bytes(std::span(list.matrices)));
-    list.table = reinterpret_cast<const DeviceMatrix*>(bytes);
-  }
-
- private:
-  std::byte* take(std::size_t bytes) {
-    std::byte* at = memory_ == nullptr ? nullptr : memory_ + offset_;
-    offset_ += aligned(bytes);
-    return at;
-  }
-
-  // In portions that fit the staging memory, panel by panel.
-  void copy(const PackedMatrix& source, const DeviceMatrix& placed) {
-    if (!failure_.ok()) return;
-    if (staging_.size() == 0) {
-      failure_ = allocate_staging(std::max(kStagingBytes, source.panel_bytes()));
-      if (!failure_.ok()) return;
-    }
-    PLEIAD_CHECK(source.panel_bytes() <= staging_.size(), "a panel larger than the staging memory");
-    const auto portion = static_cast<std::int64_t>(staging_.size() / source.panel_bytes());
-    for (std::int64_t first = 0; first < source.panels(); first += portion) {
-      const std::int64_t count = std::min(portion, source.panels() - first);
-      const auto bytes = static_cast<std::size_t>(count) * source.panel_bytes();
-      stream_->copy_to_device(staging_.data(), source.panel(first), bytes);
-      kernels::cuda::place_panels(
-          *stream_,
-          {.panels = staging_.data(),
-           .layout = source.layout(),
-           .first_panel = first,
-           .panel_count = count,
-           .matrix = placed}
-      );
-    }
-  }
-
-  Result<void> allocate_staging(std::size_t bytes) {
-    PLEIAD_TRY(staging, DeviceBuffer::allocate(bytes, "staging memory for loading"));
-    staging_ = std::move(staging);
-    return {};
-  }
-
-  std::byte* memory_;
-  Stream* stream_;
-  std::size_t offset_ = 0;
-  DeviceBuffer staging_;
-  Result<void> failure_;
-};
+using Placer = WeightPlacer;
 
 void place(Placer& placer, const MlaWeights& host, GpuMla& out) {
   out.down = placer.matrix(host.down);
@@ -146,14 +34,29 @@ void place(Placer& placer, const GqaWeights& host, GpuGqa& out) {
   out.out_bias = placer.floats(host.out_bias);
 }
 
+// Whether the fast grouped product takes experts of these matrices.
+bool can_group(const kernels::PackedMatrix& gate_up, const kernels::PackedMatrix& down) {
+  const auto plain = [](const kernels::PackedMatrix& matrix) {
+    return matrix.format() == kernels::WeightFormat::Plain &&
+           matrix.compute() == kernels::Compute::BFloat16;
+  };
+  return plain(gate_up) && plain(down) && experts_fit_grouped_gemm(gate_up.inputs(), down.inputs());
+}
+
 void place(Placer& placer, const ep::MoeWeights& host, GpuMoe& out) {
   PLEIAD_CHECK(host.shards.size() == 1, "whole experts");
   const ep::ExpertShard& experts = host.shards.front();
   out.gate = placer.matrix(host.gate);
   out.logit_bias = placer.floats(host.logit_bias);
   out.choice_bias = placer.floats(host.choice_bias);
-  out.gate_up = placer.list(experts.gate_up);
-  out.down = placer.list(experts.down);
+  const bool biased = !experts.gate_up_bias.empty() || !experts.down_bias.empty();
+  if (!biased && can_group(experts.gate_up.front(), experts.down.front())) {
+    out.grouped_gate_up = placer.grouped(experts.gate_up, GroupedLayout::Gated);
+    out.grouped_down = placer.grouped(experts.down, GroupedLayout::Plain);
+  } else {
+    out.gate_up = placer.list(experts.gate_up);
+    out.down = placer.list(experts.down);
+  }
   out.gate_up_bias = placer.floats(experts.gate_up_bias);
   out.down_bias = placer.floats(experts.down_bias);
   out.shared.gate_up = placer.matrix(host.shared_gate_up);
@@ -193,11 +96,32 @@ void place(Placer& placer, const DecoderWeights& host, GpuWeights& out) {
 
 }  // namespace
 
+bool experts_fit_grouped_gemm(std::int64_t hidden, std::int64_t intermediate) {
+  const auto fits = [](std::int64_t outputs, std::int64_t inputs, GroupedOutput output) {
+    return kernels::cuda::grouped_supports({
+        .experts = 1,
+        .outputs = static_cast<std::int32_t>(outputs),
+        .inputs = static_cast<std::int32_t>(inputs),
+        .rows_max = 1,
+        .output = output,
+    });
+  };
+  return fits(2 * intermediate, hidden, GroupedOutput::SwiGlu).ok() &&
+         fits(hidden, intermediate, GroupedOutput::Float32).ok();
+}
+
 Result<std::unique_ptr<GpuWeights>>
 upload_weights(const DecoderWeights& host, device::cuda::Stream& stream) {
+  return place_weights(stream, [&](Placer& placer, GpuWeights& out) { place(placer, host, out); });
+}
+
+Result<std::unique_ptr<GpuWeights>> place_weights(
+    device::cuda::Stream& stream,
+    const std::function<void(WeightPlacer& placer, GpuWeights& out)>& place_all
+) {
   GpuWeights counted;
   Placer counter;
-  place(counter, host, counted);
+  place_all(counter, counted);
   auto out = std::make_unique<GpuWeights>();
   PLEIAD_TRY(
       memory,
@@ -207,7 +131,7 @@ upload_weights(const DecoderWeights& host, device::cuda::Stream& stream) {
   );
   out->memory = std::move(memory);
   Placer placer(out->memory.data(), &stream);
-  place(placer, host, *out);
+  place_all(placer, *out);
   PLEIAD_TRY(stream.wait("copying weights to the GPU"));
   PLEIAD_TRY(placer.result());
   return out;

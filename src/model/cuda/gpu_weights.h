@@ -9,12 +9,16 @@
 #include "device/cuda/device_buffer.h"
 #include "device/cuda/stream.h"
 #include "kernels/cuda/device_matrix.h"
+#include "kernels/cuda/grouped_gemm.h"
 #include "model/decoder_config.h"
 #include "model/decoder_weights.h"
 
 namespace pleiad::model::cuda {
 
 using kernels::cuda::DeviceMatrix;
+using kernels::cuda::GroupedLayout;
+using kernels::cuda::GroupedOutput;
+using kernels::cuda::GroupedWeights;
 
 // Matrices of one shape and format, one behind the other.
 struct MatrixList {
@@ -53,6 +57,10 @@ struct GpuMoe {
   DeviceMatrix gate;
   const float* logit_bias = nullptr;
   const float* choice_bias = nullptr;
+  // The experts' matrices, packed for kernels/cuda/grouped_gemm.h where that takes them (packed is
+  // null where not), else one by one.
+  GroupedWeights grouped_gate_up;
+  GroupedWeights grouped_down;
   MatrixList gate_up;                   // [experts]
   MatrixList down;                      // [experts]
   const float* gate_up_bias = nullptr;  // [experts, 2 * intermediate]
@@ -77,6 +85,9 @@ struct GpuWeights {
   std::vector<Layer> layers;
   device::cuda::DeviceBuffer memory;  // what all of them refer to
 };
+
+// Whether BF16 experts of these sizes fit kernels/cuda/grouped_gemm.h. Pure.
+bool experts_fit_grouped_gemm(std::int64_t hidden, std::int64_t intermediate);
 
 // Copies packed weights to the GPU that `stream` is of. Waits until they are there. Fails with
 // Exhausted when it has no room for them.

@@ -10,4 +10,9 @@ load_gpu_decoder(const DecoderConfig&, const weights::Checkpoint&, const LoadOpt
   return device::cuda::find_gpu(options.gpu.value_or(0)).error();
 }
 
+Result<std::unique_ptr<ModelWeights>>
+make_dummy_gpu_decoder(const DecoderConfig&, Compute, int gpu) {
+  return device::cuda::find_gpu(gpu).error();
+}
+
 }  // namespace pleiad::model::cuda
