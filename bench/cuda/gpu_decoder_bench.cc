@@ -56,6 +56,11 @@ class Trial {
     return median([&] { step(rows, true); });
   }
 
+  void once(std::int64_t rows) {
+    if (rows <= kSequences) step(rows, false);
+    if (rows > kSequences) step(rows, true);
+  }
+
   static constexpr std::int64_t kRowsMax = 8192;
   static constexpr std::int64_t kSequences = 128;
 
@@ -111,7 +116,7 @@ class Trial {
   std::vector<float> logits_;
 };
 
-int run(const char* folder, std::int64_t context) {
+int run(const char* folder, std::int64_t context, std::int64_t rows_once) {
   std::ifstream in(std::string(folder) + "/config.json");
   const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
   const Json config = parse_json(text).value();
@@ -119,6 +124,10 @@ int run(const char* folder, std::int64_t context) {
   const Nanoseconds begin = clock.now();
   Trial trial(config, context);
   fmt::print("{}: ready in {:.1f} s\n", folder, to_seconds(clock.now() - begin));
+  if (rows_once > 0) {
+    trial.once(rows_once);
+    return 0;
+  }
   for (const std::int64_t batch : {1, 8, 32, 128}) {
     const double ms = trial.decode(batch);
     fmt::print(
@@ -147,9 +156,9 @@ int run(const char* folder, std::int64_t context) {
 }  // namespace pleiad::model
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    std::fputs("usage: gpu_decoder_bench MODEL_FOLDER CONTEXT\n", stderr);
+  if (argc != 3 && argc != 4) {
+    std::fputs("usage: gpu_decoder_bench MODEL_FOLDER CONTEXT [ROWS]\n", stderr);
     return 2;
   }
-  return pleiad::model::run(argv[1], std::atoll(argv[2]));
+  return pleiad::model::run(argv[1], std::atoll(argv[2]), argc == 4 ? std::atoll(argv[3]) : 0);
 }

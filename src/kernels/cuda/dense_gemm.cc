@@ -16,9 +16,10 @@ namespace {
 
 using device::DType;
 
-constexpr std::array<std::int64_t, 21> kBuckets = {1,   2,    4,    8,    16,   32,   48,
-                                                   64,  96,   128,  192,  256,  384,  512,
-                                                   768, 1024, 1536, 2048, 4096, 6144, 8192};
+// A tile has at least 8 rows, and for one row cuBLASLt would turn to kernels that add in another
+// order.
+constexpr std::array<std::int64_t, 18> kBuckets =
+    {8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 6144, 8192};
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20U;
 constexpr int kCandidates = 64;
 constexpr std::uint32_t kAnyParts =

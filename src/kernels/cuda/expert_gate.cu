@@ -12,6 +12,8 @@ using detail::kAllLanes;
 constexpr int kLanes = 32;
 constexpr int kWarps = 4;  // rows of a block
 constexpr int kGroupThreads = 256;
+constexpr int kGateRows = 4;
+constexpr int kGateExperts = 4;
 constexpr float kNever = -INFINITY;
 
 // One row's work space, in shared memory.
@@ -183,6 +185,52 @@ __global__ void __launch_bounds__(kWarps* kLanes) select_rows(const SelectExpert
   }
 }
 
+// A warp takes kGateExperts experts and kGateRows rows; its lanes take turns over the inputs.
+template <typename T>
+__global__ void __launch_bounds__(kWarps* kLanes) multiply_gate(const GateLogitsTask task) {
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const std::int64_t warp = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kLanes;
+  const std::int64_t experts = task.weight.outputs;
+  const std::int64_t first_expert = warp * kGateExperts;
+  const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.y) * kGateRows;
+  if (first_expert >= experts) return;
+  // What lies outside repeats the last one inside; its sums go nowhere.
+  const T* x[kGateRows];
+  for (int r = 0; r < kGateRows; ++r) {
+    const std::int64_t row = first_row + r < task.rows ? first_row + r : task.rows - 1;
+    x[r] = static_cast<const T*>(task.x.data) + row * task.x.stride;
+  }
+  const float* weight[kGateExperts];
+  for (int e = 0; e < kGateExperts; ++e) {
+    const std::int64_t expert = first_expert + e < experts ? first_expert + e : experts - 1;
+    weight[e] = reinterpret_cast<const float*>(task.weight.codes + expert * task.weight.row_bytes);
+  }
+  float sums[kGateRows][kGateExperts] = {};
+  const auto inputs = static_cast<int>(task.weight.inputs);
+#pragma unroll 8
+  for (int i = lane; i < inputs; i += kLanes) {
+    float w[kGateExperts];
+    for (int e = 0; e < kGateExperts; ++e) {
+      w[e] = weight[e][i];
+    }
+    for (int r = 0; r < kGateRows; ++r) {
+      const float value = detail::to_float(x[r][i]);
+      for (int e = 0; e < kGateExperts; ++e) {
+        sums[r][e] = fmaf(value, w[e], sums[r][e]);
+      }
+    }
+  }
+  for (int r = 0; r < kGateRows; ++r) {
+    for (int e = 0; e < kGateExperts; ++e) {
+      const float sum = detail::warp_sum(sums[r][e]);
+      const std::int64_t expert = first_expert + e;
+      if (lane != 0 || expert >= experts || first_row + r >= task.rows) continue;
+      const float bias = task.bias == nullptr ? 0.0F : task.bias[expert];
+      task.logits[(first_row + r) * experts + expert] = sum + bias;
+    }
+  }
+}
+
 // The expert of choice `index`, or none (-1) for a row that is left out.
 __device__ int choice_at(const GroupByExpertTask& task, std::int64_t index) {
   if (index >= task.rows * task.topk || task.positions[index / task.topk] < 0) return -1;
@@ -235,6 +283,19 @@ __global__ void __launch_bounds__(kGroupThreads) group_lines(const GroupByExpert
 }
 
 }  // namespace
+
+void gate_logits(device::cuda::Stream& stream, const GateLogitsTask& task) {
+  PLEIAD_CHECK(task.weight.format == WeightFormat::Plain);
+  PLEIAD_CHECK(task.weight.compute == Compute::Float32);
+  if (task.rows == 0) return;
+  const dim3 grid(
+      blocks_for(task.weight.outputs, kGateExperts * kWarps), blocks_for(task.rows, kGateRows)
+  );
+  detail::with_element(task.x.dtype, [&](auto element) {
+    multiply_gate<decltype(element)><<<grid, kWarps * kLanes, 0, stream.handle()>>>(task);
+  });
+  stream.launched("gate_logits", task.rows, task.weight.outputs);
+}
 
 void select_experts(device::cuda::Stream& stream, const SelectExpertsTask& task) {
   const GateOptions& options = task.options;

@@ -44,7 +44,10 @@ struct GroupedShape {
 
 // Bytes of `experts` packed matrices, as many as of stored ones.
 [[nodiscard]] constexpr std::int64_t grouped_packed_bytes(
-    GroupedFormat format, std::int64_t experts, std::int64_t outputs, std::int64_t inputs
+    GroupedFormat format,
+    std::int64_t experts,
+    std::int64_t outputs,
+    std::int64_t inputs
 ) {
   return experts * outputs * inputs * (format == GroupedFormat::BFloat16 ? 2 : 1);
 }

@@ -101,6 +101,9 @@ const __device__ T* page_of(const PagedAttentionTask& task, std::int64_t row, st
   return reinterpret_cast<const T*>(task.pages.base + index * task.pages.page_stride);
 }
 
+// Tokens that a warp scores together, so that their loads are under way at once.
+constexpr int kTogether = 4;
+
 // Sums eight values over a warp, each in the same fixed order; lane l gets that of value l / 4.
 __device__ float sum_eight(float (&values)[kHeads], int lane) {
   for (int i = 0; i < 4; ++i) {
@@ -124,7 +127,7 @@ __device__ float sum_eight(float (&values)[kHeads], int lane) {
   return sum;
 }
 
-// Scores of the page's tokens [first, last] into shared memory. A warp to a token.
+// Scores of the page's tokens [first, last] into shared memory. A warp to kTogether tokens.
 template <typename T>
 __device__ void score_page(
     const PagedAttentionTask& task,
@@ -136,17 +139,31 @@ __device__ void score_page(
 ) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const auto width = static_cast<int>(task.pages.keys.width);
-  for (int t = first + static_cast<int>(threadIdx.x) / kLanes; t <= last; t += kWarps) {
-    const T* key = keys + t * task.pages.line;
-    float dots[kHeads] = {};
+  const int warp = static_cast<int>(threadIdx.x) / kLanes;
+  for (int begin = first + warp * kTogether; begin <= last; begin += kWarps * kTogether) {
+    const T* key[kTogether];
+    for (int j = 0; j < kTogether; ++j) {
+      // Past the last token the last one stands in; its sums go nowhere.
+      key[j] = keys + (begin + j < last ? begin + j : last) * task.pages.line;
+    }
+    float dots[kTogether][kHeads] = {};
+#pragma unroll 4
     for (int i = lane; i < width; i += kLanes) {
-      const float k = to_float(key[i]);
+      float k[kTogether];
+      for (int j = 0; j < kTogether; ++j) {
+        k[j] = to_float(key[j][i]);
+      }
       for (int h = 0; h < kHeads; ++h) {
-        dots[h] = fmaf(query[h * width + i], k, dots[h]);
+        const float q = query[h * width + i];
+        for (int j = 0; j < kTogether; ++j) {
+          dots[j][h] = fmaf(q, k[j], dots[j][h]);
+        }
       }
     }
-    const float sum = sum_eight(dots, lane);
-    if (lane % 4 == 0) shared.scores[lane / 4][t] = sum * task.scale;
+    for (int j = 0; j < kTogether; ++j) {
+      const float sum = sum_eight(dots[j], lane);
+      if (lane % 4 == 0 && begin + j <= last) shared.scores[lane / 4][begin + j] = sum * task.scale;
+    }
   }
 }
 
@@ -192,7 +209,7 @@ __device__ void add_values(
       sums.values[h][j] *= factor;
     }
   }
-#pragma unroll 4
+#pragma unroll 8
   for (int t = first; t <= last; ++t) {
     const T* line = values + t * task.pages.line;
     float v[kColumns];
@@ -317,7 +334,7 @@ __global__ void __launch_bounds__(kThreads) attend_stretch(const PagedAttentionT
 }
 
 // A block to a row and head: its stretches in order.
-template <typename T>
+template <typename T, int kColumns>
 __global__ void __launch_bounds__(kThreads) merge_stretches(const PagedAttentionTask task) {
   const std::int64_t row = blockIdx.x;
   const std::int64_t head = blockIdx.y;
@@ -325,21 +342,25 @@ __global__ void __launch_bounds__(kThreads) merge_stretches(const PagedAttention
   const auto width = static_cast<int>(task.pages.values.width);
   T* out = out_of<T>(task, row, head);
   const int splits = position < 0 ? 0 : splits_of(position, task.splits_max);
-  for (int column = static_cast<int>(threadIdx.x); column < width; column += kThreads) {
-    float sum = 0.0F;
-    float top = kNever;
-    float mass = 0.0F;
-    for (int split = 0; split < splits; ++split) {
-      const Stretch stretch = stretch_of(position, task.window, task.splits_max, split);
-      if (stretch.last < stretch.first) continue;
-      const float* partial = partial_of(task, row, head, split);
-      const Merge merge = merge_tops(top, partial[width]);
-      sum = merge_sums(merge, sum, partial[column]);
-      mass = merge_sums(merge, mass, partial[width + 1]);
-      top = merge.top;
+  float sums[kColumns] = {};
+  float top = kNever;
+  float mass = 0.0F;
+  for (int split = 0; split < splits; ++split) {
+    const Stretch stretch = stretch_of(position, task.window, task.splits_max, split);
+    if (stretch.last < stretch.first) continue;
+    const float* partial = partial_of(task, row, head, split);
+    const Merge merge = merge_tops(top, partial[width]);
+    for (int j = 0; j < kColumns; ++j) {
+      const int column = static_cast<int>(threadIdx.x) + j * kThreads;
+      if (column < width) sums[j] = merge_sums(merge, sums[j], partial[column]);
     }
-    const float factor = splits == 0 ? 0.0F : output_factor(task.sinks, head, top, mass);
-    out[column] = detail::from_float<T>(sum * factor);
+    mass = merge_sums(merge, mass, partial[width + 1]);
+    top = merge.top;
+  }
+  const float factor = splits == 0 ? 0.0F : output_factor(task.sinks, head, top, mass);
+  for (int j = 0; j < kColumns; ++j) {
+    const int column = static_cast<int>(threadIdx.x) + j * kThreads;
+    if (column < width) out[column] = detail::from_float<T>(sums[j] * factor);
   }
 }
 
@@ -419,7 +440,7 @@ void launch(device::cuda::Stream& stream, const PagedAttentionTask& task) {
   attend_stretch<T, kColumns>
       <<<dim3(rows, static_cast<unsigned>(chunks), splits), kThreads, query, stream.handle()>>>(task
       );
-  merge_stretches<T>
+  merge_stretches<T, kColumns>
       <<<dim3(rows, static_cast<unsigned>(task.heads)), kThreads, 0, stream.handle()>>>(task);
 }
 

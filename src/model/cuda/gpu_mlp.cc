@@ -115,9 +115,13 @@ void GpuMoeRunner::route(
     const GpuMoe& weights,
     const Step& step
 ) const {
-  const DeviceRows logits = rows_at(memory, logits_, shape_.gate.experts, DType::F32);
-  context.products->run(
-      *context.stream, step.rows, weights.gate, weights.logit_bias, step.x, logits
+  kernels::cuda::gate_logits(
+      *context.stream,
+      {.x = step.x,
+       .rows = step.rows,
+       .weight = weights.gate,
+       .bias = weights.logit_bias,
+       .logits = memory.get<float>(logits_)}
   );
   kernels::cuda::select_experts(
       *context.stream,

@@ -25,8 +25,8 @@ TEST(CudaDenseGemm, LongSumsOfFewOutputsFallIntoTwoParts) {
 }
 
 TEST(CudaDenseGemm, ABucketIsTheFirstThatHoldsTheRows) {
-  EXPECT_EQ(dense_row_bucket(1), 1);
-  EXPECT_EQ(dense_row_bucket(5), 8);
+  EXPECT_EQ(dense_row_bucket(1), 8);
+  EXPECT_EQ(dense_row_bucket(9), 16);
   EXPECT_EQ(dense_row_bucket(513), 768);
   EXPECT_EQ(dense_row_bucket(8192), 8192);
 }

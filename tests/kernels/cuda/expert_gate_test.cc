@@ -95,6 +95,53 @@ TEST(CudaSelectExperts, ChoosesAsTheCpuOverAllKindsOfGates) {
   }
 }
 
+TEST(CudaGateLogits, AreNearTheReferenceAndTheSameBitsInEveryBatch) {
+  auto stream = testing::test_stream();
+  Random random(4);
+  for (const Compute compute : {Compute::Float32, Compute::BFloat16}) {
+    for (const std::int64_t experts : {3, 60, 128}) {
+      constexpr std::int64_t kRows = 11;
+      constexpr std::int64_t kInputs = 300;
+      const auto x = testing::random_floats(random, kRows * kInputs, compute);
+      const auto plain = testing::random_floats(
+          random, static_cast<std::size_t>(experts * kInputs), Compute::Float32
+      );
+      const auto bias =
+          testing::random_floats(random, static_cast<std::size_t>(experts), Compute::Float32);
+      const auto packed = kernels::testing::pack(plain, experts, kInputs, Compute::Float32);
+      const testing::UploadedMatrix weight(packed.matrix);
+      const DeviceActivations rows(x, kInputs, testing::activation_of(compute));
+      const DeviceArray<float> biases(bias);
+      const auto run = [&](std::int64_t first, std::int64_t count) {
+        const DeviceArray<float> out(testing::poison(static_cast<std::size_t>(count * experts)));
+        gate_logits(
+            stream,
+            {.x = rows.rows().from(first * kInputs),
+             .rows = count,
+             .weight = weight.matrix(),
+             .bias = biases.data(),
+             .logits = out.data()}
+        );
+        return out.values(stream);
+      };
+      const auto all = run(0, kRows);
+      for (std::int64_t r = 0; r < kRows; ++r) {
+        const auto at = static_cast<std::size_t>(r * experts);
+        const auto width = static_cast<std::size_t>(experts);
+        EXPECT_TRUE(testing::same_bits(run(r, 1), std::span(all).subspan(at, width))) << r;
+        for (std::size_t e = 0; e < width; ++e) {
+          double sum = static_cast<double>(bias[e]);
+          for (std::size_t i = 0; i < kInputs; ++i) {
+            sum += static_cast<double>(x[static_cast<std::size_t>(r) * kInputs + i]) *
+                   static_cast<double>(plain[e * kInputs + i]);
+          }
+          EXPECT_NEAR(static_cast<double>(all[at + e]), sum, 1e-4);
+        }
+      }
+    }
+  }
+}
+
 TEST(CudaSelectExperts, TiesGoToTheLowerIdAndNanIsNeverChosen) {
   std::vector<float> logits(64, 1.0F);
   logits[3] = std::numeric_limits<float>::quiet_NaN();
