@@ -1,6 +1,6 @@
-// Also tests: gpu_weights.cc, products.cc, gpu_attention.cc, gpu_mlp.cc
-// Every golden checkpoint and the bundled model on the GPU, and that scheduling leaves no trace
-// there.
+// Also tests: gpu_weights.cc, weight_placer.cc, dummy_weights.cc, products.cc, gpu_attention.cc,
+// gpu_mlp.cc Every golden checkpoint and the bundled model on the GPU, and that scheduling leaves
+// no trace there.
 #include "model/cuda/gpu_decoder.h"
 
 #include <algorithm>
@@ -159,31 +159,35 @@ TEST_F(GpuFable, QuantisedWeightsGiveWhatTheHostMakesOfThem) {
   }
 }
 
-// One step of several sequences, each at its own position, rows of a sequence together.
+Json config_of(const std::filesystem::path& folder) {
+  std::ifstream in(folder / "config.json");
+  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  return parse_json(text).value();
+}
+
+// Steps of several sequences, each at its own position, rows of a sequence together.
 class Mix {
  public:
-  explicit Mix(Compute compute) {
-    pool_ = std::make_unique<device::ThreadPool>(2);
+  static Mix of_fable(Compute compute) {
+    Mix mix;
     const auto checkpoint = weights::Checkpoint::open(fable_folder()).value();
-    std::ifstream in(fable_folder() / "config.json");
-    const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-    const Json config = parse_json(text).value();
-    weights_ = find_architecture(config)
-                   .value()
-                   ->load(config, *checkpoint, {.pool = pool_.get(), .compute = compute, .gpu = 0})
-                   .value();
-    model_ = weights_
-                 ->make_rank(
-                     {.context = {.pool = pool_.get(), .compute = compute},
-                      .limits = {.rows_max = 512, .logit_rows_max = 512, .context_max = 1024}}
-                 )
-                 .value();
-    cache_ = weights_->make_cache(kSequences * kPages).value();
-    for (std::uint32_t s = 0; s < kSequences; ++s) {
-      for (std::uint32_t page = 0; page < kPages; ++page) {
-        tables_[s].push_back(page * kSequences + (s * 5) % kSequences);
-      }
-    }
+    const Json config = config_of(fable_folder());
+    mix.start(
+        find_architecture(config)
+            .value()
+            ->load(config, *checkpoint, {.pool = mix.pool_.get(), .compute = compute, .gpu = 0})
+            .value(),
+        compute
+    );
+    return mix;
+  }
+  // Noise for weights, in the shapes of `config`.
+  static Mix of_noise(std::string_view config, Compute compute) {
+    Mix mix;
+    const Json json = parse_json(config).value();
+    const auto described = find_architecture(json).value()->describe(json).value();
+    mix.start(cuda::make_dummy_gpu_decoder(described, compute, 0).value(), compute);
+    return mix;
   }
 
   struct Part {
@@ -227,7 +231,24 @@ class Mix {
   static constexpr std::uint32_t kSequences = 32;
   static constexpr std::uint32_t kPages = 8;
 
-  std::unique_ptr<device::ThreadPool> pool_;
+  Mix() = default;
+  void start(std::unique_ptr<ModelWeights> weights, Compute compute) {
+    weights_ = std::move(weights);
+    model_ = weights_
+                 ->make_rank(
+                     {.context = {.pool = pool_.get(), .compute = compute},
+                      .limits = {.rows_max = 512, .logit_rows_max = 512, .context_max = 1024}}
+                 )
+                 .value();
+    cache_ = weights_->make_cache(kSequences * kPages).value();
+    for (std::uint32_t s = 0; s < kSequences; ++s) {
+      for (std::uint32_t page = 0; page < kPages; ++page) {
+        tables_.at(s).push_back(page * kSequences + (s * 5) % kSequences);
+      }
+    }
+  }
+
+  std::unique_ptr<device::ThreadPool> pool_ = std::make_unique<device::ThreadPool>(2);
   std::unique_ptr<ModelWeights> weights_;
   std::unique_ptr<Model> model_;
   kv::PagedCache cache_;
@@ -242,50 +263,80 @@ std::vector<TokenId> random_tokens(Random& random, std::size_t count) {
   return tokens;
 }
 
-TEST(GpuDeterminism, BatchMatesAndStepsLeaveNoTrace) {
-  for (const Compute compute : {Compute::Float32, Compute::BFloat16}) {
-    Random random(7);
-    Mix mix(compute);
-    const auto prompt = random_tokens(random, 150);
-    const auto next = random_tokens(random, 1);
-    // Alone: a prompt in one step, then a token of output.
-    auto alone = mix.run({{0, prompt, 0}});
-    const auto alone_next = mix.run({{0, next, 150}});
-    // Among 30 others of all lengths, in three chunks.
-    std::vector<float> mixed;
-    for (const std::int64_t first : {0, 41, 105}) {
-      const std::int64_t end = first == 0 ? 41 : (first == 41 ? 105 : 150);
-      std::vector<Mix::Part> parts;
-      for (std::size_t s = 2; s < 32; ++s) {
-        parts.push_back({s, random_tokens(random, 1 + random.below(9)), first / 41 * 20});
-      }
-      parts.insert(
-          parts.begin() + 11, Mix::Part{1, {prompt.begin() + first, prompt.begin() + end}, first}
-      );
-      std::size_t before = 0;
-      for (std::size_t p = 0; p < 11; ++p) {
-        before += parts[p].tokens.size();
-      }
-      const auto logits = mix.run(parts);
-      const auto begin = logits.begin() + static_cast<std::ptrdiff_t>(before * mix.vocabulary());
-      mixed.insert(
-          mixed.end(), begin, begin + (end - first) * static_cast<std::ptrdiff_t>(mix.vocabulary())
-      );
+// A prompt alone in one step, and in three among 30 others; then a token of output among others.
+void expect_no_trace_of_mates(Mix mix) {
+  Random random(7);
+  const auto prompt = random_tokens(random, 150);
+  const auto next = random_tokens(random, 1);
+  // Alone: a prompt in one step, then a token of output.
+  auto alone = mix.run({{0, prompt, 0}});
+  const auto alone_next = mix.run({{0, next, 150}});
+  // Among 30 others of all lengths, in three chunks.
+  std::vector<float> mixed;
+  for (const std::int64_t first : {0, 41, 105}) {
+    const std::int64_t end = first == 0 ? 41 : (first == 41 ? 105 : 150);
+    std::vector<Mix::Part> parts;
+    for (std::size_t s = 2; s < 32; ++s) {
+      parts.push_back({s, random_tokens(random, 1 + random.below(9)), first / 41 * 20});
     }
-    EXPECT_TRUE(mixed == alone);
-    // One row of output among 1 to 127 mates: every recorded number of rows.
-    for (const std::size_t mates : {1U, 3U, 7U, 15U, 31U, 60U, 127U}) {
-      std::vector<Mix::Part> parts = {{1, next, 150}, {2, random_tokens(random, mates), 0}};
-      auto logits = mix.run(parts);
-      logits.resize(mix.vocabulary());
-      EXPECT_TRUE(logits == alone_next) << mates << " mates";
+    parts.insert(
+        parts.begin() + 11, Mix::Part{1, {prompt.begin() + first, prompt.begin() + end}, first}
+    );
+    std::size_t before = 0;
+    for (std::size_t p = 0; p < 11; ++p) {
+      before += parts[p].tokens.size();
     }
+    const auto logits = mix.run(parts);
+    const auto begin = logits.begin() + static_cast<std::ptrdiff_t>(before * mix.vocabulary());
+    mixed.insert(
+        mixed.end(), begin, begin + (end - first) * static_cast<std::ptrdiff_t>(mix.vocabulary())
+    );
   }
+  EXPECT_TRUE(mixed == alone);
+  // One row of output among 1 to 127 mates: every recorded number of rows.
+  for (const std::size_t mates : {1U, 3U, 7U, 15U, 31U, 60U, 127U}) {
+    std::vector<Mix::Part> parts = {{1, next, 150}, {2, random_tokens(random, mates), 0}};
+    auto logits = mix.run(parts);
+    logits.resize(mix.vocabulary());
+    EXPECT_TRUE(logits == alone_next) << mates << " mates";
+  }
+}
+
+TEST(GpuDeterminism, BatchMatesAndStepsLeaveNoTrace) {
+  expect_no_trace_of_mates(Mix::of_fable(Compute::Float32));
+  expect_no_trace_of_mates(Mix::of_fable(Compute::BFloat16));
+}
+
+// Layers of the shapes that large checkpoints have, through the products made for them.
+TEST(GpuDeterminism, BatchMatesLeaveNoTraceInLargeShapes) {
+  expect_no_trace_of_mates(Mix::of_noise(
+      R"({"architectures": ["Qwen3MoeForCausalLM"], "decoder_sparse_step": 1, "head_dim": 128,
+      "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 6144,
+      "max_position_embeddings": 40960, "mlp_only_layers": [], "model_type": "qwen3_moe",
+      "moe_intermediate_size": 768, "norm_topk_prob": true, "num_attention_heads": 32,
+      "num_experts": 128, "num_experts_per_tok": 8, "num_hidden_layers": 3,
+      "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+      "tie_word_embeddings": false, "torch_dtype": "bfloat16", "vocab_size": 8192})",
+      Compute::BFloat16
+  ));
+  expect_no_trace_of_mates(Mix::of_noise(
+      R"({"architectures": ["DeepseekV2ForCausalLM"], "first_k_dense_replace": 1,
+      "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 10944, "kv_lora_rank": 512,
+      "max_position_embeddings": 4096, "model_type": "deepseek_v2", "moe_intermediate_size": 1408,
+      "moe_layer_freq": 1, "n_group": 1, "n_routed_experts": 64, "n_shared_experts": 2,
+      "norm_topk_prob": false, "num_attention_heads": 16, "num_experts_per_tok": 6,
+      "num_hidden_layers": 3, "num_key_value_heads": 16, "q_lora_rank": null,
+      "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "rms_norm_eps": 1e-06, "rope_theta": 10000,
+      "routed_scaling_factor": 1.0, "scoring_func": "softmax", "tie_word_embeddings": false,
+      "topk_group": 1, "topk_method": "greedy", "torch_dtype": "bfloat16", "v_head_dim": 128,
+      "vocab_size": 8192})",
+      Compute::BFloat16
+  ));
 }
 
 TEST(GpuDeterminism, ExpertsAreCountedForRealRowsAlone) {
   Random random(8);
-  Mix mix(Compute::Float32);
+  Mix mix = Mix::of_fable(Compute::Float32);
   static_cast<void>(mix.run({{0, random_tokens(random, 5), 0}}));
   static_cast<void>(mix.run({{1, random_tokens(random, 200), 0}}));
   const auto tokens = mix.model().expert_tokens();
