@@ -22,6 +22,9 @@ constexpr std::array<std::int64_t, 18> kBuckets =
     {8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 6144, 8192};
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20U;
 constexpr int kCandidates = 64;
+// In order of preference. For few rows of 4096 inputs the kernels of two parts that are offered
+// take 96 us where those of one part take 9 (H200, docs/measurements/2026-11-23-h200-models.md).
+constexpr std::array kParts = {1, 2};
 constexpr std::uint32_t kAnyParts =
     CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_NONE;
 constexpr std::int64_t kAlignmentElements = 8;
@@ -270,18 +273,9 @@ Result<DenseGemm> DenseGemm::create() {
   return DenseGemm(std::move(state));
 }
 
-int preferred_parts(const DenseShape& shape) {
-  constexpr std::int64_t kInputsOfTwoParts = 4096;
-  constexpr std::int64_t kOutputsOfOnePart = 16384;
-  const bool few = shape.count == 1 && shape.outputs < kOutputsOfOnePart;
-  return few && shape.inputs >= kInputsOfTwoParts ? 2 : 1;
-}
-
-Result<int> DenseGemm::prepare(const DenseShape& shape, std::int64_t rows_max, int parts) {
+Result<int> DenseGemm::prepare(const DenseShape& shape, std::int64_t rows_max) {
   PLEIAD_CHECK(dense_gemm_supports(shape));
-  const auto known = std::ranges::find_if(state_->shapes, [&](const Prepared& other) {
-    return other.shape == shape && (parts == 0 || other.parts == parts);
-  });
+  const auto known = std::ranges::find(state_->shapes, shape, &Prepared::shape);
   if (known != state_->shapes.end()) return static_cast<int>(known - state_->shapes.begin());
   Prepared prepared{.shape = shape};
   for (const std::int64_t rows : kBuckets) {
@@ -289,9 +283,8 @@ Result<int> DenseGemm::prepare(const DenseShape& shape, std::int64_t rows_max, i
     prepared.plans.push_back(std::move(plan));
     if (rows >= rows_max) break;
   }
-  const int wanted = parts > 0 ? parts : preferred_parts(shape);
-  for (const int some : {wanted, parts > 0 ? wanted : 1}) {
-    if (prepared.parts == 0 && keep_parts(prepared.plans, some)) prepared.parts = some;
+  for (const int parts : kParts) {
+    if (prepared.parts == 0 && keep_parts(prepared.plans, parts)) prepared.parts = parts;
   }
   if (prepared.parts == 0) {
     return unsupported(

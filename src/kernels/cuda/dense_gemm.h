@@ -31,10 +31,6 @@ struct DenseShape {
 // Whether cuBLASLt's fast kernels take the shape: extents, strides and steps of 16 bytes.
 bool dense_gemm_supports(const DenseShape& shape);
 
-// How many parts the inputs should fall into: two where few rows would else leave much of the GPU
-// idle over a long sum. Pure.
-int preferred_parts(const DenseShape& shape);
-
 // The row counts that plans are made for: a step of r rows runs with the first that is at least r.
 std::span<const std::int64_t> dense_row_buckets();
 
@@ -50,10 +46,9 @@ class DenseGemm {
   ~DenseGemm();
 
   // Chooses, for every bucket up to that of rows_max, a kernel that divides the inputs into the
-  // same number of parts, so that a row's bits do not depend on the bucket (DESIGN R1): `parts`,
-  // or, where it is 0, preferred_parts() or else one. Returns the shape's index. Fails with
-  // Unsupported when there is no such choice.
-  Result<int> prepare(const DenseShape& shape, std::int64_t rows_max, int parts = 0);
+  // same number of parts, one if there are such, so that a row's bits do not depend on the bucket
+  // (DESIGN R1). Returns the shape's index. Fails with Unsupported when there is no such choice.
+  Result<int> prepare(const DenseShape& shape, std::int64_t rows_max);
 
   // y = x W^T for `rows` rows and as many more as fill their bucket: x and y have room for those.
   // Enqueues. REQUIRES: a BF16 matrix and x of BF16, of the prepared shape.

@@ -13,7 +13,7 @@ constexpr int kLanes = 32;
 constexpr int kWarps = 4;  // rows of a block
 constexpr int kGroupThreads = 256;
 constexpr int kGateRows = 4;
-constexpr int kGateExperts = 4;
+constexpr int kGateExperts = 2;
 constexpr float kNever = -INFINITY;
 
 // One row's work space, in shared memory.
@@ -185,8 +185,42 @@ __global__ void __launch_bounds__(kWarps* kLanes) select_rows(const SelectExpert
   }
 }
 
-// A warp takes kGateExperts experts and kGateRows rows; its lanes take turns over the inputs.
+// Four neighbouring elements as floats. REQUIRES: 4 * sizeof(T) alignment.
+__device__ float4 load_four(const float* x) {
+  return *reinterpret_cast<const float4*>(x);
+}
+
+__device__ float4 load_four(const detail::BF16* x) {
+  const uint2 bits = *reinterpret_cast<const uint2*>(x);
+  return {
+      __uint_as_float(bits.x << 16U),
+      __uint_as_float(bits.x & 0xFFFF0000U),
+      __uint_as_float(bits.y << 16U),
+      __uint_as_float(bits.y & 0xFFFF0000U),
+  };
+}
+
+// Up to four elements from x on, zeros past `count`.
 template <typename T>
+__device__ float4 load_some(const T* x, int count) {
+  return {
+      detail::to_float(x[0]),
+      count > 1 ? detail::to_float(x[1]) : 0.0F,
+      count > 2 ? detail::to_float(x[2]) : 0.0F,
+      count > 3 ? detail::to_float(x[3]) : 0.0F,
+  };
+}
+
+__device__ float add_four(const float4& a, const float4& b, float sum) {
+  sum = fmaf(a.x, b.x, sum);
+  sum = fmaf(a.y, b.y, sum);
+  sum = fmaf(a.z, b.z, sum);
+  return fmaf(a.w, b.w, sum);
+}
+
+// A warp takes kGateExperts experts and kGateRows rows; its lanes take turns over the inputs, four
+// at a time. kWhole: inputs and strides are multiples of four.
+template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kWarps* kLanes) multiply_gate(const GateLogitsTask task) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const std::int64_t warp = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kLanes;
@@ -207,16 +241,16 @@ __global__ void __launch_bounds__(kWarps* kLanes) multiply_gate(const GateLogits
   }
   float sums[kGateRows][kGateExperts] = {};
   const auto inputs = static_cast<int>(task.weight.inputs);
-#pragma unroll 8
-  for (int i = lane; i < inputs; i += kLanes) {
-    float w[kGateExperts];
+#pragma unroll 4
+  for (int i = lane * 4; i < inputs; i += kLanes * 4) {
+    float4 w[kGateExperts];
     for (int e = 0; e < kGateExperts; ++e) {
-      w[e] = weight[e][i];
+      w[e] = kWhole ? load_four(weight[e] + i) : load_some(weight[e] + i, inputs - i);
     }
     for (int r = 0; r < kGateRows; ++r) {
-      const float value = detail::to_float(x[r][i]);
+      const float4 value = kWhole ? load_four(x[r] + i) : load_some(x[r] + i, inputs - i);
       for (int e = 0; e < kGateExperts; ++e) {
-        sums[r][e] = fmaf(value, w[e], sums[r][e]);
+        sums[r][e] = add_four(value, w[e], sums[r][e]);
       }
     }
   }
@@ -292,7 +326,12 @@ void gate_logits(device::cuda::Stream& stream, const GateLogitsTask& task) {
       blocks_for(task.weight.outputs, kGateExperts * kWarps), blocks_for(task.rows, kGateRows)
   );
   detail::with_element(task.x.dtype, [&](auto element) {
-    multiply_gate<decltype(element)><<<grid, kWarps * kLanes, 0, stream.handle()>>>(task);
+    using T = decltype(element);
+    if (task.weight.inputs % 4 == 0 && task.x.stride % 4 == 0) {
+      multiply_gate<T, true><<<grid, kWarps * kLanes, 0, stream.handle()>>>(task);
+    } else {
+      multiply_gate<T, false><<<grid, kWarps * kLanes, 0, stream.handle()>>>(task);
+    }
   });
   stream.launched("gate_logits", task.rows, task.weight.outputs);
 }

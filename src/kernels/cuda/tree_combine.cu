@@ -25,24 +25,29 @@ __device__ float element(const DeviceRows& rows, std::int64_t index) {
   return to_float(static_cast<const BF16*>(rows.data)[index]);
 }
 
+// How high the node that joins two neighbours stands: one more than their highest differing bit.
+__device__ int level_between(std::int32_t a, std::int32_t b) {
+  return 32 - __clz(static_cast<int>(a ^ b));
+}
+
 // Leaves are neighbours in id order, so a node is a run of them, kept in the slot of its first
 // leaf: gaps between neighbours are joined from the lowest level up, equal levels from the left.
-__device__ void plan_merges(const std::int32_t* ids, int count, MergePlan& plan) {
+// `levels`: of the gaps, [count - 1].
+__device__ void plan_merges(const unsigned char* levels, int count, MergePlan& plan) {
   std::uint64_t joined = 0;  // gap g, between leaves g and g + 1
-  int merges = 0;
-  for (int level = 1; level <= 32 && merges + 1 < count; ++level) {
-    for (int gap = 0; gap + 1 < count; ++gap) {
-      const auto differ = static_cast<int>(ids[gap] ^ ids[gap + 1]);
-      if (32 - __clz(differ) != level) continue;
-      int first = gap;
-      while (first > 0 && (joined >> (first - 1) & 1U) != 0) {
-        --first;
-      }
-      plan.into[merges] = static_cast<unsigned char>(first);
-      plan.from[merges] = static_cast<unsigned char>(gap + 1);
-      joined |= std::uint64_t{1} << gap;
-      ++merges;
+  for (int merge = 0; merge + 1 < count; ++merge) {
+    int gap = -1;
+    for (int g = 0; g + 1 < count; ++g) {
+      const bool open = (joined >> g & 1U) == 0;
+      if (open && (gap < 0 || levels[g] < levels[gap])) gap = g;
     }
+    int first = gap;
+    while (first > 0 && (joined >> (first - 1) & 1U) != 0) {
+      --first;
+    }
+    plan.into[merge] = static_cast<unsigned char>(first);
+    plan.from[merge] = static_cast<unsigned char>(gap + 1);
+    joined |= std::uint64_t{1} << gap;
   }
 }
 
@@ -51,11 +56,17 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads) combine(const CombineTask task) {
   extern __shared__ float leaves[];  // [topk, kThreads]
   __shared__ MergePlan plan;
+  __shared__ unsigned char levels[kTopkMax];
   const std::int64_t row = blockIdx.x;
   if (task.positions[row] < 0) return;
   const int topk = static_cast<int>(task.topk);
   const std::int32_t* ids = task.ids + row * topk;
-  if (threadIdx.x == 0) plan_merges(ids, topk, plan);
+  if (threadIdx.x + 1 < topk) {
+    const auto level = level_between(ids[threadIdx.x], ids[threadIdx.x + 1]);
+    levels[threadIdx.x] = static_cast<unsigned char>(level);
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) plan_merges(levels, topk, plan);
   __syncthreads();
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.y) * kThreads + threadIdx.x;
   if (column >= task.hidden) return;

@@ -17,13 +17,6 @@ TEST(CudaDenseGemm, TakesShapesOfWholeSixteenByteLines) {
   EXPECT_FALSE(dense_gemm_supports(odd));
 }
 
-TEST(CudaDenseGemm, LongSumsOfFewOutputsFallIntoTwoParts) {
-  EXPECT_EQ(preferred_parts({.outputs = 4096, .inputs = 7168}), 2);
-  EXPECT_EQ(preferred_parts({.outputs = 7168, .inputs = 2048}), 1);
-  EXPECT_EQ(preferred_parts({.outputs = 151936, .inputs = 4096}), 1);
-  EXPECT_EQ(preferred_parts({.outputs = 128, .inputs = 8192, .count = 16}), 1);
-}
-
 TEST(CudaDenseGemm, ABucketIsTheFirstThatHoldsTheRows) {
   EXPECT_EQ(dense_row_bucket(1), 8);
   EXPECT_EQ(dense_row_bucket(9), 16);
