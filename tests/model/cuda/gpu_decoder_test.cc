@@ -1,6 +1,7 @@
-// Also tests: gpu_weights.cc, weight_placer.cc, dummy_weights.cc, products.cc, gpu_attention.cc,
-// gpu_mlp.cc Every golden checkpoint and the bundled model on the GPU, and that scheduling leaves
-// no trace there.
+// Also tests: gpu_weights.cc, weight_placer.cc, dummy_weights.cc, products.cc
+// Also tests: gpu_attention.cc, gpu_mlp.cc
+
+// Every golden checkpoint and the bundled model on the GPU, and that scheduling leaves no trace.
 #include "model/cuda/gpu_decoder.h"
 
 #include <algorithm>
