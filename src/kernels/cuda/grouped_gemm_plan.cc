@@ -30,6 +30,23 @@ Result<void> check_multiple(std::string_view name, std::int32_t value, std::int3
   return {};
 }
 
+// Weight rows of a tile such that the busiest multiprocessor has the least of them when every
+// expert that can be hit is: one alone cannot draw its share of the memory's speed from the others
+// that idle.
+std::int32_t best_height(const GroupedShape& shape, std::int32_t multiprocessors) {
+  const std::int64_t experts_hit = std::min<std::int64_t>(shape.experts, shape.rows_max);
+  std::int64_t best = kTileOutputs;
+  std::int64_t best_rows = INT64_MAX;
+  for (std::int64_t height = kTileOutputs; height >= kTileOutputs / 2; height -= 16) {
+    const std::int64_t tiles = experts_hit * divide_up(shape.outputs, height);
+    const std::int64_t rows = divide_up(tiles, multiprocessors) * height;
+    if (rows >= best_rows) continue;
+    best = height;
+    best_rows = rows;
+  }
+  return static_cast<std::int32_t>(best);
+}
+
 }  // namespace
 
 Result<void> grouped_supports(const GroupedShape& shape) {
@@ -46,20 +63,22 @@ Result<void> grouped_supports(const GroupedShape& shape) {
   return check_multiple("inputs", shape.inputs, grouped_step(shape.format));
 }
 
-GroupedTile grouped_tile(const GroupedShape& shape) {
+GroupedTile grouped_tile(const GroupedShape& shape, std::int32_t multiprocessors) {
   const std::int64_t rows = divide_up(shape.rows_max, shape.experts);
-  GroupedTile tile{.rows = 64, .cluster = 1};
-  if (rows > 48) tile.rows = 128;
-  if (rows > 96) tile.rows = 256;
-  if (tile.rows > 64) tile.cluster = 2;
+  GroupedTile tile;
+  if (rows > 48) tile.rows = shape.gathered ? 128 : 256;
+  if (rows > 48) tile.cluster = 2;
   if (!grouped_tile_fits(shape, tile)) tile.cluster = 1;
+  if (rows <= 48) tile.outputs = best_height(shape, multiprocessors);
   return tile;
 }
 
 bool grouped_tile_fits(const GroupedShape& shape, const GroupedTile& tile) {
   const bool rows_fit = tile.rows == 64 || tile.rows == 128 || tile.rows == 256;
-  if (tile.cluster == 1) return rows_fit;
-  return tile.cluster == 2 && rows_fit && !shape.gathered &&
+  const bool outputs_fit =
+      tile.outputs > 0 && tile.outputs <= kTileOutputs && tile.outputs % 16 == 0;
+  if (tile.cluster == 1) return rows_fit && outputs_fit;
+  return tile.cluster == 2 && rows_fit && tile.outputs == kTileOutputs && !shape.gathered &&
          shape.outputs % (2 * kTileOutputs) == 0;
 }
 
@@ -68,7 +87,7 @@ grouped_blocks(const GroupedShape& shape, const GroupedTile& tile, std::int32_t 
   const std::int64_t experts_hit = std::min<std::int64_t>(shape.experts, shape.rows_max);
   // Each expert hit has a last, partial tile of rows, beside the full ones of all.
   const std::int64_t row_tiles = experts_hit + (shape.rows_max - experts_hit) / tile.rows;
-  const std::int64_t tiles = row_tiles * (shape.outputs / kTileOutputs);
+  const std::int64_t tiles = row_tiles * divide_up(shape.outputs, tile.outputs);
   const std::int64_t whole = multiprocessors / tile.cluster * tile.cluster;
   return static_cast<std::int32_t>(std::min(tiles, whole));
 }

@@ -44,7 +44,10 @@ struct GroupedShape {
 
 // Bytes of `experts` packed matrices, as many as of stored ones.
 [[nodiscard]] constexpr std::int64_t grouped_packed_bytes(
-    GroupedFormat format, std::int64_t experts, std::int64_t outputs, std::int64_t inputs
+    GroupedFormat format,
+    std::int64_t experts,
+    std::int64_t outputs,
+    std::int64_t inputs
 ) {
   return experts * outputs * inputs * (format == GroupedFormat::BFloat16 ? 2 : 1);
 }
@@ -63,8 +66,9 @@ grouped_stored_row(GroupedLayout layout, std::int64_t outputs, std::int64_t plac
 
 // The tile of a launch. Bits do not depend on it.
 struct GroupedTile {
-  std::int32_t rows = 64;    // activation rows, at most: 64, 128 or 256
-  std::int32_t cluster = 1;  // blocks that share their activation rows: 1 or 2
+  std::int32_t rows = 64;      // activation rows, at most: 64, 128 or 256
+  std::int32_t cluster = 1;    // blocks that share their activation rows: 1 or 2
+  std::int32_t outputs = 128;  // weight rows, at most: a multiple of 16 up to 128; in a cluster 128
 
   friend bool operator==(const GroupedTile&, const GroupedTile&) = default;
 };

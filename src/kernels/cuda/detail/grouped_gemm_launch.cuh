@@ -41,33 +41,36 @@ cudaError_t launch_kernel(
 
 template <class Shape, GroupedOutput kOutput>
 cudaError_t launch_shape(const GroupedLaunch& launch) {
+  const GroupedMaps maps{launch.rows_64, launch.rows_8};
   return launch_kernel(
       grouped_gemm_kernel<Shape, kOutput>,
       launch,
       grouped_shared_bytes<Shape>(),
       launch.arguments,
-      launch.rows_64,
-      launch.rows_8
+      maps
   );
 }
 
-template <GroupedOutput kOutput, int kRows, int kStages>
+template <GroupedFormat kFormat, GroupedOutput kOutput, int kRows, int kStages>
 cudaError_t launch_rows(const GroupedLaunch& launch) {
   if (launch.gathered) {
-    return launch_shape<GroupedShapeOf<kRows, kStages, 1, true>, kOutput>(launch);
+    return launch_shape<GroupedShapeOf<kFormat, kRows, kStages, 1, true>, kOutput>(launch);
   }
   if (launch.tile.cluster == 2) {
-    return launch_shape<GroupedShapeOf<kRows, kStages, 2, false>, kOutput>(launch);
+    return launch_shape<GroupedShapeOf<kFormat, kRows, kStages, 2, false>, kOutput>(launch);
   }
-  return launch_shape<GroupedShapeOf<kRows, kStages, 1, false>, kOutput>(launch);
+  return launch_shape<GroupedShapeOf<kFormat, kRows, kStages, 1, false>, kOutput>(launch);
 }
 
 // As many stages as fit beside the schedule.
-template <GroupedOutput kOutput>
+template <GroupedFormat kFormat, GroupedOutput kOutput>
 cudaError_t launch_grouped(const GroupedLaunch& launch) {
-  if (launch.tile.rows == 64) return launch_rows<kOutput, 64, 9>(launch);
-  if (launch.tile.rows == 128) return launch_rows<kOutput, 128, 6>(launch);
-  return launch_rows<kOutput, 256, 4>(launch);
+  if (launch.tile.rows == 64) {
+    constexpr int kStages = kFormat == GroupedFormat::BFloat16 ? 9 : 8;
+    return launch_rows<kFormat, kOutput, 64, kStages>(launch);
+  }
+  if (launch.tile.rows == 128) return launch_rows<kFormat, kOutput, 128, 6>(launch);
+  return launch_rows<kFormat, kOutput, 256, 4>(launch);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

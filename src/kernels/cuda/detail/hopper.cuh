@@ -34,13 +34,15 @@ __device__ inline void barrier_arrive_expect(std::uint32_t barrier, std::uint32_
                : "memory");
 }
 
-// An arrival at the barrier of the same address in block `rank` of the cluster.
+// An arrival at the barrier of the same address in block `rank` of the cluster. Scoped to this
+// block: it orders reads of shared memory before it, and a fence for the cluster would be one for
+// the whole GPU, which halved the speed.
 __device__ inline void barrier_arrive_remote(std::uint32_t barrier, std::uint32_t rank) {
   asm volatile(
       "{\n"
       ".reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
       "}\n" ::"r"(barrier),
       "r"(rank)
       : "memory"
@@ -54,22 +56,6 @@ __device__ inline void barrier_wait(std::uint32_t barrier, std::uint32_t parity)
       ".reg .pred done;\n"
       "again:\n"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra finished;\n"
-      "bra again;\n"
-      "finished:\n"
-      "}\n" ::"r"(barrier),
-      "r"(parity)
-      : "memory"
-  );
-}
-
-// As barrier_wait, where other blocks of the cluster arrive too.
-__device__ inline void barrier_wait_cluster(std::uint32_t barrier, std::uint32_t parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
       "@done bra finished;\n"
       "bra again;\n"
       "finished:\n"
@@ -162,8 +148,18 @@ __device__ inline void copy_async_16(std::uint32_t target, const void* source) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(source) : "memory");
 }
 
+// The same of 4 bytes.
+__device__ inline void copy_async_4(std::uint32_t target, const void* source) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(target), "l"(source) : "memory");
+}
+
 __device__ inline void copy_async_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Arrives at the barrier, which counts on it, when this thread's copies up to here have landed.
+__device__ inline void copy_async_arrive(std::uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
 template <int kPending>

@@ -1,9 +1,0 @@
-#include "kernels/cuda/detail/grouped_gemm_launch.cuh"
-
-namespace pleiad::kernels::cuda::hopper {
-
-cudaError_t launch_grouped_swiglu(const GroupedLaunch& launch) {
-  return launch_grouped<GroupedOutput::SwiGlu>(launch);
-}
-
-}  // namespace pleiad::kernels::cuda::hopper
