@@ -70,6 +70,7 @@ struct Arena {
   device::cuda::DeviceBuffer scales;
   device::cuda::DeviceBuffer out;
   device::cuda::DeviceBuffer index;
+  device::cuda::DeviceBuffer clock;
 };
 
 struct Timing {
@@ -80,6 +81,12 @@ struct Timing {
 
 void check(cudaError_t status) {
   PLEIAD_CHECK(status == cudaSuccess, cudaGetErrorString(status));
+}
+
+// The multiprocessors' clock in GHz as it is right behind the work on `stream`.
+double clock_now(device::cuda::Stream& stream, const Arena& arena) {
+  measure_clock(stream, arena.clock.as<double>());
+  return from_gpu<double>(stream, arena.clock.data(), 1)[0];
 }
 
 // Replays a graph of `launches` and divides.
@@ -151,11 +158,12 @@ void time_trial(
     grouped_gemm(stream, task, tile);
   });
   stream.result().value();
+  const double gigahertz = clock_now(stream, arena);
   const double terabytes = bytes / time.median_us * 1e-6;
   const double teraflops = flops / time.median_us * 1e-6;
   std::printf(
       "%-18s%s %6lld rows %5.1f hit  tile %3dx%3d/%d%s  %9.2f us (%.2f-%.2f)  %5.2f TB/s %7.1f "
-      "TFLOP/s",
+      "TFLOP/s  %.2f GHz",
       trial.name,
       trial.starts_settled ? "*" : " ",
       static_cast<long long>(routed.rows),
@@ -168,7 +176,8 @@ void time_trial(
       time.least_us,
       time.most_us,
       terabytes,
-      teraflops
+      teraflops,
+      gigahertz
   );
   if (trial.goal_terabytes > 0)
     std::printf("  %3.0f%% of goal", 100 * terabytes / trial.goal_terabytes);
@@ -242,7 +251,8 @@ int run(GroupedFormat format, bool all_tiles) {
       .x = gpu_bytes(kRows * 7168 * 2),
       .scales = gpu_bytes(kRows * 64 * 4),
       .out = gpu_bytes(kRows * 7168 * 2),
-      .index = gpu_bytes(kRows * 4)};
+      .index = gpu_bytes(kRows * 4),
+      .clock = gpu_bytes(8)};
   if (format == GroupedFormat::BFloat16) {
     fill_bf16(stream, arena.weights.data(), 32LL * 4096 * 7168, 1);
     fill_bf16(stream, arena.x.data(), kRows * 7168, 2);
@@ -264,10 +274,8 @@ int run(GroupedFormat format, bool all_tiles) {
     for (const bool gathered : {false, true}) {
       shape.gathered = gathered;
       std::vector<GroupedTile> tiles{grouped_tile(shape, gpu->multiprocessors)};
-      for (const std::int32_t rows : {64, 128, 256}) {
-        for (const std::int32_t cluster : {1, 2}) {
-          if (all_tiles) tiles.push_back({rows, cluster});
-        }
+      if (all_tiles) {
+        tiles.insert(tiles.end(), {{64, 1, 128}, {128, 1, 256}, {256, 1, 128}, {256, 2, 128}});
       }
       for (std::size_t i = 0; i < tiles.size(); ++i) {
         const bool is_new = i == 0 || !(tiles[i] == tiles[0]);

@@ -64,22 +64,41 @@ Result<void> grouped_supports(const GroupedShape& shape) {
 }
 
 GroupedTile grouped_tile(const GroupedShape& shape, std::int32_t multiprocessors) {
+  // Up to here memory is the limit; a tile of few rows leaves room for more weights under way.
+  constexpr std::int64_t kFewRows = 64;
+  // From here on sharing rows is worth the waiting for each other.
+  constexpr std::int64_t kManyRows = 96;
   const std::int64_t rows = divide_up(shape.rows_max, shape.experts);
   GroupedTile tile;
-  if (rows > 48) tile.rows = shape.gathered ? 128 : 256;
-  if (rows > 48) tile.cluster = 2;
+  if (rows <= kFewRows) {
+    tile.outputs = best_height(shape, multiprocessors);
+    return tile;
+  }
+  if (shape.format == GroupedFormat::Fp8Blocks && !shape.gathered) {
+    return {.rows = 128, .cluster = 1, .outputs = 2 * kTileOutputs};
+  }
+  tile.rows = 256;
+  if (rows >= kManyRows) tile.cluster = 2;
   if (!grouped_tile_fits(shape, tile)) tile.cluster = 1;
-  if (rows <= 48) tile.outputs = best_height(shape, multiprocessors);
   return tile;
 }
 
 bool grouped_tile_fits(const GroupedShape& shape, const GroupedTile& tile) {
-  const bool rows_fit = tile.rows == 64 || tile.rows == 128 || tile.rows == 256;
+  const bool is_bf16 = shape.format == GroupedFormat::BFloat16;
   const bool outputs_fit =
       tile.outputs > 0 && tile.outputs <= kTileOutputs && tile.outputs % 16 == 0;
-  if (tile.cluster == 1) return rows_fit && outputs_fit;
-  return tile.cluster == 2 && rows_fit && tile.outputs == kTileOutputs && !shape.gathered &&
-         shape.outputs % (2 * kTileOutputs) == 0;
+  switch (tile.rows) {
+    case 64:
+      return tile.cluster == 1 && outputs_fit;
+    case 128:
+      return tile.cluster == 1 && !is_bf16 && !shape.gathered && tile.outputs == 2 * kTileOutputs;
+    case 256:
+      if (tile.cluster == 1) return outputs_fit && (is_bf16 || shape.gathered);
+      return tile.cluster == 2 && is_bf16 && !shape.gathered && tile.outputs == kTileOutputs &&
+             shape.outputs % (2 * kTileOutputs) == 0;
+    default:
+      return false;
+  }
 }
 
 std::int32_t

@@ -100,8 +100,26 @@ TEST(GroupedPlan, BlocksShareRowsOnlyInPairsOfWeightTilesThatNoIndexListGathers)
   shape.gathered = true;
   EXPECT_FALSE(grouped_tile_fits(shape, {256, 2}));
   EXPECT_EQ(grouped_tile(shape, 132).cluster, 1);
-  EXPECT_FALSE(grouped_tile_fits(shape, {96, 1}));
+  EXPECT_FALSE(grouped_tile_fits(shape, {128, 1}));
   EXPECT_FALSE(grouped_tile_fits(shape, {64, 4}));
+}
+
+TEST(GroupedPlan, ManyRowsOfFp8TakeTheWeightsAsTheRightOperandUnlessGathered) {
+  GroupedShape shape{
+      .experts = 4,
+      .outputs = 384,
+      .inputs = 256,
+      .rows_max = 4096,
+      .format = GroupedFormat::Fp8Blocks};
+  EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{128, 1, 256}));
+  EXPECT_EQ(grouped_blocks(shape, grouped_tile(shape, 132), 1000), (4 + 4092 / 128) * 2);
+  EXPECT_FALSE(grouped_tile_fits(shape, {256, 1}));
+  shape.gathered = true;
+  EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{256, 1, 128}));
+  EXPECT_FALSE(grouped_tile_fits(shape, {128, 1, 256}));
+  shape.format = GroupedFormat::BFloat16;
+  shape.gathered = false;
+  EXPECT_FALSE(grouped_tile_fits(shape, {128, 1, 256}));
 }
 
 TEST(GroupedPlan, ALaunchHasNoMoreBlocksThanTilesOrMultiprocessors) {
@@ -125,7 +143,8 @@ TEST(GroupedPlan, FewTilesAreCutLowerSoThatAllMultiprocessorsFetch) {
   EXPECT_FALSE(grouped_tile_fits(shape, {64, 1, 144}));
   EXPECT_FALSE(grouped_tile_fits(shape, {64, 1, 100}));
   EXPECT_FALSE(grouped_tile_fits(shape, {64, 1, 0}));
-  EXPECT_FALSE(grouped_tile_fits(shape, {64, 2, 96}));
+  EXPECT_FALSE(grouped_tile_fits(shape, {64, 2}));
+  EXPECT_FALSE(grouped_tile_fits(shape, {256, 2, 96}));
 }
 
 TEST(GroupedPlan, PackedWeightsTakeNoMoreBytesThanStoredOnes) {

@@ -35,13 +35,28 @@ struct GroupedShapeOf {
   // Behind the weights and the rows of a stage: the rows' scales, filled up to what tensor cores
   // align to.
   static constexpr int kScaleBytes = kFp8 ? (kRowsMax * 4 + 1023) / 1024 * 1024 : 0;
+  static constexpr int kWeightBytes = kWeightStageBytes;
   static constexpr int kRowBytes = kRowsMax * kStepBytes;
-  static constexpr int kStageBytes = kWeightStageBytes + kRowBytes + kScaleBytes;
+  static constexpr int kStageBytes = kWeightBytes + kRowBytes + kScaleBytes;
   // Arrivals that a full stage waits for beside its bytes.
   static constexpr int kFullArrivals =
       kGather ? 1 + kGroupThreads / 32 : 1 + (kFp8 ? kScaleThreads : 0);
   // Steps whose gathered rows are under way before the oldest is waited for.
   static constexpr int kGatherAhead = kStages / 2;
+};
+
+// The shape whose right operand is the weights: 256 rows of them and 128 activation rows, FP8.
+struct WideShape {
+  static constexpr bool kFp8 = true;
+  static constexpr int kRowsMax = 128;
+  static constexpr int kStages = 4;
+  static constexpr int kCluster = 1;
+  static constexpr bool kGather = false;
+  static constexpr int kScaleBytes = 1024;
+  static constexpr int kWeightBytes = 2 * kWeightStageBytes;
+  static constexpr int kRowBytes = kRowsMax * kStepBytes;
+  static constexpr int kStageBytes = kWeightBytes + kRowBytes + kScaleBytes;
+  static constexpr int kFullArrivals = 1 + kScaleThreads;
 };
 
 // What shared memory holds beside the stages.
@@ -52,9 +67,21 @@ struct GroupedControl {
   GroupSchedule schedule;
 };
 
+// Buffers behind the stages in which a compute warpgroup lays out finished rows: each for 32
+// activation rows of 64 rounded outputs, with a gap that keeps the banks apart.
+constexpr int kStagedRows = 32;
+constexpr int kStagedStride = 144;
+constexpr int kStagedBytes = kStagedRows * kStagedStride;
+constexpr int kStagedBuffers = 2;
+
+template <class Shape>
+constexpr int staging_bytes() {
+  return Shape::kRowsMax > 128 ? kComputeGroups * kStagedBuffers * kStagedBytes : 0;
+}
+
 template <class Shape>
 constexpr int grouped_shared_bytes() {
-  return Shape::kStages * Shape::kStageBytes +
+  return Shape::kStages * Shape::kStageBytes + staging_bytes<Shape>() +
          static_cast<int>(sizeof(GroupedControl<Shape::kStages>));
 }
 
@@ -88,12 +115,12 @@ struct GroupedBlock {
     return stages + static_cast<std::uint32_t>(stage * Shape::kStageBytes);
   }
   __device__ std::uint32_t rows_at(int stage) const {
-    return weights_at(stage) + kWeightStageBytes;
+    return weights_at(stage) + Shape::kWeightBytes;
   }
   __device__ std::uint32_t scales_at(int stage) const { return rows_at(stage) + Shape::kRowBytes; }
   __device__ const float* scales_of(int stage) const {
     return reinterpret_cast<const float*>(
-        shared + stage * Shape::kStageBytes + kWeightStageBytes + Shape::kRowBytes
+        shared + stage * Shape::kStageBytes + Shape::kWeightBytes + Shape::kRowBytes
     );
   }
   __device__ std::uint32_t full_at(int stage) const {
@@ -106,7 +133,13 @@ struct GroupedBlock {
     const std::int32_t cluster = static_cast<std::int32_t>(blockIdx.x) / Shape::kCluster;
     const std::int32_t clusters = static_cast<std::int32_t>(gridDim.x) / Shape::kCluster;
     return tile_at(
-        schedule, arguments.experts, units, Shape::kRowsMax, cluster + turn * clusters, tile
+        schedule,
+        arguments.starts,
+        arguments.experts,
+        units,
+        Shape::kRowsMax,
+        cluster + turn * clusters,
+        tile
     );
   }
   // First of the tile's weight rows, in packed order, and how many they are.

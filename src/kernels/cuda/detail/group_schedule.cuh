@@ -16,9 +16,8 @@ struct GroupTile {
   std::int32_t unit = 0;  // which 128 (cluster of two: 256) weight rows
 };
 
-// In shared memory: where each expert's rows and row tiles begin.
+// In shared memory: where each expert's row tiles begin.
 struct GroupSchedule {
-  std::int32_t starts[kGroupedExpertsMax + 1];
   std::int32_t row_tiles[kGroupedExpertsMax + 1];
 };
 
@@ -29,9 +28,9 @@ __device__ inline void read_schedule(
     std::int32_t experts,
     std::int32_t rows_max
 ) {
-  for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i <= experts;
+  for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < experts;
        i += static_cast<std::int32_t>(blockDim.x)) {
-    schedule.starts[i] = starts[i];
+    schedule.row_tiles[i] = (starts[i + 1] - starts[i] + rows_max - 1) / rows_max;
   }
   __syncthreads();
   if (threadIdx.x < 32) {
@@ -39,13 +38,9 @@ __device__ inline void read_schedule(
     const std::int32_t share = (experts + 31) / 32;
     const std::int32_t begin = min(lane * share, experts);
     const std::int32_t end = min(begin + share, experts);
-    const auto tiles_of = [&](std::int32_t expert) {
-      const std::int32_t rows = schedule.starts[expert + 1] - schedule.starts[expert];
-      return (rows + rows_max - 1) / rows_max;
-    };
     std::int32_t sum = 0;
     for (std::int32_t expert = begin; expert < end; ++expert)
-      sum += tiles_of(expert);
+      sum += schedule.row_tiles[expert];
     std::int32_t before = sum;
     for (int step = 1; step < 32; step *= 2) {
       const std::int32_t other = __shfl_up_sync(0xFFFFFFFFU, before, static_cast<unsigned>(step));
@@ -53,8 +48,9 @@ __device__ inline void read_schedule(
     }
     before -= sum;
     for (std::int32_t expert = begin; expert < end; ++expert) {
+      const std::int32_t tiles = schedule.row_tiles[expert];
       schedule.row_tiles[expert] = before;
-      before += tiles_of(expert);
+      before += tiles;
     }
     if (lane == 31) schedule.row_tiles[experts] = before;
   }
@@ -66,6 +62,7 @@ __device__ inline void read_schedule(
 // the next group.
 __device__ inline bool tile_at(
     const GroupSchedule& schedule,
+    const std::int32_t* starts,
     std::int32_t experts,
     std::int32_t units,
     std::int32_t rows_max,
@@ -93,8 +90,8 @@ __device__ inline bool tile_at(
   const std::int32_t row = rest / width * rows_max;
   tile.expert = low;
   tile.unit = group * kGroupUnits + rest % width;
-  tile.row = schedule.starts[low] + row;
-  tile.rows = min(rows_max, schedule.starts[low + 1] - tile.row);
+  tile.row = starts[low] + row;
+  tile.rows = min(rows_max, starts[low + 1] - tile.row);
   return true;
 }
 

@@ -3,7 +3,7 @@
 namespace pleiad::kernels::cuda::hopper {
 
 cudaError_t launch_grouped_bf16_rounded(const GroupedLaunch& launch) {
-  return launch_grouped<GroupedFormat::BFloat16, GroupedOutput::BFloat16>(launch);
+  return launch_grouped_bf16<GroupedOutput::BFloat16>(launch);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

@@ -3,7 +3,7 @@
 namespace pleiad::kernels::cuda::hopper {
 
 cudaError_t launch_grouped_bf16_swiglu(const GroupedLaunch& launch) {
-  return launch_grouped<GroupedFormat::BFloat16, GroupedOutput::SwiGlu>(launch);
+  return launch_grouped_bf16<GroupedOutput::SwiGlu>(launch);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

@@ -3,7 +3,7 @@
 namespace pleiad::kernels::cuda::hopper {
 
 cudaError_t launch_grouped_fp8_rounded(const GroupedLaunch& launch) {
-  return launch_grouped<GroupedFormat::Fp8Blocks, GroupedOutput::BFloat16>(launch);
+  return launch_grouped_fp8<GroupedOutput::BFloat16>(launch);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

@@ -3,7 +3,7 @@
 namespace pleiad::kernels::cuda::hopper {
 
 cudaError_t launch_grouped_fp8_swiglu(const GroupedLaunch& launch) {
-  return launch_grouped<GroupedFormat::Fp8Blocks, GroupedOutput::SwiGlu>(launch);
+  return launch_grouped_fp8<GroupedOutput::SwiGlu>(launch);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

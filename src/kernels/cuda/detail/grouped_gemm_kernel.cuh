@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/detail/group_block.cuh"
+#include "kernels/cuda/detail/group_compute.cuh"
 #include "kernels/cuda/detail/group_feed.cuh"
 #include "kernels/cuda/detail/group_store.cuh"
 #include "kernels/cuda/detail/wgmma_bf16.cuh"
@@ -23,17 +23,6 @@
 // multiply-adds over K in pieces of 128, each a chain of its own. Neither depends on kRowsMax, the
 // rows of a product, the tile's height or the row's place in the tile.
 namespace pleiad::kernels::cuda::hopper {
-
-// This warp is done with a stage, for every block that fills it.
-template <class Shape>
-__device__ inline void release(const GroupedBlock<Shape>& block, int stage) {
-  const auto lane = threadIdx.x % 32;
-  if constexpr (Shape::kCluster > 1) {
-    if (lane < Shape::kCluster) barrier_arrive_remote(block.empty_at(stage), lane);
-  } else {
-    if (lane == 0) barrier_arrive(block.empty_at(stage));
-  }
-}
 
 // The sums of a warpgroup's 64 weight rows with kRows activation rows, BF16.
 template <class Shape, int kRows>
@@ -67,31 +56,6 @@ __device__ void sum_bf16(
   release(block, previous);
   hold(sums);
 }
-
-// Weight scales of a thread's two halves of rows, for one step.
-struct WeightScales {
-  float low = 0.0F;
-  float high = 0.0F;
-};
-
-// Where a warp's weight scales lie: those of a gated matrix's gate and up, or twice the same.
-template <bool kGated>
-struct WeightScaleSource {
-  const float* low;
-  const float* high;
-
-  __device__
-  WeightScaleSource(const GroupedArguments& arguments, const GroupTile& tile, std::int32_t column) {
-    const std::int32_t blocks = arguments.outputs / 128;
-    const std::int32_t first = (kGated ? column / 2 : column) / 128;
-    low = arguments.weight_scales + (std::int64_t{tile.expert} * blocks + first) * arguments.steps;
-    high = kGated ? low + std::int64_t{blocks / 2} * arguments.steps : low;
-  }
-  __device__ WeightScales at(std::int32_t step) const {
-    const float value = __ldg(low + step);
-    return {value, kGated ? __ldg(high + step) : value};
-  }
-};
 
 // sums += one step's products of activation rows kFirst to before kFirst + kPiece, times both
 // scales.
@@ -173,48 +137,59 @@ __device__ void compute_tile(
     const GroupedBlock<Shape>& block,
     const GroupTile& tile,
     int warp,  // of the compute warps
-    RingPlace<Shape::kStages>& place
+    RingPlace<Shape::kStages>& place,
+    Staging& staging
 ) {
+  constexpr bool kIsStaged =
+      Shape::kRowsMax > 64 && kRows >= 64 && kOutput != GroupedOutput::Float32;
   float sums[kRows / 2] = {};
   if constexpr (Shape::kFp8) {
     sum_fp8<Shape, kOutput == GroupedOutput::SwiGlu, kRows>(block, tile, warp, place, sums);
   } else {
     sum_bf16<Shape, kRows>(block, warp, place, sums);
   }
+  if constexpr (kIsStaged) {
+    const std::int32_t above = warp / 4 * 64;
+    const std::int32_t valid = min(64, block.height(tile) - above);
+    const std::int32_t first = block.first_output(tile) + above;
+    if (valid > 0) store_staged<kOutput, kRows>(block.arguments, tile, first, valid, staging, sums);
+    return;
+  }
   if (warp * 16 >= block.height(tile)) return;
   store_sums<kOutput, kRows>(block.arguments, tile, block.first_output(tile) + warp * 16, sums);
 }
 
 template <class Shape, GroupedOutput kOutput>
-__device__ void compute(const GroupedBlock<Shape>& block, int warp) {
+__device__ void compute(const GroupedBlock<Shape>& block, int warp, std::uint32_t staging_address) {
   RingPlace<Shape::kStages> place;
+  const int group = warp / 4;
+  const auto group_offset = static_cast<std::uint32_t>(group * kStagedBuffers * kStagedBytes);
+  Staging staging{.address = staging_address + group_offset, .group = group};
   GroupTile tile;
   for (std::int32_t turn = 0; block.tile(turn, tile); ++turn) {
     const std::int32_t rows = product_rows(tile.rows);
     if constexpr (Shape::kRowsMax >= 256) {
       if (rows == 256) {
-        compute_tile<Shape, kOutput, 256>(block, tile, warp, place);
+        compute_tile<Shape, kOutput, 256>(block, tile, warp, place, staging);
         continue;
       }
       if (rows == 192) {
-        compute_tile<Shape, kOutput, 192>(block, tile, warp, place);
+        compute_tile<Shape, kOutput, 192>(block, tile, warp, place, staging);
         continue;
       }
-    }
-    if constexpr (Shape::kRowsMax >= 128) {
       if (rows == 128) {
-        compute_tile<Shape, kOutput, 128>(block, tile, warp, place);
+        compute_tile<Shape, kOutput, 128>(block, tile, warp, place, staging);
         continue;
       }
     }
     if (rows == 64) {
-      compute_tile<Shape, kOutput, 64>(block, tile, warp, place);
+      compute_tile<Shape, kOutput, 64>(block, tile, warp, place, staging);
     } else if (rows == 32) {
-      compute_tile<Shape, kOutput, 32>(block, tile, warp, place);
+      compute_tile<Shape, kOutput, 32>(block, tile, warp, place, staging);
     } else if (rows == 16) {
-      compute_tile<Shape, kOutput, 16>(block, tile, warp, place);
+      compute_tile<Shape, kOutput, 16>(block, tile, warp, place, staging);
     } else {
-      compute_tile<Shape, kOutput, 8>(block, tile, warp, place);
+      compute_tile<Shape, kOutput, 8>(block, tile, warp, place, staging);
     }
   }
 }
@@ -226,35 +201,7 @@ __global__ void __launch_bounds__(kGroupedThreads, 1) grouped_gemm_kernel(
 ) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char shared[];
-  auto& control = *reinterpret_cast<GroupedControl<Shape::kStages>*>(
-      shared + Shape::kStages * Shape::kStageBytes
-  );
-  const GroupedBlock<Shape> block{
-      .arguments = arguments,
-      .schedule = control.schedule,
-      .shared = shared,
-      .stages = shared_address(shared),
-      .full = shared_address(control.full),
-      .empty = shared_address(control.empty),
-      .rank = Shape::kCluster > 1 ? static_cast<std::int32_t>(cluster_rank()) : 0,
-      .units = (arguments.outputs + arguments.height * Shape::kCluster - 1) /
-               (arguments.height * Shape::kCluster)};
-  if (threadIdx.x == 0) {
-    for (int stage = 0; stage < Shape::kStages; ++stage) {
-      barrier_init(block.full_at(stage), Shape::kFullArrivals);
-      barrier_init(block.empty_at(stage), kComputeGroups * 4 * Shape::kCluster);
-    }
-    barrier_init_fence();
-    if (!Shape::kGather) {
-      prefetch_map(&maps.rows_64);
-      prefetch_map(&maps.rows_8);
-    }
-  }
-  if (!arguments.starts_settled) wait_for_earlier_kernels();
-  let_next_kernel_start();
-  read_schedule(control.schedule, arguments.starts, arguments.experts, Shape::kRowsMax);
-  if constexpr (Shape::kCluster > 1) cluster_sync();
-
+  const GroupedBlock<Shape> block = open_block<Shape>(arguments, shared, staging_bytes<Shape>());
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp < 4) {
     registers_give<Shape::kGather ? 56 : 40>();
@@ -268,12 +215,10 @@ __global__ void __launch_bounds__(kGroupedThreads, 1) grouped_gemm_kernel(
     }
   } else {
     registers_take<Shape::kGather ? 224 : 232>();
-    compute<Shape, kOutput>(block, warp - 4);
+    const std::uint32_t staging = block.stages + Shape::kStages * Shape::kStageBytes;
+    compute<Shape, kOutput>(block, warp - 4, staging);
   }
-  if constexpr (Shape::kCluster > 1) {
-    __syncwarp();
-    cluster_sync();
-  }
+  close_block<Shape>();
 #else
   __trap();  // built for GPUs without Hopper's instructions
 #endif

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/detail/grouped_gemm_kernel.cuh"
 #include "kernels/cuda/detail/grouped_gemm_launch.h"
+#include "kernels/cuda/detail/grouped_gemm_wide.cuh"
 
 // From a described launch to the kernel of its tile.
 namespace pleiad::kernels::cuda::hopper {
@@ -51,26 +52,40 @@ cudaError_t launch_shape(const GroupedLaunch& launch) {
   );
 }
 
-template <GroupedFormat kFormat, GroupedOutput kOutput, int kRows, int kStages>
-cudaError_t launch_rows(const GroupedLaunch& launch) {
-  if (launch.gathered) {
-    return launch_shape<GroupedShapeOf<kFormat, kRows, kStages, 1, true>, kOutput>(launch);
+// As many stages as fit beside the rest.
+template <GroupedOutput kOutput>
+cudaError_t launch_grouped_bf16(const GroupedLaunch& launch) {
+  constexpr GroupedFormat kFormat = GroupedFormat::BFloat16;
+  if (launch.tile.rows == 64) {
+    if (launch.gathered)
+      return launch_shape<GroupedShapeOf<kFormat, 64, 9, 1, true>, kOutput>(launch);
+    return launch_shape<GroupedShapeOf<kFormat, 64, 9, 1, false>, kOutput>(launch);
   }
+  if (launch.gathered)
+    return launch_shape<GroupedShapeOf<kFormat, 256, 4, 1, true>, kOutput>(launch);
   if (launch.tile.cluster == 2) {
-    return launch_shape<GroupedShapeOf<kFormat, kRows, kStages, 2, false>, kOutput>(launch);
+    return launch_shape<GroupedShapeOf<kFormat, 256, 4, 2, false>, kOutput>(launch);
   }
-  return launch_shape<GroupedShapeOf<kFormat, kRows, kStages, 1, false>, kOutput>(launch);
+  return launch_shape<GroupedShapeOf<kFormat, 256, 4, 1, false>, kOutput>(launch);
 }
 
-// As many stages as fit beside the schedule.
-template <GroupedFormat kFormat, GroupedOutput kOutput>
-cudaError_t launch_grouped(const GroupedLaunch& launch) {
-  if (launch.tile.rows == 64) {
-    constexpr int kStages = kFormat == GroupedFormat::BFloat16 ? 9 : 8;
-    return launch_rows<kFormat, kOutput, 64, kStages>(launch);
+template <GroupedOutput kOutput>
+cudaError_t launch_grouped_fp8(const GroupedLaunch& launch) {
+  constexpr GroupedFormat kFormat = GroupedFormat::Fp8Blocks;
+  if (launch.tile.rows == 128) {
+    return launch_kernel(
+        grouped_gemm_wide_kernel<WideShape, kOutput>,
+        launch,
+        grouped_shared_bytes<WideShape>(),
+        launch.arguments,
+        GroupedMaps{launch.rows_64, launch.rows_8}
+    );
   }
-  if (launch.tile.rows == 128) return launch_rows<kFormat, kOutput, 128, 6>(launch);
-  return launch_rows<kFormat, kOutput, 256, 4>(launch);
+  if (launch.tile.rows == 256)
+    return launch_shape<GroupedShapeOf<kFormat, 256, 4, 1, true>, kOutput>(launch);
+  if (launch.gathered)
+    return launch_shape<GroupedShapeOf<kFormat, 64, 8, 1, true>, kOutput>(launch);
+  return launch_shape<GroupedShapeOf<kFormat, 64, 8, 1, false>, kOutput>(launch);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

@@ -143,6 +143,19 @@ __device__ inline void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+__device__ inline void store_shared(std::uint32_t target, std::uint32_t value) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(target), "r"(value) : "memory");
+}
+
+__device__ inline uint4 load_shared_16(std::uint32_t source) {
+  uint4 values;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(values.x), "=r"(values.y), "=r"(values.z), "=r"(values.w)
+               : "r"(source)
+               : "memory");
+  return values;
+}
+
 // A 16-byte copy by this thread, and the groups such copies fall into.
 __device__ inline void copy_async_16(std::uint32_t target, const void* source) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(source) : "memory");
@@ -196,6 +209,16 @@ __device__ inline void registers_give() {
 template <int kRegisters>
 __device__ inline void registers_take() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// Named barriers of the block, of `threads` threads: some arrive and go on, the others wait for
+// all.
+__device__ inline void named_arrive(int barrier, int threads) {
+  asm volatile("barrier.cta.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+__device__ inline void named_sync(int barrier, int threads) {
+  asm volatile("barrier.cta.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 // The tensor cores of a warpgroup: fence before the first product that uses registers touched
