@@ -35,6 +35,8 @@ Result<void> check_multiple(std::string_view name, std::int32_t value, std::int3
 // that idle.
 std::int32_t best_height(const GroupedShape& shape, std::int32_t multiprocessors) {
   const std::int64_t experts_hit = std::min<std::int64_t>(shape.experts, shape.rows_max);
+  const std::int64_t whole_tiles = experts_hit * (shape.outputs / kTileOutputs);
+  if (whole_tiles >= 2 * std::int64_t{multiprocessors}) return kTileOutputs;
   std::int64_t best = kTileOutputs;
   std::int64_t best_rows = INT64_MAX;
   for (std::int64_t height = kTileOutputs; height >= kTileOutputs / 2; height -= 16) {

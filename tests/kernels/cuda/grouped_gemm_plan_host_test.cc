@@ -140,6 +140,8 @@ TEST(GroupedPlan, FewTilesAreCutLowerSoThatAllMultiprocessorsFetch) {
   EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{64, 1, 128}));
   shape = {.experts = 64, .outputs = 2048, .inputs = 1408, .rows_max = 6};
   EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{64, 1, 96}));
+  shape = {.experts = 32, .outputs = 7168, .inputs = 2048, .rows_max = 32};
+  EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{64, 1, 128}));
   EXPECT_FALSE(grouped_tile_fits(shape, {64, 1, 144}));
   EXPECT_FALSE(grouped_tile_fits(shape, {64, 1, 100}));
   EXPECT_FALSE(grouped_tile_fits(shape, {64, 1, 0}));

@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include "device/cuda/graph.h"
 #include "tests/kernels/cuda/grouped_trial.h"
 
 namespace pleiad::kernels::cuda {
@@ -246,6 +247,40 @@ TEST_P(GroupedGemm, FetchingWeightsBeforeTheRowsAreMadeChangesNoBit) {
       world.early = false;
       EXPECT_EQ(late.words, early.words) << text_of(world.shape, tile);
     }
+  }
+}
+
+TEST_P(GroupedGemm, ARecordedProductReadsTheCountsAnew) {
+  const GroupedShape shape{
+      .experts = 3, .outputs = 256, .inputs = 256, .rows_max = 40, .format = GetParam()};
+  const GroupedWorld world(stream_, shape, 40, kSeed + 13);
+  const auto starts = gpu_bytes(16);
+  const auto out = gpu_bytes(40 * 256 * 2);
+  const GroupedGemmTask task{
+      .shape = shape,
+      .weights = {.packed = world.packed.data(), .scales = world.weight_scales.as<float>()},
+      .x = world.pool.data(),
+      .x_rows = 40,
+      .x_scales = world.pool_scales.as<float>(),
+      .x_scale_stride = 40,
+      .starts = starts.as<std::int32_t>(),
+      .out = out.data()};
+  const auto graph = device::cuda::Graph::record(stream_, [&] {
+                       grouped_gemm(stream_, task);
+                       return stream_.result();
+                     }).value();
+  for (const std::vector<std::int32_t>& counts : {std::vector{0, 3, 37}, {0, 0, 0}, {9, 0, 2}}) {
+    GroupedRows rows{.counts = counts, .index = {}};
+    const auto begins = starts_of(counts);
+    for (std::int32_t i = 0; i < begins.back(); ++i)
+      rows.index.push_back(i);
+    const GroupedResult alone = run_grouped(world, rows, {64, 1}, 40 - begins.back());
+    stream_.copy_to_device(starts.data(), begins.data(), 16);
+    stream_.fill(out.data(), 0xFF, 40 * 256 * 2);
+
+    graph.launch(stream_);
+
+    EXPECT_EQ(from_gpu<std::uint16_t>(stream_, out.data(), 40 * 256), alone.words);
   }
 }
 

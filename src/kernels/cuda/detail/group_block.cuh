@@ -108,8 +108,8 @@ struct GroupedBlock {
   std::uint32_t stages;  // shared addresses
   std::uint32_t full;
   std::uint32_t empty;
-  std::int32_t rank;   // in the cluster
-  std::int32_t units;  // tiles of weight rows, times the cluster, that make an expert's
+  std::int32_t rank;  // in the cluster
+  TileCuts cuts;
 
   __device__ std::uint32_t weights_at(int stage) const {
     return stages + static_cast<std::uint32_t>(stage * Shape::kStageBytes);
@@ -133,13 +133,7 @@ struct GroupedBlock {
     const std::int32_t cluster = static_cast<std::int32_t>(blockIdx.x) / Shape::kCluster;
     const std::int32_t clusters = static_cast<std::int32_t>(gridDim.x) / Shape::kCluster;
     return tile_at(
-        schedule,
-        arguments.starts,
-        arguments.experts,
-        units,
-        Shape::kRowsMax,
-        cluster + turn * clusters,
-        tile
+        schedule, arguments.starts, arguments.experts, cuts, cluster + turn * clusters, tile
     );
   }
   // First of the tile's weight rows, in packed order, and how many they are.

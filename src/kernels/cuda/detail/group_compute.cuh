@@ -44,6 +44,10 @@ struct WeightScaleSource {
   }
 };
 
+// Weight rows that run with all of an expert's activation rows before others do, so that the
+// second-level cache serves both.
+constexpr std::int32_t kGroupWeightRows = 1024;
+
 // Makes the block's view of its shared memory and work, its barriers and its schedule. Called by
 // all threads.
 template <class Shape>
@@ -52,6 +56,7 @@ open_block(const GroupedArguments& arguments, unsigned char* shared, int staging
   auto& control = *reinterpret_cast<GroupedControl<Shape::kStages>*>(
       shared + Shape::kStages * Shape::kStageBytes + staging
   );
+  const std::int32_t unit_rows = arguments.height * Shape::kCluster;
   const GroupedBlock<Shape> block{
       .arguments = arguments,
       .schedule = control.schedule,
@@ -60,8 +65,10 @@ open_block(const GroupedArguments& arguments, unsigned char* shared, int staging
       .full = shared_address(control.full),
       .empty = shared_address(control.empty),
       .rank = Shape::kCluster > 1 ? static_cast<std::int32_t>(cluster_rank()) : 0,
-      .units = (arguments.outputs + arguments.height * Shape::kCluster - 1) /
-               (arguments.height * Shape::kCluster)};
+      .cuts = {
+          .rows_max = Shape::kRowsMax,
+          .units = (arguments.outputs + unit_rows - 1) / unit_rows,
+          .group_units = max(1, kGroupWeightRows / unit_rows)}};
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Shape::kStages; ++stage) {
       barrier_init(block.full_at(stage), Shape::kFullArrivals);

@@ -57,20 +57,24 @@ __device__ inline void read_schedule(
   __syncthreads();
 }
 
-// The tile of number `index`, of `units` per row tile; false past the last. Tiles that run at the
-// same time share rows and weights: all row tiles of an expert with a group of weight rows, then
-// the next group.
+// How an expert's work falls into tiles.
+struct TileCuts {
+  std::int32_t rows_max = 0;     // activation rows of a tile
+  std::int32_t units = 0;        // tiles of weight rows
+  std::int32_t group_units = 1;  // of them that run with all activation rows before others do
+};
+
+// The tile of number `index`; false past the last. Tiles that run at the same time share rows and
+// weights: all row tiles of an expert with a group of weight rows, then the next group.
 __device__ inline bool tile_at(
     const GroupSchedule& schedule,
     const std::int32_t* starts,
     std::int32_t experts,
-    std::int32_t units,
-    std::int32_t rows_max,
+    const TileCuts& cuts,
     std::int32_t index,
     GroupTile& tile
 ) {
-  constexpr std::int32_t kGroupUnits = 8;
-  const std::int32_t row_tile = index / units;
+  const std::int32_t row_tile = index / cuts.units;
   if (row_tile >= schedule.row_tiles[experts]) return false;
   std::int32_t low = 0;
   std::int32_t high = experts;
@@ -83,15 +87,15 @@ __device__ inline bool tile_at(
     }
   }
   const std::int32_t tiles = schedule.row_tiles[low + 1] - schedule.row_tiles[low];
-  const std::int32_t local = index - schedule.row_tiles[low] * units;
-  const std::int32_t group = local / (tiles * kGroupUnits);
-  const std::int32_t rest = local - group * tiles * kGroupUnits;
-  const std::int32_t width = min(kGroupUnits, units - group * kGroupUnits);
-  const std::int32_t row = rest / width * rows_max;
+  const std::int32_t local = index - schedule.row_tiles[low] * cuts.units;
+  const std::int32_t group = local / (tiles * cuts.group_units);
+  const std::int32_t rest = local - group * tiles * cuts.group_units;
+  const std::int32_t width = min(cuts.group_units, cuts.units - group * cuts.group_units);
+  const std::int32_t row = rest / width * cuts.rows_max;
   tile.expert = low;
-  tile.unit = group * kGroupUnits + rest % width;
+  tile.unit = group * cuts.group_units + rest % width;
   tile.row = starts[low] + row;
-  tile.rows = min(rows_max, starts[low + 1] - tile.row);
+  tile.rows = min(cuts.rows_max, starts[low + 1] - tile.row);
   return true;
 }
 

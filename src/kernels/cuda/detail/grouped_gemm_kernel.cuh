@@ -204,7 +204,7 @@ __global__ void __launch_bounds__(kGroupedThreads, 1) grouped_gemm_kernel(
   const GroupedBlock<Shape> block = open_block<Shape>(arguments, shared, staging_bytes<Shape>());
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp < 4) {
-    registers_give<Shape::kGather ? 56 : 40>();
+    registers_give<56>();
     if constexpr (Shape::kGather) {
       feed_gathered(block);
     } else {
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(kGroupedThreads, 1) grouped_gemm_kernel(
       }
     }
   } else {
-    registers_take<Shape::kGather ? 224 : 232>();
+    registers_take<224>();
     const std::uint32_t staging = block.stages + Shape::kStages * Shape::kStageBytes;
     compute<Shape, kOutput>(block, warp - 4, staging);
   }
