@@ -32,6 +32,7 @@ struct Trial {
   Load load;
   double goal_terabytes = 0;  // per second; 0: none
   double goal_teraflops = 0;
+  bool starts_settled = false;  // as for the second product of an expert layer
 };
 
 struct Routed {
@@ -69,6 +70,7 @@ struct Arena {
   device::cuda::DeviceBuffer scales;
   device::cuda::DeviceBuffer out;
   device::cuda::DeviceBuffer index;
+  device::cuda::DeviceBuffer clock;
 };
 
 struct Timing {
@@ -79,6 +81,12 @@ struct Timing {
 
 void check(cudaError_t status) {
   PLEIAD_CHECK(status == cudaSuccess, cudaGetErrorString(status));
+}
+
+// The multiprocessors' clock in GHz as it is right behind the work on `stream`.
+double clock_now(device::cuda::Stream& stream, const Arena& arena) {
+  measure_clock(stream, arena.clock.as<double>());
+  return from_gpu<double>(stream, arena.clock.data(), 1)[0];
 }
 
 // Replays a graph of `launches` and divides.
@@ -128,16 +136,19 @@ void time_trial(
   shape.rows_max = routed.rows;
   shape.gathered = gathered;
   if (!grouped_tile_fits(shape, tile)) return;
+  const float* scales =
+      shape.format == GroupedFormat::Fp8Blocks ? arena.scales.as<float>() : nullptr;
   GroupedGemmTask task{
       .shape = shape,
-      .weights = {.packed = arena.weights.data(), .scales = arena.scales.as<float>()},
+      .weights = {.packed = arena.weights.data(), .scales = scales},
       .x = arena.x.data(),
       .x_rows = routed.rows,
-      .x_scales = arena.scales.as<float>(),
-      .x_scale_stride = (routed.rows + 3) / 4 * 4,
+      .x_scales = scales,
+      .x_scale_stride = routed.rows,
       .x_index = gathered ? arena.index.as<std::int32_t>() : nullptr,
       .out = arena.out.data(),
-      .overlap_launch = true};
+      .overlap_launch = true,
+      .starts_settled = trial.starts_settled};
   const double flops = 2.0 * static_cast<double>(routed.rows) * shape.outputs * shape.inputs;
   const double bytes =
       hit * static_cast<double>(grouped_packed_bytes(shape.format, 1, shape.outputs, shape.inputs));
@@ -147,13 +158,17 @@ void time_trial(
     grouped_gemm(stream, task, tile);
   });
   stream.result().value();
+  const double gigahertz = clock_now(stream, arena);
   const double terabytes = bytes / time.median_us * 1e-6;
   const double teraflops = flops / time.median_us * 1e-6;
   std::printf(
-      "%-26s %6lld rows %5.1f hit  tile %3d/%d%s  %9.2f us (%.2f-%.2f)  %5.2f TB/s %7.1f TFLOP/s",
+      "%-18s%s %6lld rows %5.1f hit  tile %3dx%3d/%d%s  %9.2f us (%.2f-%.2f)  %5.2f TB/s %7.1f "
+      "TFLOP/s  %.2f GHz",
       trial.name,
+      trial.starts_settled ? "*" : " ",
       static_cast<long long>(routed.rows),
       hit,
+      tile.outputs,
       tile.rows,
       tile.cluster,
       gathered ? "g" : " ",
@@ -161,14 +176,14 @@ void time_trial(
       time.least_us,
       time.most_us,
       terabytes,
-      teraflops
+      teraflops,
+      gigahertz
   );
   if (trial.goal_terabytes > 0)
     std::printf("  %3.0f%% of goal", 100 * terabytes / trial.goal_terabytes);
   if (trial.goal_teraflops > 0)
     std::printf("  %3.0f%% of goal", 100 * teraflops / trial.goal_teraflops);
-  const bool is_chosen = grouped_tile(shape) == tile;
-  std::printf("%s\n", is_chosen ? "  chosen" : "");
+  std::printf("\n");
   std::fflush(stdout);
 }
 
@@ -213,7 +228,10 @@ std::vector<Trial> trials(GroupedFormat format) {
             .outputs = model.hidden,
             .inputs = model.width,
             .format = format},
-           load}
+           load,
+           0.0,
+           0.0,
+           true}
       );
     }
   }
@@ -233,7 +251,8 @@ int run(GroupedFormat format, bool all_tiles) {
       .x = gpu_bytes(kRows * 7168 * 2),
       .scales = gpu_bytes(kRows * 64 * 4),
       .out = gpu_bytes(kRows * 7168 * 2),
-      .index = gpu_bytes(kRows * 4)};
+      .index = gpu_bytes(kRows * 4),
+      .clock = gpu_bytes(8)};
   if (format == GroupedFormat::BFloat16) {
     fill_bf16(stream, arena.weights.data(), 32LL * 4096 * 7168, 1);
     fill_bf16(stream, arena.x.data(), kRows * 7168, 2);
@@ -254,13 +273,14 @@ int run(GroupedFormat format, bool all_tiles) {
     shape.rows_max = route(trial, random).rows;
     for (const bool gathered : {false, true}) {
       shape.gathered = gathered;
-      const GroupedTile chosen = grouped_tile(shape);
-      for (const std::int32_t rows : {64, 128, 256}) {
-        for (const std::int32_t cluster : {1, 2}) {
-          const GroupedTile tile{rows, cluster};
-          if (tile == chosen || (all_tiles && grouped_tile_fits(shape, tile))) {
-            time_trial(stream, arena, trial, tile, gathered);
-          }
+      std::vector<GroupedTile> tiles{grouped_tile(shape, gpu->multiprocessors)};
+      if (all_tiles) {
+        tiles.insert(tiles.end(), {{64, 1, 128}, {128, 1, 256}, {256, 1, 128}, {256, 2, 128}});
+      }
+      for (std::size_t i = 0; i < tiles.size(); ++i) {
+        const bool is_new = i == 0 || !(tiles[i] == tiles[0]);
+        if (is_new && grouped_tile_fits(shape, tiles[i])) {
+          time_trial(stream, arena, trial, tiles[i], gathered);
         }
       }
     }

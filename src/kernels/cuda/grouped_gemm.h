@@ -37,7 +37,7 @@ struct GroupedGemmTask {
   // FP8: [inputs / 128, x_scale_stride]: for each 128 inputs the rows' scales, in the order of x's
   // rows.
   const float* x_scales = nullptr;
-  std::int64_t x_scale_stride = 0;  // a multiple of 4, at least x_rows
+  std::int64_t x_scale_stride = 0;  // at least x_rows
   // With shape.gathered, [rows]: row r of the grouped order reads row x_index[r] of x; else null,
   // and it reads row r.
   const std::int32_t* x_index = nullptr;
@@ -48,6 +48,10 @@ struct GroupedGemmTask {
   // Whether the kernel may start while the one before it on the stream drains; it waits for that
   // one's end by itself before it reads anything.
   bool overlap_launch = false;
+  // With overlap_launch: whether `starts` was complete before the kernel before this one began, as
+  // it is for the second product of an expert layer. Then the first weights are fetched while that
+  // kernel still runs.
+  bool starts_settled = false;
 };
 
 // out[r, o] = sum over i of x[r, i] * W[e(r), o, i] for every row r below starts[experts]; other

@@ -14,8 +14,8 @@ namespace pleiad::kernels::cuda {
 // nearest that are.
 Result<void> grouped_supports(const GroupedShape& shape);
 
-// The tile that suits `shape` when its rows are spread over its experts.
-[[nodiscard]] GroupedTile grouped_tile(const GroupedShape& shape);
+// The tile that suits `shape` on so many multiprocessors when its rows are spread over its experts.
+[[nodiscard]] GroupedTile grouped_tile(const GroupedShape& shape, std::int32_t multiprocessors);
 
 // Whether a kernel for `tile` exists and may compute `shape`.
 [[nodiscard]] bool grouped_tile_fits(const GroupedShape& shape, const GroupedTile& tile);

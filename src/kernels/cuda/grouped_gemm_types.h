@@ -66,8 +66,13 @@ grouped_stored_row(GroupedLayout layout, std::int64_t outputs, std::int64_t plac
 
 // The tile of a launch. Bits do not depend on it.
 struct GroupedTile {
-  std::int32_t rows = 64;    // activation rows, at most: 64, 128 or 256
-  std::int32_t cluster = 1;  // blocks that share their activation rows: 1 or 2
+  // Activation rows, at most: 64; many are 256 of BFloat16 or gathered rows, else 128 (FP8).
+  std::int32_t rows = 64;
+  std::int32_t cluster =
+      1;  // blocks that share their activation rows: 1 or, of 256 BFloat16 rows, 2
+  // Weight rows, at most: with 128 activation rows 256, in a cluster 128, else a multiple of 16 up
+  // to 128.
+  std::int32_t outputs = 128;
 
   friend bool operator==(const GroupedTile&, const GroupedTile&) = default;
 };

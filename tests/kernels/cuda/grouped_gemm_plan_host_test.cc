@@ -83,7 +83,7 @@ TEST(GroupedPlan, TheTileGrowsWithTheRowsOfAnExpert) {
   std::int32_t before = 0;
   for (const std::int64_t rows : {1, 8, 64, 256, 1024}) {
     shape.rows_max = rows * 32;
-    const GroupedTile tile = grouped_tile(shape);
+    const GroupedTile tile = grouped_tile(shape, 132);
     EXPECT_TRUE(grouped_tile_fits(shape, tile));
     EXPECT_GE(tile.rows, before);
     before = tile.rows;
@@ -93,15 +93,33 @@ TEST(GroupedPlan, TheTileGrowsWithTheRowsOfAnExpert) {
 
 TEST(GroupedPlan, BlocksShareRowsOnlyInPairsOfWeightTilesThatNoIndexListGathers) {
   GroupedShape shape{.experts = 4, .outputs = 384, .inputs = 256, .rows_max = 4096};
-  EXPECT_EQ(grouped_tile(shape).cluster, 1);
+  EXPECT_EQ(grouped_tile(shape, 132).cluster, 1);
   EXPECT_FALSE(grouped_tile_fits(shape, {256, 2}));
   shape.outputs = 512;
   EXPECT_TRUE(grouped_tile_fits(shape, {256, 2}));
   shape.gathered = true;
   EXPECT_FALSE(grouped_tile_fits(shape, {256, 2}));
-  EXPECT_EQ(grouped_tile(shape).cluster, 1);
-  EXPECT_FALSE(grouped_tile_fits(shape, {96, 1}));
+  EXPECT_EQ(grouped_tile(shape, 132).cluster, 1);
+  EXPECT_FALSE(grouped_tile_fits(shape, {128, 1}));
   EXPECT_FALSE(grouped_tile_fits(shape, {64, 4}));
+}
+
+TEST(GroupedPlan, ManyRowsOfFp8TakeTheWeightsAsTheRightOperandUnlessGathered) {
+  GroupedShape shape{
+      .experts = 4,
+      .outputs = 384,
+      .inputs = 256,
+      .rows_max = 4096,
+      .format = GroupedFormat::Fp8Blocks};
+  EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{128, 1, 256}));
+  EXPECT_EQ(grouped_blocks(shape, grouped_tile(shape, 132), 1000), (4 + 4092 / 128) * 2);
+  EXPECT_FALSE(grouped_tile_fits(shape, {256, 1}));
+  shape.gathered = true;
+  EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{256, 1, 128}));
+  EXPECT_FALSE(grouped_tile_fits(shape, {128, 1, 256}));
+  shape.format = GroupedFormat::BFloat16;
+  shape.gathered = false;
+  EXPECT_FALSE(grouped_tile_fits(shape, {128, 1, 256}));
 }
 
 TEST(GroupedPlan, ALaunchHasNoMoreBlocksThanTilesOrMultiprocessors) {
@@ -112,6 +130,23 @@ TEST(GroupedPlan, ALaunchHasNoMoreBlocksThanTilesOrMultiprocessors) {
   // Two experts: 255 and 257 rows are three tiles of 256.
   EXPECT_EQ(grouped_blocks(many, {256, 2}, 132), 3 * 2);
   EXPECT_EQ(grouped_blocks(many, {256, 2}, 5), 4);
+}
+
+TEST(GroupedPlan, FewTilesAreCutLowerSoThatAllMultiprocessorsFetch) {
+  GroupedShape shape{.experts = 128, .outputs = 1536, .inputs = 2048, .rows_max = 8};
+  EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{64, 1, 96}));
+  EXPECT_EQ(grouped_blocks(shape, grouped_tile(shape, 132), 132), 8 * 16);
+  shape.outputs = 2048;
+  EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{64, 1, 128}));
+  shape = {.experts = 64, .outputs = 2048, .inputs = 1408, .rows_max = 6};
+  EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{64, 1, 96}));
+  shape = {.experts = 32, .outputs = 7168, .inputs = 2048, .rows_max = 32};
+  EXPECT_EQ(grouped_tile(shape, 132), (GroupedTile{64, 1, 128}));
+  EXPECT_FALSE(grouped_tile_fits(shape, {64, 1, 144}));
+  EXPECT_FALSE(grouped_tile_fits(shape, {64, 1, 100}));
+  EXPECT_FALSE(grouped_tile_fits(shape, {64, 1, 0}));
+  EXPECT_FALSE(grouped_tile_fits(shape, {64, 2}));
+  EXPECT_FALSE(grouped_tile_fits(shape, {256, 2, 96}));
 }
 
 TEST(GroupedPlan, PackedWeightsTakeNoMoreBytesThanStoredOnes) {

@@ -54,6 +54,22 @@ __global__ void copy_rows_kernel(CopyRowsTask task) {
       static_cast<const std::uint32_t*>(task.rows)[task.index[i / words] * words + i % words];
 }
 
+__device__ long long nanoseconds() {
+  long long now = 0;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+
+__global__ void clock_kernel(double* gigahertz) {
+  constexpr long long kSpan = 40000;
+  const long long begin = nanoseconds();
+  const long long first = clock64();
+  long long end = begin;
+  while (end - begin < kSpan)
+    end = nanoseconds();
+  *gigahertz = static_cast<double>(clock64() - first) / static_cast<double>(end - begin);
+}
+
 template <class Value>
 __global__ void reference_kernel(GroupedReferenceTask task) {
   const std::int64_t i = thread_index();
@@ -99,6 +115,11 @@ void fill_floats(
     std::uint32_t seed
 ) {
   fill<float>(stream, out, count, range, seed);
+}
+
+void measure_clock(device::cuda::Stream& stream, double* gigahertz) {
+  clock_kernel<<<1, 1, 0, stream.handle()>>>(gigahertz);
+  stream.launched("measuring the clock", 1, 1);
 }
 
 void copy_rows(device::cuda::Stream& stream, const CopyRowsTask& task) {

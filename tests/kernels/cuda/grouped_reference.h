@@ -26,6 +26,10 @@ void fill_floats(
     std::uint32_t seed
 );
 
+// *gigahertz = the multiprocessors' clock, measured for forty microseconds behind the work on the
+// stream.
+void measure_clock(device::cuda::Stream& stream, double* gigahertz);
+
 // out[i] = rows[index[i]], rows of `row_bytes`, a multiple of 4.
 struct CopyRowsTask {
   const void* rows = nullptr;

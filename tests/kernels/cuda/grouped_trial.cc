@@ -12,10 +12,6 @@ std::int64_t row_bytes(const GroupedShape& shape) {
   return grouped_packed_bytes(shape.format, 1, 1, shape.inputs);
 }
 
-std::int64_t round_up_4(std::int64_t value) {
-  return (value + 3) / 4 * 4;
-}
-
 // Rows in the grouped order, and FP8 rows' scales.
 struct Gathered {
   device::cuda::DeviceBuffer index;
@@ -30,7 +26,7 @@ Gathered gather(const GroupedWorld& world, const GroupedRows& rows) {
       .index = on_gpu(world.stream, rows.index),
       .x = gpu_bytes(count * row_bytes(world.shape) + 16),
       .scales = {},
-      .scale_stride = round_up_4(count)};
+      .scale_stride = count};
   copy_rows(
       world.stream,
       {.rows = world.pool.data(),
@@ -74,7 +70,7 @@ GroupedWorld::GroupedWorld(
     std::int64_t rows,
     std::uint32_t seed
 )
-    : stream(gpu_stream), shape(wanted), pool_rows(round_up_4(rows)) {
+    : stream(gpu_stream), shape(wanted), pool_rows(rows) {
   const std::int64_t values = std::int64_t{shape.experts} * shape.outputs * shape.inputs;
   const std::int64_t bytes =
       grouped_packed_bytes(shape.format, shape.experts, shape.outputs, shape.inputs);
@@ -131,7 +127,9 @@ GroupedResult run_grouped(
       .x_scales = gathered.scales.as<float>(),
       .x_scale_stride = gathered.scale_stride,
       .starts = starts.as<std::int32_t>(),
-      .out = out.data()};
+      .out = out.data(),
+      .overlap_launch = world.early,
+      .starts_settled = world.early};
   if (shape.gathered) {
     task.x = world.pool.data();
     task.x_rows = world.pool_rows;
@@ -169,13 +167,14 @@ std::vector<double> reference_of(const GroupedWorld& world, const GroupedRows& r
 std::string text_of(const GroupedShape& shape, const GroupedTile& tile) {
   constexpr const char* kOutputs[] = {"bf16", "float", "swiglu"};
   return fmt::format(
-      "{} experts {} x {} {} {}{}, tile {} cluster {}",
+      "{} experts {} x {} {} {}{}, tile {} x {} cluster {}",
       shape.experts,
       shape.outputs,
       shape.inputs,
       shape.format == GroupedFormat::BFloat16 ? "bf16" : "fp8",
       kOutputs[static_cast<int>(shape.output)],
       shape.gathered ? " gathered" : "",
+      tile.outputs,
       tile.rows,
       tile.cluster
   );

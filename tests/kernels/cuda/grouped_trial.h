@@ -49,6 +49,7 @@ struct GroupedWorld {
   device::cuda::Stream& stream;
   GroupedShape shape;
   std::int64_t pool_rows;
+  bool early = false;  // whether products overlap what makes their rows
   device::cuda::DeviceBuffer stored;
   device::cuda::DeviceBuffer packed;
   device::cuda::DeviceBuffer weight_scales;  // FP8, else empty

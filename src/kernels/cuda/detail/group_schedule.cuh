@@ -16,9 +16,8 @@ struct GroupTile {
   std::int32_t unit = 0;  // which 128 (cluster of two: 256) weight rows
 };
 
-// In shared memory: where each expert's rows and row tiles begin.
+// In shared memory: where each expert's row tiles begin.
 struct GroupSchedule {
-  std::int32_t starts[kGroupedExpertsMax + 1];
   std::int32_t row_tiles[kGroupedExpertsMax + 1];
 };
 
@@ -29,9 +28,9 @@ __device__ inline void read_schedule(
     std::int32_t experts,
     std::int32_t rows_max
 ) {
-  for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i <= experts;
+  for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < experts;
        i += static_cast<std::int32_t>(blockDim.x)) {
-    schedule.starts[i] = starts[i];
+    schedule.row_tiles[i] = (starts[i + 1] - starts[i] + rows_max - 1) / rows_max;
   }
   __syncthreads();
   if (threadIdx.x < 32) {
@@ -39,13 +38,9 @@ __device__ inline void read_schedule(
     const std::int32_t share = (experts + 31) / 32;
     const std::int32_t begin = min(lane * share, experts);
     const std::int32_t end = min(begin + share, experts);
-    const auto tiles_of = [&](std::int32_t expert) {
-      const std::int32_t rows = schedule.starts[expert + 1] - schedule.starts[expert];
-      return (rows + rows_max - 1) / rows_max;
-    };
     std::int32_t sum = 0;
     for (std::int32_t expert = begin; expert < end; ++expert)
-      sum += tiles_of(expert);
+      sum += schedule.row_tiles[expert];
     std::int32_t before = sum;
     for (int step = 1; step < 32; step *= 2) {
       const std::int32_t other = __shfl_up_sync(0xFFFFFFFFU, before, static_cast<unsigned>(step));
@@ -53,27 +48,33 @@ __device__ inline void read_schedule(
     }
     before -= sum;
     for (std::int32_t expert = begin; expert < end; ++expert) {
+      const std::int32_t tiles = schedule.row_tiles[expert];
       schedule.row_tiles[expert] = before;
-      before += tiles_of(expert);
+      before += tiles;
     }
     if (lane == 31) schedule.row_tiles[experts] = before;
   }
   __syncthreads();
 }
 
-// The tile of number `index`, of `units` per row tile; false past the last. Tiles that run at the
-// same time share rows and weights: all row tiles of an expert with a group of weight rows, then
-// the next group.
+// How an expert's work falls into tiles.
+struct TileCuts {
+  std::int32_t rows_max = 0;     // activation rows of a tile
+  std::int32_t units = 0;        // tiles of weight rows
+  std::int32_t group_units = 1;  // of them that run with all activation rows before others do
+};
+
+// The tile of number `index`; false past the last. Tiles that run at the same time share rows and
+// weights: all row tiles of an expert with a group of weight rows, then the next group.
 __device__ inline bool tile_at(
     const GroupSchedule& schedule,
+    const std::int32_t* starts,
     std::int32_t experts,
-    std::int32_t units,
-    std::int32_t rows_max,
+    const TileCuts& cuts,
     std::int32_t index,
     GroupTile& tile
 ) {
-  constexpr std::int32_t kGroupUnits = 8;
-  const std::int32_t row_tile = index / units;
+  const std::int32_t row_tile = index / cuts.units;
   if (row_tile >= schedule.row_tiles[experts]) return false;
   std::int32_t low = 0;
   std::int32_t high = experts;
@@ -86,15 +87,15 @@ __device__ inline bool tile_at(
     }
   }
   const std::int32_t tiles = schedule.row_tiles[low + 1] - schedule.row_tiles[low];
-  const std::int32_t local = index - schedule.row_tiles[low] * units;
-  const std::int32_t group = local / (tiles * kGroupUnits);
-  const std::int32_t rest = local - group * tiles * kGroupUnits;
-  const std::int32_t width = min(kGroupUnits, units - group * kGroupUnits);
-  const std::int32_t row = rest / width * rows_max;
+  const std::int32_t local = index - schedule.row_tiles[low] * cuts.units;
+  const std::int32_t group = local / (tiles * cuts.group_units);
+  const std::int32_t rest = local - group * tiles * cuts.group_units;
+  const std::int32_t width = min(cuts.group_units, cuts.units - group * cuts.group_units);
+  const std::int32_t row = rest / width * cuts.rows_max;
   tile.expert = low;
-  tile.unit = group * kGroupUnits + rest % width;
-  tile.row = schedule.starts[low] + row;
-  tile.rows = min(rows_max, schedule.starts[low + 1] - tile.row);
+  tile.unit = group * cuts.group_units + rest % width;
+  tile.row = starts[low] + row;
+  tile.rows = min(cuts.rows_max, starts[low + 1] - tile.row);
   return true;
 }
 

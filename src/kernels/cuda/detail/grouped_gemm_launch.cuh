@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/detail/grouped_gemm_kernel.cuh"
 #include "kernels/cuda/detail/grouped_gemm_launch.h"
+#include "kernels/cuda/detail/grouped_gemm_wide.cuh"
 
 // From a described launch to the kernel of its tile.
 namespace pleiad::kernels::cuda::hopper {
@@ -41,33 +42,50 @@ cudaError_t launch_kernel(
 
 template <class Shape, GroupedOutput kOutput>
 cudaError_t launch_shape(const GroupedLaunch& launch) {
+  const GroupedMaps maps{launch.rows_64, launch.rows_8};
   return launch_kernel(
       grouped_gemm_kernel<Shape, kOutput>,
       launch,
       grouped_shared_bytes<Shape>(),
       launch.arguments,
-      launch.rows_64,
-      launch.rows_8
+      maps
   );
 }
 
-template <GroupedOutput kOutput, int kRows, int kStages>
-cudaError_t launch_rows(const GroupedLaunch& launch) {
-  if (launch.gathered) {
-    return launch_shape<GroupedShapeOf<kRows, kStages, 1, true>, kOutput>(launch);
+// As many stages as fit beside the rest.
+template <GroupedOutput kOutput>
+cudaError_t launch_grouped_bf16(const GroupedLaunch& launch) {
+  constexpr GroupedFormat kFormat = GroupedFormat::BFloat16;
+  if (launch.tile.rows == 64) {
+    if (launch.gathered)
+      return launch_shape<GroupedShapeOf<kFormat, 64, 9, 1, true>, kOutput>(launch);
+    return launch_shape<GroupedShapeOf<kFormat, 64, 9, 1, false>, kOutput>(launch);
   }
+  if (launch.gathered)
+    return launch_shape<GroupedShapeOf<kFormat, 256, 4, 1, true>, kOutput>(launch);
   if (launch.tile.cluster == 2) {
-    return launch_shape<GroupedShapeOf<kRows, kStages, 2, false>, kOutput>(launch);
+    return launch_shape<GroupedShapeOf<kFormat, 256, 4, 2, false>, kOutput>(launch);
   }
-  return launch_shape<GroupedShapeOf<kRows, kStages, 1, false>, kOutput>(launch);
+  return launch_shape<GroupedShapeOf<kFormat, 256, 4, 1, false>, kOutput>(launch);
 }
 
-// As many stages as fit beside the schedule.
 template <GroupedOutput kOutput>
-cudaError_t launch_grouped(const GroupedLaunch& launch) {
-  if (launch.tile.rows == 64) return launch_rows<kOutput, 64, 9>(launch);
-  if (launch.tile.rows == 128) return launch_rows<kOutput, 128, 6>(launch);
-  return launch_rows<kOutput, 256, 4>(launch);
+cudaError_t launch_grouped_fp8(const GroupedLaunch& launch) {
+  constexpr GroupedFormat kFormat = GroupedFormat::Fp8Blocks;
+  if (launch.tile.rows == 128) {
+    return launch_kernel(
+        grouped_gemm_wide_kernel<WideShape, kOutput>,
+        launch,
+        grouped_shared_bytes<WideShape>(),
+        launch.arguments,
+        GroupedMaps{launch.rows_64, launch.rows_8}
+    );
+  }
+  if (launch.tile.rows == 256)
+    return launch_shape<GroupedShapeOf<kFormat, 256, 4, 1, true>, kOutput>(launch);
+  if (launch.gathered)
+    return launch_shape<GroupedShapeOf<kFormat, 64, 8, 1, true>, kOutput>(launch);
+  return launch_shape<GroupedShapeOf<kFormat, 64, 8, 1, false>, kOutput>(launch);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

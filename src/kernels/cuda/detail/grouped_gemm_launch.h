@@ -13,7 +13,6 @@ struct GroupedLaunch {
   GroupedArguments arguments;
   CUtensorMap rows_64{};  // boxes of 64 and of 8 activation rows; unused when gathered
   CUtensorMap rows_8{};
-  CUtensorMap scales_64{};  // FP8: of 64 rows' scales
   GroupedTile tile;
   std::int32_t blocks = 0;
   bool gathered = false;
@@ -21,10 +20,13 @@ struct GroupedLaunch {
   cudaStream_t stream = nullptr;
 };
 
-// One for each output of BFloat16 products, one for each of FP8 products.
-cudaError_t launch_grouped_bf16(const GroupedLaunch& launch);
-cudaError_t launch_grouped_float(const GroupedLaunch& launch);
-cudaError_t launch_grouped_swiglu(const GroupedLaunch& launch);
+// One for each format and output.
+cudaError_t launch_grouped_bf16_rounded(const GroupedLaunch& launch);
+cudaError_t launch_grouped_bf16_float(const GroupedLaunch& launch);
+cudaError_t launch_grouped_bf16_swiglu(const GroupedLaunch& launch);
+cudaError_t launch_grouped_fp8_rounded(const GroupedLaunch& launch);
+cudaError_t launch_grouped_fp8_float(const GroupedLaunch& launch);
+cudaError_t launch_grouped_fp8_swiglu(const GroupedLaunch& launch);
 
 cudaError_t launch_pack(const PackGroupedTask& task, cudaStream_t stream);
 

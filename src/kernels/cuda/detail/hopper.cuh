@@ -34,13 +34,15 @@ __device__ inline void barrier_arrive_expect(std::uint32_t barrier, std::uint32_
                : "memory");
 }
 
-// An arrival at the barrier of the same address in block `rank` of the cluster.
+// An arrival at the barrier of the same address in block `rank` of the cluster. Scoped to this
+// block: it orders reads of shared memory before it, and a fence for the cluster would be one for
+// the whole GPU, which halved the speed.
 __device__ inline void barrier_arrive_remote(std::uint32_t barrier, std::uint32_t rank) {
   asm volatile(
       "{\n"
       ".reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
       "}\n" ::"r"(barrier),
       "r"(rank)
       : "memory"
@@ -54,22 +56,6 @@ __device__ inline void barrier_wait(std::uint32_t barrier, std::uint32_t parity)
       ".reg .pred done;\n"
       "again:\n"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra finished;\n"
-      "bra again;\n"
-      "finished:\n"
-      "}\n" ::"r"(barrier),
-      "r"(parity)
-      : "memory"
-  );
-}
-
-// As barrier_wait, where other blocks of the cluster arrive too.
-__device__ inline void barrier_wait_cluster(std::uint32_t barrier, std::uint32_t parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
       "@done bra finished;\n"
       "bra again;\n"
       "finished:\n"
@@ -157,13 +143,36 @@ __device__ inline void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+__device__ inline void store_shared(std::uint32_t target, std::uint32_t value) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(target), "r"(value) : "memory");
+}
+
+__device__ inline uint4 load_shared_16(std::uint32_t source) {
+  uint4 values;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(values.x), "=r"(values.y), "=r"(values.z), "=r"(values.w)
+               : "r"(source)
+               : "memory");
+  return values;
+}
+
 // A 16-byte copy by this thread, and the groups such copies fall into.
 __device__ inline void copy_async_16(std::uint32_t target, const void* source) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(source) : "memory");
 }
 
+// The same of 4 bytes.
+__device__ inline void copy_async_4(std::uint32_t target, const void* source) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(target), "l"(source) : "memory");
+}
+
 __device__ inline void copy_async_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Arrives at the barrier, which counts on it, when this thread's copies up to here have landed.
+__device__ inline void copy_async_arrive(std::uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
 template <int kPending>
@@ -200,6 +209,16 @@ __device__ inline void registers_give() {
 template <int kRegisters>
 __device__ inline void registers_take() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// Named barriers of the block, of `threads` threads: some arrive and go on, the others wait for
+// all.
+__device__ inline void named_arrive(int barrier, int threads) {
+  asm volatile("barrier.cta.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+__device__ inline void named_sync(int barrier, int threads) {
+  asm volatile("barrier.cta.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 // The tensor cores of a warpgroup: fence before the first product that uses registers touched

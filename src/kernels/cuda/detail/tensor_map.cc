@@ -37,7 +37,7 @@ CUtensorMap tensor_map(const TensorBoxes& boxes) {
     box.data(),
     steps.data(),
     CU_TENSOR_MAP_INTERLEAVE_NONE,
-    boxes.permuted ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+    CU_TENSOR_MAP_SWIZZLE_128B,
     CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
     CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   PLEIAD_CHECK(result == CUDA_SUCCESS, "a matrix and boxes the copy engine takes");

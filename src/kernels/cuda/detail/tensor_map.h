@@ -15,12 +15,12 @@ struct TensorBoxes {
   std::int64_t row_bytes = 0;  // from row to row, a multiple of 16
   std::int32_t box_columns = 0;
   std::int32_t box_rows = 0;
-  bool permuted = true;  // 16-byte chunks of 128-byte rows permuted, as the tensor cores read them
 };
 
-// The copy engine's description of `boxes`; parts of boxes beyond the matrix land as zeros. Asks
-// the driver for its encoder, so it links against no driver library. REQUIRES: sizes the engine
-// takes.
+// The copy engine's description of `boxes`, which are 128 bytes wide and land with their 16-byte
+// chunks permuted as the tensor cores read them; parts of boxes beyond the matrix land as zeros.
+// Asks the driver for its encoder, so it links against no driver library. REQUIRES: sizes the
+// engine takes.
 CUtensorMap tensor_map(const TensorBoxes& boxes);
 
 }  // namespace pleiad::kernels::cuda::hopper

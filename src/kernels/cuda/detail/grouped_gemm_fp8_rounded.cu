@@ -2,8 +2,8 @@
 
 namespace pleiad::kernels::cuda::hopper {
 
-cudaError_t launch_grouped_float(const GroupedLaunch& launch) {
-  return launch_grouped<GroupedOutput::Float32>(launch);
+cudaError_t launch_grouped_fp8_rounded(const GroupedLaunch& launch) {
+  return launch_grouped_fp8<GroupedOutput::BFloat16>(launch);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

@@ -2,8 +2,8 @@
 
 namespace pleiad::kernels::cuda::hopper {
 
-cudaError_t launch_grouped_swiglu(const GroupedLaunch& launch) {
-  return launch_grouped<GroupedOutput::SwiGlu>(launch);
+cudaError_t launch_grouped_fp8_float(const GroupedLaunch& launch) {
+  return launch_grouped_fp8<GroupedOutput::Float32>(launch);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

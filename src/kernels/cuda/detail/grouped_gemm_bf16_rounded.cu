@@ -2,8 +2,8 @@
 
 namespace pleiad::kernels::cuda::hopper {
 
-cudaError_t launch_grouped_bf16(const GroupedLaunch& launch) {
-  return launch_grouped<GroupedOutput::BFloat16>(launch);
+cudaError_t launch_grouped_bf16_rounded(const GroupedLaunch& launch) {
+  return launch_grouped_bf16<GroupedOutput::BFloat16>(launch);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper
