@@ -1,13 +1,21 @@
 # pleiad_room(name [ROOMS room...] [DEPS target...] [SOURCES file...])
 # One static library pleiad_<name> of src/<name>, and, when tests/<name> has tests, the test
 # program <name>_test registered with ctest. ROOMS are the rooms it includes (see src/LAYERS), DEPS
-# third-party targets. SOURCES defaults to every .cc of the folder.
+# third-party targets. SOURCES defaults to every .cc of the folder. With PLEIAD_CUDA the room's folder
+# cuda is part of it; else what stands in for it, cuda/absent.
 function(pleiad_room name)
   cmake_parse_arguments(ROOM "" "" "ROOMS;DEPS;SOURCES" ${ARGN})
   set(dir ${CMAKE_SOURCE_DIR}/src/${name})
   if(NOT ROOM_SOURCES)
     file(GLOB ROOM_SOURCES CONFIGURE_DEPENDS ${dir}/*.cc ${dir}/detail/*.cc)
   endif()
+  if(PLEIAD_CUDA)
+    file(GLOB cuda CONFIGURE_DEPENDS
+      ${dir}/cuda/*.cc ${dir}/cuda/*.cu ${dir}/cuda/detail/*.cc ${dir}/cuda/detail/*.cu)
+  else()
+    file(GLOB cuda CONFIGURE_DEPENDS ${dir}/cuda/absent/*.cc)
+  endif()
+  list(APPEND ROOM_SOURCES ${cuda})
   list(TRANSFORM ROOM_ROOMS PREPEND pleiad_ OUTPUT_VARIABLE rooms)
   if(ROOM_SOURCES)
     add_library(pleiad_${name} STATIC ${ROOM_SOURCES})

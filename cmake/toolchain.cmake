@@ -17,8 +17,8 @@ if(PLEIAD_FUZZ)
   # Every room tells the fuzzer what an input reached; the fuzzer's main is linked by its targets alone.
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
-target_compile_options(pleiad_flags INTERFACE ${pleiad_warnings} -ffp-contract=off
-  -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+list(APPEND pleiad_warnings -ffp-contract=off -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+target_compile_options(pleiad_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${pleiad_warnings}>")
 
 find_program(pleiad_ccache ccache)
 if(pleiad_ccache)

@@ -25,6 +25,7 @@ struct ServeFlags {
   ServeSettings settings;
   std::string model;
   std::string dtype = "auto";
+  std::string device = "auto";
   std::string isa = "auto";
   std::string config;  // taken out of the arguments before they are parsed; here for --help
   std::string key_file;
@@ -74,6 +75,8 @@ void add_model_flags(CLI::App& verb, ServeFlags& flags) {
   );
   verb.add_option("--dtype", flags.dtype, "Compute type")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
+      ->capture_default_str();
+  verb.add_option("--device", flags.device, "What computes: auto, cpu, cuda, cuda:INDEX")
       ->capture_default_str();
   verb.add_flag(
       "--skip-tokenizer-init",
@@ -203,6 +206,8 @@ Result<void> complete_settings(ServeFlags& flags) {
   PLEIAD_TRY(group, complete(flags.group));
   s.load.layout = group.layout;
   s.load.ep = group.settings;
+  PLEIAD_TRY(gpu, device_choice(flags.device, group.layout.ranks()));
+  s.load.gpu = gpu;
   s.ucx.checksums = !flags.no_checksums;
   if (!(flags.step_timeout_seconds > 0.0)) {
     return invalid_input("--step-timeout must be above 0, got {}", flags.step_timeout_seconds);

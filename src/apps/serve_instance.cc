@@ -90,7 +90,7 @@ StartReport report_of(const engine::LoadedModel& model, const plan::ParallelLayo
   return {
       .architecture = model.architecture,
       .compute = wide ? "float32" : "bfloat16",
-      .isa = std::string(device::to_string(model.isa)),
+      .isa = model.gpu.empty() ? std::string(device::to_string(model.isa)) : model.gpu,
       .threads = first.pool->workers(),
       .read_seconds = model.read_seconds,
       .pack_seconds = model.pack_seconds,

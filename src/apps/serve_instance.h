@@ -53,7 +53,7 @@ Result<void> check_group_settings(const ServeSettings& settings);
 struct StartReport {
   std::string architecture;
   std::string compute;
-  std::string isa;
+  std::string isa;  // or the GPU's name
   int threads = 0;  // of each rank
   double read_seconds = 0.0;
   double pack_seconds = 0.0;

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "device/buffer.h"
 #include "device/cpu_isa.h"
+#include "device/cuda/gpus.h"
 #include "engine/capacity.h"
 #include "engine/level_choice.h"
 #include "ep/route.h"
@@ -96,6 +97,11 @@ sched::SchedulerOptions scheduler_options(const LoadSettings& s, const Capacity&
 
 // What the ranks of a group need to know of the model before any weight is read.
 Result<void> check_group(const LoadSettings& s, const model::ModelShape& shape) {
+  if (s.gpu && s.layout.ranks() > 1) {
+    return unsupported(
+        "--device cuda serves one rank; {} ranks need --device cpu", s.layout.ranks()
+    );
+  }
   PLEIAD_TRY(plan::validate(s.ep));
   auto heads = plan::check_heads(s.layout.tp_size, shape.heads, shape.kv_heads);
   if (!heads.ok()) return with_context(std::move(heads).error(), "--tp-size");
@@ -273,7 +279,7 @@ Result<void> make_caches(
       })
   );
   for (EngineParts& parts : out.ranks) {
-    PLEIAD_TRY(cache, kv::PagedCache::allocate(shape.cache, capacity.pages));
+    PLEIAD_TRY(cache, out.weights->make_cache(capacity.pages));
     parts.cache = std::move(cache);
     parts.limits = scheduler_options(s, capacity);
   }
@@ -333,7 +339,12 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   const Nanoseconds opened = clock.now();
 
   const int threads = settings.threads > 0 ? settings.threads : device::available_processors();
-  const std::size_t memory_bytes = device::memory_available_bytes();
+  std::size_t memory_bytes = device::memory_available_bytes();
+  if (settings.gpu) {
+    PLEIAD_TRY(gpu, device::cuda::find_gpu(*settings.gpu));
+    out.gpu = gpu.name;
+    memory_bytes = gpu.free_bytes;
+  }
   device::ThreadPool pool(threads);
   const auto weight_bytes_max =
       static_cast<std::size_t>(static_cast<double>(memory_bytes) * settings.mem_fraction_static);
@@ -345,6 +356,7 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
           {
               .pool = &pool,
               .compute = out.compute,
+              .gpu = settings.gpu,
               .moe_tp = settings.layout.moe_tp_size,
               .holds =
                   [&](std::int64_t layer, std::int32_t expert, std::int32_t shard) {

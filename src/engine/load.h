@@ -22,6 +22,7 @@ enum class ComputeChoice { Auto, Float32, BFloat16 };
 struct LoadSettings {
   std::filesystem::path model;
   ComputeChoice dtype = ComputeChoice::Auto;  // Auto: bfloat16 unless the checkpoint is float32
+  std::optional<int> gpu;                     // which GPU computes; none: the host
   int threads = 0;                            // 0: every processor of this process
   std::optional<device::CpuIsa> isa;          // none: the best there is
   std::int64_t max_model_len = 0;             // 0: what the checkpoint and memory allow
@@ -53,6 +54,7 @@ struct LoadedModel {
   std::string architecture;
   model::Compute compute = model::Compute::Float32;
   device::CpuIsa isa = device::CpuIsa::Portable;
+  std::string gpu;               // its name; empty: the host computes
   std::size_t weight_bytes = 0;  // held by this process
   model::ScratchBytes scratch;   // of all ranks here
   std::int64_t positions_max = 0;

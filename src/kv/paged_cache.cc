@@ -25,9 +25,21 @@ Result<PagedCache> PagedCache::allocate(const CacheShape& shape, std::int64_t pa
 PagedCache::PagedCache(const CacheShape& shape, std::int64_t pages, device::Buffer memory)
     : shape_(shape), pages_(pages), memory_(std::move(memory)) {}
 
+PagedCache PagedCache::elsewhere(
+    const CacheShape& shape,
+    std::int64_t pages,
+    std::unique_ptr<CacheMemory> memory
+) {
+  PLEIAD_CHECK(shape.layers > 0 && shape.width > 0 && pages > 0 && memory != nullptr);
+  PagedCache cache(shape, pages, device::Buffer());
+  cache.elsewhere_ = std::move(memory);
+  return cache;
+}
+
 std::byte* PagedCache::layer(std::int64_t index) {
   PLEIAD_CHECK(index >= 0 && index < shape_.layers);
-  return memory_.data() + shape_.page_bytes() * static_cast<std::size_t>(index * pages_);
+  std::byte* base = elsewhere_ == nullptr ? memory_.data() : elsewhere_->data();
+  return base + shape_.page_bytes() * static_cast<std::size_t>(index * pages_);
 }
 
 }  // namespace pleiad::kv

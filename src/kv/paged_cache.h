@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "base/result.h"
 #include "device/buffer.h"
@@ -25,6 +26,13 @@ struct CacheShape {
   [[nodiscard]] std::size_t page_bytes_all_layers() const;
 };
 
+// Memory of a cache that does not lie on the host. Its bytes belong to whoever computes with it.
+class CacheMemory {
+ public:
+  virtual ~CacheMemory() = default;
+  [[nodiscard]] virtual std::byte* data() = 0;
+};
+
 // The bytes of a paged KV cache: [layers, pages, 64 tokens, width]. Knows nothing of who uses which
 // page (that is the scheduler's). Not thread-safe beyond what its users arrange.
 class PagedCache {
@@ -33,6 +41,11 @@ class PagedCache {
   PagedCache() = default;
   // Fails with Exhausted when memory is short. Pages become resident when first written.
   static Result<PagedCache> allocate(const CacheShape& shape, std::int64_t pages);
+
+  // A cache in another memory, of at least pages * shape.page_bytes_all_layers() bytes. The host
+  // must not follow its pointers.
+  static PagedCache
+  elsewhere(const CacheShape& shape, std::int64_t pages, std::unique_ptr<CacheMemory> memory);
 
   [[nodiscard]] const CacheShape& shape() const { return shape_; }
   [[nodiscard]] std::int64_t pages() const { return pages_; }
@@ -44,7 +57,8 @@ class PagedCache {
 
   CacheShape shape_;
   std::int64_t pages_ = 0;
-  device::Buffer memory_;
+  device::Buffer memory_;  // one of the two
+  std::unique_ptr<CacheMemory> elsewhere_;
 };
 
 }  // namespace pleiad::kv

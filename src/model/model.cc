@@ -3,6 +3,7 @@
 #include <array>
 #include <string>
 
+#include "model/cuda/gpu_decoder.h"
 #include "model/decoder.h"
 #include "model/decoder_weights.h"
 #include "model/families.h"
@@ -66,6 +67,7 @@ Result<std::unique_ptr<ModelWeights>> Architecture::load(
     const LoadOptions& options
 ) const {
   PLEIAD_TRY(parsed, describe(config));
+  if (options.gpu) return cuda::load_gpu_decoder(parsed, checkpoint, options);
   return load_decoder(parsed, checkpoint, options);
 }
 

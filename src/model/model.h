@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -92,11 +93,16 @@ class ModelWeights {
   // there is no memory for its scratch.
   [[nodiscard]] virtual Result<std::unique_ptr<Model>> make_rank(const RankOptions& options
   ) const = 0;
+  // A cache for ranks of these weights, where they compute. Fails with Exhausted.
+  [[nodiscard]] virtual Result<kv::PagedCache> make_cache(std::int64_t pages) const {
+    return kv::PagedCache::allocate(shape().cache, pages);
+  }
 };
 
 struct LoadOptions {
   device::ThreadPool* pool = nullptr;  // packs
   Compute compute = Compute::Float32;
+  std::optional<int> gpu;  // which GPU computes; none: the host
   // Which experts this process holds, whole or (moe_tp > 1) one shard of; empty: all. Only these
   // are read from the files.
   std::int32_t moe_tp = 1;

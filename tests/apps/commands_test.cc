@@ -90,6 +90,8 @@ TEST(Commands, BadArgumentsFailAndSayWhy) {
   EXPECT_NE(pleiad("frobnicate").code, 0);
   EXPECT_TRUE(contains(pleiad("serve x --dtype float64").output, "float64"));
   EXPECT_TRUE(contains(pleiad("serve x --port banana").output, "banana"));
+  EXPECT_TRUE(contains(pleiad("serve x --device tpu").output, "cuda:INDEX"));
+  EXPECT_TRUE(contains(pleiad("serve x --device cuda:7").output, "--device cuda"));
   EXPECT_TRUE(contains(pleiad("serve x --no-such-flag").output, "--no-such-flag"));
 }
 

@@ -1,6 +1,8 @@
 #include "kv/paged_cache.h"
 
 #include <cstring>
+#include <memory>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -26,6 +28,32 @@ TEST(PagedCache, LayersDoNotOverlap) {
 
   EXPECT_EQ(cache->layer(0)[layer_bytes - 1], std::byte{1});
   EXPECT_EQ(cache->layer(1)[0], std::byte{2});
+}
+
+// Memory that notes when it goes.
+class NotedMemory final : public CacheMemory {
+ public:
+  NotedMemory(std::byte* data, bool& gone) : data_(data), gone_(gone) {}
+  ~NotedMemory() override { gone_ = true; }
+  std::byte* data() override { return data_; }
+
+ private:
+  std::byte* data_;
+  bool& gone_;
+};
+
+TEST(PagedCache, OverOtherMemoryOnlyCountsAddressesAndKeepsItAlive) {
+  const CacheShape shape{.layers = 2, .width = 8, .dtype = device::DType::F32};
+  std::byte nowhere{};
+  bool gone = false;
+  {
+    PagedCache cache =
+        PagedCache::elsewhere(shape, 4, std::make_unique<NotedMemory>(&nowhere, gone));
+    const PagedCache moved = std::move(cache);
+    EXPECT_EQ(moved.pages(), 4);
+    EXPECT_FALSE(gone);
+  }
+  EXPECT_TRUE(gone);
 }
 
 }  // namespace

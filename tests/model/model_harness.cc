@@ -40,9 +40,13 @@ ModelHarness::load(const std::filesystem::path& folder, const HarnessOptions& op
                           : parse_json(read_all(folder / options.config)).value();
   const auto checkpoint = weights::Checkpoint::open(folder).value();
   const Architecture& architecture = *find_architecture(config).value();
-  out.weights_ =
-      architecture.load(config, *checkpoint, {.pool = out.pool_.get(), .compute = options.compute})
-          .value();
+  out.weights_ = architecture
+                     .load(
+                         config,
+                         *checkpoint,
+                         {.pool = out.pool_.get(), .compute = options.compute, .gpu = options.gpu}
+                     )
+                     .value();
   out.model_ =
       out.weights_
           ->make_rank({
@@ -54,7 +58,7 @@ ModelHarness::load(const std::filesystem::path& folder, const HarnessOptions& op
           })
           .value();
   const std::int64_t pages = (options.context_max + kv::kPageTokens - 1) / kv::kPageTokens;
-  out.cache_ = kv::PagedCache::allocate(out.model_->shape().cache, pages).value();
+  out.cache_ = out.weights_->make_cache(pages).value();
   out.page_table_.resize(static_cast<std::size_t>(pages));
   // Pages in reverse, so that a test cannot pass by treating the table as the identity.
   std::iota(out.page_table_.rbegin(), out.page_table_.rend(), 0U);

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,6 +24,7 @@ struct HarnessOptions {
   std::int64_t rows_max = 512;
   std::int64_t context_max = 1088;
   std::string config = "config.json";
+  std::optional<int> gpu;  // none: the host computes
 };
 
 // A model with a cache for one sequence at a time, for tests that want logits.

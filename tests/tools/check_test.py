@@ -80,6 +80,12 @@ class CheckTest(unittest.TestCase):
         files["tests/base/other_test.cc"] = "// Also tests: big.cc\n"
         self.assertEqual(self.findings("mirror", files=files), [])
 
+    def test_the_cuda_side_of_a_room_is_mirrored_in_a_folder_of_its_own(self):
+        files = {"src/base/cuda/kernel.cu": "\n" * 50, "tests/base/kernel_test.cc": ""}
+        self.assertEqual(len(self.findings("mirror", files=files)), 1)
+        files["tests/base/cuda/kernel_test.cu"] = ""
+        self.assertEqual(self.findings("mirror", files=files), [])
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=0)

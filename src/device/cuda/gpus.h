@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "base/result.h"
+
+// The GPUs of this machine, in words that every build understands: one without CUDA answers that it
+// is one.
+namespace pleiad::device::cuda {
+
+// Oldest GPU that the kernels run on, as major * 10 + minor of its compute capability.
+inline constexpr int kCapabilityMin = 90;
+
+struct Gpu {
+  int index = 0;
+  std::string name;    // as the driver calls it, "NVIDIA H200"
+  int capability = 0;  // major * 10 + minor
+  int multiprocessors = 0;
+  std::size_t memory_bytes = 0;
+  std::size_t free_bytes = 0;  // at the time of the call
+  std::size_t l2_bytes = 0;
+};
+
+// Whether this program was built with the CUDA backend.
+bool built_with_cuda();
+
+// How many GPUs the driver shows. Fails with Unsupported in a build without CUDA or with a driver
+// that is too old, with NotFound without a driver or GPU.
+Result<int> gpu_count();
+
+// The GPU `index`. Fails like gpu_count(), with NotFound naming the indices there are, and with
+// Unsupported when its compute capability is below kCapabilityMin.
+Result<Gpu> find_gpu(int index);
+
+}  // namespace pleiad::device::cuda

@@ -1,0 +1,9 @@
+#include "kernels/cuda/detail/grouped_gemm_launch.cuh"
+
+namespace pleiad::kernels::cuda::hopper {
+
+cudaError_t launch_grouped_fp8_rounded(const GroupedLaunch& launch) {
+  return launch_grouped_fp8<GroupedOutput::BFloat16>(launch);
+}
+
+}  // namespace pleiad::kernels::cuda::hopper

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "device/cuda/stream.h"
+#include "kernels/cuda/row_ops.h"
+#include "kernels/paged_attention.h"
+
+// Attention over a paged cache in GPU memory; kernels/paged_attention.h says what is computed.
+namespace pleiad::kernels::cuda {
+
+// Where a step's rows stand: all in GPU memory, so that a recorded step reads them anew.
+struct RowPlaces {
+  const std::int32_t* positions = nullptr;  // [rows]; a row with a negative one is left out
+  const std::int32_t* table_of = nullptr;  // [rows]: where each row's page table begins in `tables`
+  const std::uint32_t* tables = nullptr;   // page indices of one sequence after the other
+};
+
+// Writes the parts of each row, one after the other, into its line of the cache. REQUIRES: parts of
+// the cache's dtype, whose widths add up to a line.
+struct StoreLinesTask {
+  std::array<DeviceRows, 2> parts;
+  std::array<std::int64_t, 2> widths{};
+  std::int64_t rows = 0;
+  RowPlaces places;
+  AttentionPages pages;  // base in GPU memory
+};
+void store_lines(device::cuda::Stream& stream, const StoreLinesTask& task);
+
+// A part of every query: head h at h * head_stride.
+struct QueryHeads {
+  DeviceRows rows;
+  std::int64_t head_stride = 0;
+  std::int64_t width = 0;
+};
+
+// The pages of a row fall into at most kSplitsMax stretches of equal length, which the row's
+// position alone decides. Each is summed up by itself, page by page; then the sums are merged in
+// order. So it shows nowhere how many blocks share the work (DESIGN R2).
+inline constexpr std::int64_t kSplitsMax = 32;
+
+// Pages of a stretch for a row at `position`: a power of two, at least 2.
+constexpr std::int64_t pages_per_split(std::int64_t position, std::int64_t splits_max) {
+  const std::int64_t pages = position / kPageTokens + 1;
+  std::int64_t length = 2;
+  while ((pages + length - 1) / length > splits_max) {
+    length *= 2;
+  }
+  return length;
+}
+
+struct PagedAttentionTask {
+  std::array<QueryHeads, 2> query;  // one after the other; widths that add up to a key's
+  std::int64_t rows = 0;
+  std::int64_t heads = 0;  // of queries, a multiple of pages.kv_heads
+  float scale = 1.0F;
+  std::int64_t window = 0;       // a row sees its last `window` tokens, itself included; 0: all
+  const float* sinks = nullptr;  // [heads]: one more logit per head, without a value; or null
+  RowPlaces places;
+  AttentionPages pages;                  // base in GPU memory; of the queries' dtype
+  DeviceRows out;                        // [rows, heads * value width]; zeros in rows left out
+  std::int64_t splits_max = kSplitsMax;  // of a model: changing it changes bits
+  // Room for the stretches' sums, attention_scratch_floats(); a step of more rows walks each row's
+  // stretches in one block and needs none.
+  float* scratch = nullptr;
+  std::int64_t scratch_rows = 0;
+};
+
+// Floats of scratch for steps of up to `rows` rows whose stretches are spread over the GPU.
+std::size_t attention_scratch_floats(
+    std::int64_t rows,
+    std::int64_t heads,
+    std::int64_t value_width,
+    std::int64_t splits_max
+);
+
+// REQUIRES: values of at most 1024 elements. Sums of a page run over tokens in order, its softmax
+// in float with a running maximum per stretch.
+void paged_attention(device::cuda::Stream& stream, const PagedAttentionTask& task);
+
+}  // namespace pleiad::kernels::cuda

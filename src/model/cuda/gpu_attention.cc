@@ -1,0 +1,331 @@
+#include "model/cuda/gpu_attention.h"
+
+#include "kernels/cuda/rope.h"
+
+namespace pleiad::model::cuda {
+namespace {
+
+using kernels::cuda::kSplitsMax;
+
+// Room for the sums of stretches, as floats.
+device::RegionId reserve_stretches(
+    device::ArenaPlan& plan,
+    const GpuLimits& limits,
+    std::int64_t heads,
+    std::int64_t value_width,
+    std::int64_t splits_max
+) {
+  const std::size_t floats = kernels::cuda::attention_scratch_floats(
+      limits.split_rows_max, heads, value_width, splits_max
+  );
+  return plan.reserve("attention stretches", floats * sizeof(float), 0, 0);
+}
+
+}  // namespace
+
+struct GpuMlaRunner::Arrays {
+  DeviceRows down;
+  DeviceRows q_low;
+  DeviceRows query;  // [rows, heads, nope + rope]
+  DeviceRows latent;
+  DeviceRows q_latent;
+  DeviceRows attended;
+  DeviceRows values;
+  float* scratch = nullptr;
+};
+
+GpuMlaRunner::GpuMlaRunner(
+    const MlaShape& shape,
+    const GpuLimits& limits,
+    device::DType activation,
+    device::ArenaPlan& plan
+)
+    : shape_(shape), limits_(limits), activation_(activation) {
+  const auto reserve = [&](const char* name, std::int64_t elements) {
+    return reserve_rows(plan, name, limits, elements, activation);
+  };
+  down_ = reserve("attention down", shape.down());
+  q_low_ = reserve("low-rank query", shape.q_lora);
+  query_ = reserve("query", shape.q_lora > 0 ? shape.query() : 0);
+  latent_ = reserve("latent", shape.kv_lora);
+  q_latent_ = reserve("latent query", shape.heads * shape.kv_lora);
+  attended_ = reserve("attended latent", shape.heads * shape.kv_lora);
+  values_ = reserve("attended values", shape.heads * shape.value);
+  scratch_ = reserve_stretches(plan, limits, shape.heads, shape.kv_lora, splits_max());
+}
+
+std::int64_t GpuMlaRunner::splits_max() const {
+  return shape_.heads <= 16 ? kSplitsMax : kSplitsMax / 4;
+}
+
+GpuMlaRunner::Arrays GpuMlaRunner::arrays(const device::cuda::DeviceScratch& memory) const {
+  const auto rows = [&](device::RegionId region, std::int64_t width) {
+    return rows_at(memory, region, width, activation_);
+  };
+  const DeviceRows down = rows(down_, shape_.down());
+  return {
+      .down = down,
+      .q_low = rows(q_low_, shape_.q_lora),
+      // Without a low-rank step the first product already gives the queries.
+      .query = shape_.q_lora > 0 ? rows(query_, shape_.query()) : down,
+      .latent = rows(latent_, shape_.kv_lora),
+      .q_latent = rows(q_latent_, shape_.heads * shape_.kv_lora),
+      .attended = rows(attended_, shape_.heads * shape_.kv_lora),
+      .values = rows(values_, shape_.heads * shape_.value),
+      .scratch = memory.get<float>(scratch_),
+  };
+}
+
+kernels::AttentionPages GpuMlaRunner::pages(const GpuAttentionStep& step) const {
+  kernels::AttentionPages pages = kernels::latent_pages(shape_.kv_lora, shape_.rope);
+  pages.base = step.cache;
+  pages.page_stride = step.page_stride;
+  pages.dtype = activation_;
+  return pages;
+}
+
+Result<void> GpuMlaRunner::prepare(Products& products, const GpuMla& weights) const {
+  const auto rows = [&](std::int64_t x_stride, std::int64_t y_stride) {
+    return ProductRows{.x_stride = x_stride, .y_stride = y_stride, .y_dtype = activation_};
+  };
+  const std::int64_t latents = shape_.heads * shape_.kv_lora;
+  const std::int64_t values = shape_.heads * shape_.value;
+  const std::int64_t query = shape_.q_lora > 0 ? shape_.query() : shape_.down();
+  PLEIAD_TRY(products.prepare(weights.down, nullptr, rows(shape_.hidden, shape_.down())));
+  PLEIAD_TRY(products.prepare(weights.q_up, nullptr, rows(shape_.q_lora, shape_.query())));
+  PLEIAD_TRY(products.prepare(weights.out, nullptr, rows(values, shape_.hidden)));
+  PLEIAD_TRY(products.prepare_batch(
+      weights.key_up, {.x = shape_.nope + shape_.rope, .y = shape_.kv_lora}, rows(query, latents)
+  ));
+  return products.prepare_batch(
+      weights.value_up, {.x = shape_.kv_lora, .y = shape_.value}, rows(latents, values)
+  );
+}
+
+void GpuMlaRunner::run(
+    const GpuContext& context,
+    const device::cuda::DeviceScratch& memory,
+    const GpuMla& weights,
+    const GpuAttentionStep& step
+) const {
+  const Arrays a = arrays(memory);
+  project_down(context, weights, step, a);
+  make_queries(context, weights, step, a);
+  attend(context, step, a);
+  context.products->run_batch(
+      *context.stream,
+      step.rows,
+      weights.value_up,
+      {.x = shape_.kv_lora, .y = shape_.value},
+      a.attended,
+      a.values
+  );
+  context.products->run(*context.stream, step.rows, weights.out, nullptr, a.values, step.delta);
+}
+
+// Latents and roped keys of the rows, into the cache.
+void GpuMlaRunner::project_down(
+    const GpuContext& context,
+    const GpuMla& weights,
+    const GpuAttentionStep& step,
+    const Arrays& a
+) const {
+  context.products->run(*context.stream, step.rows, weights.down, nullptr, step.x, a.down);
+  kernels::cuda::rms_norm(
+      *context.stream,
+      {.x = a.down.from(shape_.first_query()),
+       .rows = step.rows,
+       .width = shape_.kv_lora,
+       .weight = weights.kv_norm,
+       .epsilon = shape_.rms_epsilon,
+       .y = a.latent}
+  );
+  const DeviceRows key_rope = a.down.from(shape_.first_query() + shape_.kv_lora);
+  kernels::cuda::apply_rope(
+      *context.stream,
+      {.x = key_rope,
+       .head_stride = shape_.rope,
+       .rows = step.rows,
+       .heads = 1,
+       .width = shape_.rope,
+       .cos_sin = step.cos_sin,
+       .positions = step.places.positions,
+       .pairs = shape_.rope_pairs}
+  );
+  kernels::cuda::store_lines(
+      *context.stream,
+      {.parts = {a.latent, key_rope},
+       .widths = {shape_.kv_lora, shape_.rope},
+       .rows = step.rows,
+       .places = step.places,
+       .pages = pages(step)}
+  );
+}
+
+// Queries with their roped part, and their position-free part carried into the latent space.
+void GpuMlaRunner::make_queries(
+    const GpuContext& context,
+    const GpuMla& weights,
+    const GpuAttentionStep& step,
+    const Arrays& a
+) const {
+  if (shape_.q_lora > 0) {
+    kernels::cuda::rms_norm(
+        *context.stream,
+        {.x = a.down,
+         .rows = step.rows,
+         .width = shape_.q_lora,
+         .weight = weights.q_norm,
+         .epsilon = shape_.rms_epsilon,
+         .y = a.q_low}
+    );
+    context.products->run(*context.stream, step.rows, weights.q_up, nullptr, a.q_low, a.query);
+  }
+  kernels::cuda::apply_rope(
+      *context.stream,
+      {.x = a.query.from(shape_.nope),
+       .head_stride = shape_.nope + shape_.rope,
+       .rows = step.rows,
+       .heads = shape_.heads,
+       .width = shape_.rope,
+       .cos_sin = step.cos_sin,
+       .positions = step.places.positions,
+       .pairs = shape_.rope_pairs}
+  );
+  context.products->run_batch(
+      *context.stream,
+      step.rows,
+      weights.key_up,
+      {.x = shape_.nope + shape_.rope, .y = shape_.kv_lora},
+      a.query,
+      a.q_latent
+  );
+}
+
+void GpuMlaRunner::attend(const GpuContext& context, const GpuAttentionStep& step, const Arrays& a)
+    const {
+  kernels::cuda::paged_attention(
+      *context.stream,
+      {.query =
+           {{{.rows = a.q_latent, .head_stride = shape_.kv_lora, .width = shape_.kv_lora},
+             {.rows = a.query.from(shape_.nope),
+              .head_stride = shape_.nope + shape_.rope,
+              .width = shape_.rope}}},
+       .rows = step.rows,
+       .heads = shape_.heads,
+       .scale = shape_.scale,
+       .window = step.window,
+       .places = step.places,
+       .pages = pages(step),
+       .out = a.attended,
+       .splits_max = splits_max(),
+       .scratch = a.scratch,
+       .scratch_rows = limits_.split_rows_max}
+  );
+}
+
+GpuGqaRunner::GpuGqaRunner(
+    const GqaShape& shape,
+    const GpuLimits& limits,
+    device::DType activation,
+    device::ArenaPlan& plan
+)
+    : shape_(shape), limits_(limits), activation_(activation) {
+  qkv_ = reserve_rows(plan, "queries, keys, values", limits, shape.qkv(), activation);
+  attended_ = reserve_rows(plan, "attended values", limits, shape.query(), activation);
+  scratch_ = reserve_stretches(plan, limits, shape.heads, shape.head, kSplitsMax);
+}
+
+kernels::AttentionPages GpuGqaRunner::pages(const GpuAttentionStep& step) const {
+  kernels::AttentionPages pages = kernels::grouped_pages(shape_.kv_heads, shape_.head, shape_.head);
+  pages.base = step.cache;
+  pages.page_stride = step.page_stride;
+  pages.dtype = activation_;
+  return pages;
+}
+
+Result<void> GpuGqaRunner::prepare(Products& products, const GpuGqa& weights) const {
+  const auto rows = [&](std::int64_t x_stride, std::int64_t y_stride) {
+    return ProductRows{.x_stride = x_stride, .y_stride = y_stride, .y_dtype = activation_};
+  };
+  PLEIAD_TRY(products.prepare(weights.qkv, weights.qkv_bias, rows(shape_.hidden, shape_.qkv())));
+  return products.prepare(weights.out, weights.out_bias, rows(shape_.query(), shape_.hidden));
+}
+
+void GpuGqaRunner::run(
+    const GpuContext& context,
+    const device::cuda::DeviceScratch& memory,
+    const GpuGqa& weights,
+    const GpuAttentionStep& step
+) const {
+  const DeviceRows qkv = rows_at(memory, qkv_, shape_.qkv(), activation_);
+  const DeviceRows attended = rows_at(memory, attended_, shape_.query(), activation_);
+  project(context, weights, step, qkv);
+  kernels::cuda::paged_attention(
+      *context.stream,
+      {.query = {{{.rows = qkv, .head_stride = shape_.head, .width = shape_.head}, {}}},
+       .rows = step.rows,
+       .heads = shape_.heads,
+       .scale = shape_.scale,
+       .window = step.window,
+       .sinks = weights.sinks,
+       .places = step.places,
+       .pages = pages(step),
+       .out = attended,
+       .scratch = memory.get<float>(scratch_),
+       .scratch_rows = limits_.split_rows_max}
+  );
+  context.products->run(
+      *context.stream, step.rows, weights.out, weights.out_bias, attended, step.delta
+  );
+}
+
+// Queries, and keys and values into the cache.
+void GpuGqaRunner::project(
+    const GpuContext& context,
+    const GpuGqa& weights,
+    const GpuAttentionStep& step,
+    const DeviceRows& qkv
+) const {
+  const DeviceRows keys = qkv.from(shape_.query());
+  context.products->run(*context.stream, step.rows, weights.qkv, weights.qkv_bias, step.x, qkv);
+  const auto norm = [&](const DeviceRows& x, std::int64_t heads, const float* weight) {
+    kernels::cuda::rms_norm(
+        *context.stream,
+        {.x = x,
+         .rows = step.rows,
+         .heads = heads,
+         .width = shape_.head,
+         .weight = weight,
+         .epsilon = shape_.rms_epsilon,
+         .y = x}
+    );
+  };
+  if (shape_.qk_norm) {
+    norm(qkv, shape_.heads, weights.q_norm);
+    norm(keys, shape_.kv_heads, weights.k_norm);
+  }
+  // Heads of keys follow those of queries.
+  kernels::cuda::apply_rope(
+      *context.stream,
+      {.x = qkv,
+       .head_stride = shape_.head,
+       .rows = step.rows,
+       .heads = shape_.heads + shape_.kv_heads,
+       .width = shape_.rope,
+       .cos_sin = step.cos_sin,
+       .positions = step.places.positions,
+       .pairs = shape_.rope_pairs}
+  );
+  const std::int64_t width = shape_.kv_heads * shape_.head;
+  kernels::cuda::store_lines(
+      *context.stream,
+      {.parts = {keys, keys.from(width)},
+       .widths = {width, width},
+       .rows = step.rows,
+       .places = step.places,
+       .pages = pages(step)}
+  );
+}
+
+}  // namespace pleiad::model::cuda
