@@ -1,4 +1,4 @@
-// Also tests: tensor_map.cc
+// Also tests: tensor_map.cc, grouped_gemm_pack.cu
 #include "kernels/cuda/grouped_gemm.h"
 
 #include <cmath>
