@@ -43,11 +43,13 @@ struct Routed {
 
 Routed route(const Trial& trial, std::mt19937& random) {
   std::vector<std::int32_t> counts(static_cast<std::size_t>(trial.shape.experts));
-  for (auto& count : counts)
+  for (auto& count : counts) {
     count = static_cast<std::int32_t>(trial.load.rows_per_expert);
+  }
   std::vector<std::size_t> order(counts.size());
-  for (std::size_t i = 0; i < order.size(); ++i)
+  for (std::size_t i = 0; i < order.size(); ++i) {
     order[i] = i;
+  }
   for (std::int64_t token = 0; token < trial.load.tokens; ++token) {
     for (std::int32_t i = 0; i < trial.load.top; ++i) {
       const auto at = static_cast<std::size_t>(i);
@@ -58,8 +60,9 @@ Routed route(const Trial& trial, std::mt19937& random) {
   }
   Routed out{.starts = starts_of(counts), .rows = 0, .experts_hit = 0};
   out.rows = out.starts.back();
-  for (const auto count : counts)
+  for (const auto count : counts) {
     out.experts_hit += count > 0 ? 1 : 0;
+  }
   return out;
 }
 
@@ -95,8 +98,9 @@ Timing time_graph(device::cuda::Stream& stream, int launches, int replays, const
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
   check(cudaStreamBeginCapture(stream.handle(), cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < launches; ++i)
+  for (int i = 0; i < launches; ++i) {
     enqueue(i);
+  }
   check(cudaStreamEndCapture(stream.handle(), &graph));
   check(cudaGraphInstantiate(&executable, graph, 0));
   auto begin = device::cuda::Event::create().value();
@@ -262,8 +266,9 @@ int run(GroupedFormat format, bool all_tiles) {
   }
   fill_floats(stream, arena.scales.as<float>(), kRows * 64, {0.5F, 2.0F}, 3);
   std::vector<std::int32_t> index(kRows);
-  for (std::size_t i = 0; i < index.size(); ++i)
+  for (std::size_t i = 0; i < index.size(); ++i) {
     index[i] = static_cast<std::int32_t>(i * 7919 % 8192);
+  }
   stream.copy_to_device(arena.index.data(), index.data(), index.size() * 4);
   stream.wait("the bench's data").value();
   std::printf("%s, %d multiprocessors\n", gpu->name.c_str(), gpu->multiprocessors);

@@ -10,7 +10,7 @@
 namespace pleiad::kernels::cuda {
 
 // Fails with InvalidInput for sizes that are not positive or out of range, with Unsupported where
-// outputs are no multiple of 128 (FP8 and gated: 256) or inputs none of grouped_step(), naming the
+// outputs are no multiple of 128 (gated: 256) or inputs none of grouped_step(), naming the
 // nearest that are.
 Result<void> grouped_supports(const GroupedShape& shape);
 

@@ -67,8 +67,9 @@ TEST(GroupedPlan, RefusesCountsOutOfRange) {
 TEST(GroupedPlan, PackingIsAPermutationThatPutsBesideEachOtherWhatAThreadHolds) {
   for (const auto layout : {GroupedLayout::Plain, GroupedLayout::Gated}) {
     std::set<std::int64_t> seen;
-    for (std::int64_t place = 0; place < 512; ++place)
+    for (std::int64_t place = 0; place < 512; ++place) {
       seen.insert(grouped_stored_row(layout, 512, place));
+    }
     EXPECT_EQ(seen.size(), 512U);
     EXPECT_EQ(*seen.rbegin(), 511);
   }

@@ -81,8 +81,9 @@ random_rows(std::mt19937& random, const std::vector<std::int32_t>& counts, std::
   GroupedRows rows{.counts = counts, .index = {}};
   const std::int32_t total = starts_of(counts).back();
   std::uniform_int_distribution<std::int32_t> pick(0, static_cast<std::int32_t>(pool) - 1);
-  for (std::int32_t i = 0; i < total; ++i)
+  for (std::int32_t i = 0; i < total; ++i) {
     rows.index.push_back(pick(random));
+  }
   return rows;
 }
 
@@ -115,21 +116,21 @@ std::vector<GroupedShape> shapes(GroupedFormat format) {
 
 class GroupedGemm : public testing::TestWithParam<GroupedFormat> {
  protected:
-  device::cuda::Stream stream_ = device::cuda::Stream::create({}).value();
-  std::mt19937 random_{kSeed};
+  device::cuda::Stream stream = device::cuda::Stream::create({}).value();
+  std::mt19937 random{kSeed};
 };
 
 TEST_P(GroupedGemm, IsNearTheReferenceForRaggedCountsAndWritesNothingElse) {
   for (GroupedShape shape : shapes(GetParam())) {
     shape.rows_max = 1;
-    const GroupedWorld world(stream_, shape, 64, kSeed);
+    const GroupedWorld world(stream, shape, 64, kSeed);
     const std::vector<std::vector<std::int32_t>> cases =
         shape.experts == 5
             ? std::vector<std::vector<
                   std::int32_t>>{{0, 1, 0, 7, 0}, {9, 0, 33, 16, 2}, {300, 65, 0, 129, 190}}
             : std::vector<std::vector<std::int32_t>>{{0, 0, 1}, {70, 3, 257}};
     for (const auto& counts : cases) {
-      const GroupedRows rows = random_rows(random_, counts, world.pool_rows);
+      const GroupedRows rows = random_rows(random, counts, world.pool_rows);
       const auto sums = reference_of(world, rows);
       for (const GroupedTile& tile : tiles_for(shape)) {
         EXPECT_EQ(difference(shape, run_grouped(world, rows, tile), sums), "")
@@ -142,10 +143,11 @@ TEST_P(GroupedGemm, IsNearTheReferenceForRaggedCountsAndWritesNothingElse) {
 TEST_P(GroupedGemm, WithoutRowsNothingIsWritten) {
   const GroupedShape shape{
       .experts = 4, .outputs = 256, .inputs = 128, .rows_max = 1, .format = GetParam()};
-  const GroupedWorld world(stream_, shape, 8, kSeed);
+  const GroupedWorld world(stream, shape, 8, kSeed);
   const GroupedResult result = run_grouped(world, {.counts = {0, 0, 0, 0}, .index = {}}, {64, 1});
-  for (const std::uint16_t word : result.words)
+  for (const std::uint16_t word : result.words) {
     ASSERT_EQ(word, 0xFFFF);
+  }
 }
 
 // How many rows of `result` differ in any bit from the rows of `all` they are.
@@ -175,17 +177,18 @@ TEST_P(GroupedGemm, ARowsBitsDependOnNeitherCountsNorPlacesNorTiles) {
           .rows_max = 1,
           .format = GetParam(),
           .output = output};
-      GroupedWorld world(stream_, shape, kPool, kSeed + 7);
+      GroupedWorld world(stream, shape, kPool, kSeed + 7);
       GroupedRows all{.counts = {0, kPool, 0}, .index = {}};
-      for (std::int32_t i = 0; i < kPool; ++i)
+      for (std::int32_t i = 0; i < kPool; ++i) {
         all.index.push_back(i);
+      }
       const GroupedResult canonical = run_grouped(world, all, {64, 1});
       for (const std::int32_t count : {1,  2,   3,   7,   8,   9,   15,  17,  31,  33,  63,  64,
                                        65, 100, 128, 129, 191, 193, 255, 256, 257, 511, 1024}) {
         for (const bool gathered : {false, true}) {
           world.shape.gathered = gathered;
           for (const GroupedTile& tile : tiles_for(world.shape)) {
-            GroupedRows rows = random_rows(random_, {0, count, 0}, kPool);
+            GroupedRows rows = random_rows(random, {0, count, 0}, kPool);
             EXPECT_EQ(rows_that_differ(run_grouped(world, rows, tile), canonical, rows), 0)
                 << count << " rows, " << text_of(world.shape, tile);
           }
@@ -198,11 +201,12 @@ TEST_P(GroupedGemm, ARowsBitsDependOnNeitherCountsNorPlacesNorTiles) {
 TEST_P(GroupedGemm, OtherExpertsRowsAndTheirPlaceChangeNoBit) {
   const GroupedShape shape{
       .experts = 6, .outputs = 256, .inputs = 1024, .rows_max = 1, .format = GetParam()};
-  GroupedWorld world(stream_, shape, 256, kSeed + 9);
+  GroupedWorld world(stream, shape, 256, kSeed + 9);
   std::vector<GroupedResult> canonical;
   GroupedRows all;
-  for (std::int32_t i = 0; i < 256; ++i)
+  for (std::int32_t i = 0; i < 256; ++i) {
     all.index.push_back(i);
+  }
   for (std::size_t expert = 0; expert < 6; ++expert) {
     all.counts.assign(6, 0);
     all.counts[expert] = 256;
@@ -211,9 +215,10 @@ TEST_P(GroupedGemm, OtherExpertsRowsAndTheirPlaceChangeNoBit) {
   std::uniform_int_distribution<std::int32_t> pick(0, 90);
   for (int round = 0; round < 20; ++round) {
     std::vector<std::int32_t> counts;
-    for (int expert = 0; expert < 6; ++expert)
-      counts.push_back(std::max(0, pick(random_) - 20));
-    const GroupedRows rows = random_rows(random_, counts, 256);
+    for (int expert = 0; expert < 6; ++expert) {
+      counts.push_back(std::max(0, pick(random) - 20));
+    }
+    const GroupedRows rows = random_rows(random, counts, 256);
     const auto starts = starts_of(counts);
     for (const GroupedTile& tile : tiles_for(world.shape)) {
       const GroupedResult result = run_grouped(world, rows, tile);
@@ -236,8 +241,8 @@ TEST_P(GroupedGemm, OtherExpertsRowsAndTheirPlaceChangeNoBit) {
 TEST_P(GroupedGemm, FetchingWeightsBeforeTheRowsAreMadeChangesNoBit) {
   const GroupedShape shape{
       .experts = 4, .outputs = 1024, .inputs = 1024, .rows_max = 1, .format = GetParam()};
-  GroupedWorld world(stream_, shape, 64, kSeed + 11);
-  const GroupedRows rows = random_rows(random_, {3, 0, 9, 1}, 64);
+  GroupedWorld world(stream, shape, 64, kSeed + 11);
+  const GroupedRows rows = random_rows(random, {3, 0, 9, 1}, 64);
   for (const bool gathered : {false, true}) {
     world.shape.gathered = gathered;
     for (const GroupedTile& tile : tiles_for(world.shape)) {
@@ -253,7 +258,7 @@ TEST_P(GroupedGemm, FetchingWeightsBeforeTheRowsAreMadeChangesNoBit) {
 TEST_P(GroupedGemm, ARecordedProductReadsTheCountsAnew) {
   const GroupedShape shape{
       .experts = 3, .outputs = 256, .inputs = 256, .rows_max = 40, .format = GetParam()};
-  const GroupedWorld world(stream_, shape, 40, kSeed + 13);
+  const GroupedWorld world(stream, shape, 40, kSeed + 13);
   const auto starts = gpu_bytes(16);
   const auto out = gpu_bytes(40 * 256 * 2);
   const GroupedGemmTask task{
@@ -265,22 +270,23 @@ TEST_P(GroupedGemm, ARecordedProductReadsTheCountsAnew) {
       .x_scale_stride = 40,
       .starts = starts.as<std::int32_t>(),
       .out = out.data()};
-  const auto graph = device::cuda::Graph::record(stream_, [&] {
-                       grouped_gemm(stream_, task);
-                       return stream_.result();
+  const auto graph = device::cuda::Graph::record(stream, [&] {
+                       grouped_gemm(stream, task);
+                       return stream.result();
                      }).value();
   for (const std::vector<std::int32_t>& counts : {std::vector{0, 3, 37}, {0, 0, 0}, {9, 0, 2}}) {
     GroupedRows rows{.counts = counts, .index = {}};
     const auto begins = starts_of(counts);
-    for (std::int32_t i = 0; i < begins.back(); ++i)
+    for (std::int32_t i = 0; i < begins.back(); ++i) {
       rows.index.push_back(i);
+    }
     const GroupedResult alone = run_grouped(world, rows, {64, 1}, 40 - begins.back());
-    stream_.copy_to_device(starts.data(), begins.data(), 16);
-    stream_.fill(out.data(), 0xFF, 40 * 256 * 2);
+    stream.copy_to_device(starts.data(), begins.data(), 16);
+    stream.fill(out.data(), 0xFF, 40 * 256 * 2);
 
-    graph.launch(stream_);
+    graph.launch(stream);
 
-    EXPECT_EQ(from_gpu<std::uint16_t>(stream_, out.data(), 40 * 256), alone.words);
+    EXPECT_EQ(from_gpu<std::uint16_t>(stream, out.data(), 40 * 256), alone.words);
   }
 }
 

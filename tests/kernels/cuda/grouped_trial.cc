@@ -59,8 +59,9 @@ device::cuda::DeviceBuffer gpu_bytes(std::int64_t bytes) {
 
 std::vector<std::int32_t> starts_of(const std::vector<std::int32_t>& counts) {
   std::vector<std::int32_t> starts{0};
-  for (const std::int32_t count : counts)
+  for (const std::int32_t count : counts) {
     starts.push_back(starts.back() + count);
+  }
   return starts;
 }
 

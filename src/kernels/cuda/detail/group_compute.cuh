@@ -44,9 +44,9 @@ struct WeightScaleSource {
   }
 };
 
-// Weight rows that run with all of an expert's activation rows before others do, so that the
-// second-level cache serves both.
-constexpr std::int32_t kGroupWeightRows = 1024;
+// Tiles of weight rows that run with all of an expert's activation rows before others do, so that
+// the second-level cache serves both.
+constexpr std::int32_t kGroupUnits = 8;
 
 // Makes the block's view of its shared memory and work, its barriers and its schedule. Called by
 // all threads.
@@ -68,7 +68,7 @@ open_block(const GroupedArguments& arguments, unsigned char* shared, int staging
       .cuts = {
           .rows_max = Shape::kRowsMax,
           .units = (arguments.outputs + unit_rows - 1) / unit_rows,
-          .group_units = max(1, kGroupWeightRows / unit_rows)}};
+          .group_units = kGroupUnits}};
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Shape::kStages; ++stage) {
       barrier_init(block.full_at(stage), Shape::kFullArrivals);

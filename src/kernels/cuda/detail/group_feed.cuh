@@ -217,8 +217,9 @@ __device__ void feed_gathered(const GroupedBlock<Shape>& block) {
     }
   }
   copy_async_wait<0>();
-  for (; waiting > 0; --waiting)
+  for (; waiting > 0; --waiting) {
     land(waiting);
+  }
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

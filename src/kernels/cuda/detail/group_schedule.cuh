@@ -39,8 +39,9 @@ __device__ inline void read_schedule(
     const std::int32_t begin = min(lane * share, experts);
     const std::int32_t end = min(begin + share, experts);
     std::int32_t sum = 0;
-    for (std::int32_t expert = begin; expert < end; ++expert)
+    for (std::int32_t expert = begin; expert < end; ++expert) {
       sum += schedule.row_tiles[expert];
+    }
     std::int32_t before = sum;
     for (int step = 1; step < 32; step *= 2) {
       const std::int32_t other = __shfl_up_sync(0xFFFFFFFFU, before, static_cast<unsigned>(step));

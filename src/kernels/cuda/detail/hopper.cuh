@@ -240,8 +240,9 @@ __device__ inline void wgmma_wait() {
 template <int kCount>
 __device__ inline void hold(float (&sums)[kCount]) {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i)
+  for (int i = 0; i < kCount; ++i) {
     asm volatile("" : "+f"(sums[i])::"memory");
+  }
 }
 
 // Describes an operand at `address` (1024-byte aligned plus steps along its 128-byte rows) to
