@@ -11,6 +11,7 @@
 #include "model/model.h"
 #include "model/model_config.h"
 #include "model/tensor_role.h"
+#include "plan/parallel_layout.h"
 #include "weights/checkpoint.h"
 
 namespace pleiad::apps {
@@ -47,6 +48,10 @@ void set_shape(
   for (const std::int64_t size : {1, 2, 4}) {
     const bool splits = ep::expert_partial_sums(shape.moe) % size == 0;
     if (shape.moe_layers > 0 && splits) out.moe_tp_sizes.push_back(size);
+  }
+  for (std::int64_t size = 1; size <= shape.heads; ++size) {
+    const auto parts = static_cast<std::int32_t>(size);
+    if (plan::check_heads(parts, shape.heads, shape.kv_heads).ok()) out.tp_sizes.push_back(size);
   }
 }
 

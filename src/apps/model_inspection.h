@@ -42,6 +42,7 @@ struct ModelInspection {
   std::int64_t kv_bytes_bfloat16 = 0;
   std::vector<std::int64_t> even_ep_sizes;  // those that give every rank as many experts
   std::vector<std::int64_t> moe_tp_sizes;
+  std::vector<std::int64_t> tp_sizes;
   std::int64_t tokens = 0;  // of the tokenizer; 0: there is none
   std::string bos_token;
   std::string eos_token;

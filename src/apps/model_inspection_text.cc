@@ -124,6 +124,7 @@ void write_layouts(const ModelInspection& in, std::string& out) {
   fmt::format_to(to, "\n--ep-size      1 to {}; even: ", in.experts);
   fmt::format_to(to, "{}\n", fmt::join(in.even_ep_sizes, ", "));
   fmt::format_to(to, "--moe-tp-size  {}\n", fmt::join(in.moe_tp_sizes, ", "));
+  fmt::format_to(to, "--tp-size      {}\n", fmt::join(in.tp_sizes, ", "));
 }
 
 void write_text_side(const ModelInspection& in, std::string& out) {
@@ -186,6 +187,7 @@ Json to_json(const ModelInspection& in) {
   out.set("kv_bytes_per_token_bfloat16", in.kv_bytes_bfloat16);
   out.set("even_ep_sizes", JsonArray(in.even_ep_sizes.begin(), in.even_ep_sizes.end()));
   out.set("moe_tp_sizes", JsonArray(in.moe_tp_sizes.begin(), in.moe_tp_sizes.end()));
+  out.set("tp_sizes", JsonArray(in.tp_sizes.begin(), in.tp_sizes.end()));
   out.set("tokens", in.tokens);
   out.set("bos_token", in.bos_token);
   out.set("eos_token", in.eos_token);

@@ -54,6 +54,7 @@ TEST(ModelInspection, TellsTheBundledModel) {
   EXPECT_EQ(seen.bos_token, "<|bos|>");
   EXPECT_THAT(seen.even_ep_sizes, ElementsAre(1, 2, 4, 8, 16, 32));
   EXPECT_THAT(seen.moe_tp_sizes, ElementsAre(1, 2, 4));
+  EXPECT_THAT(seen.tp_sizes, ElementsAre(1, 2, 4, 8));
   // (128 + 32) elements of two bytes in each of 6 layers, as docs/ and the cache have it.
   EXPECT_EQ(seen.kv_bytes_bfloat16 * 2, seen.kv_bytes_float32);
   // A token meets 4 of 32 experts and all the rest.
