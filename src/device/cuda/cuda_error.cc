@@ -36,8 +36,7 @@ Result<void> checked(cudaError_t status, std::string_view doing) {
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorInvalidDeviceFunction:
       return unsupported(
-          "{}: this program has no code for this GPU; it needs compute capability 9.0 or newer",
-          doing
+          "{}: this program has no code for this GPU; it needs compute capability 9.0", doing
       );
     case cudaErrorInvalidDevice:
       return not_found("{}: there is no GPU of that index", doing);

@@ -36,15 +36,15 @@ Result<Gpu> find_gpu(int index) {
       .memory_bytes = properties.totalGlobalMem,
       .l2_bytes = static_cast<std::size_t>(properties.l2CacheSize),
   };
-  if (gpu.capability < kCapabilityMin) {
+  if (gpu.capability != kCapability) {
     return unsupported(
-        "--device cuda:{}: {} has compute capability {}.{}; at least {}.{} is needed",
+        "--device cuda:{}: {} has compute capability {}.{}; the kernels are for {}.{}",
         index,
         gpu.name,
         properties.major,
         properties.minor,
-        kCapabilityMin / 10,
-        kCapabilityMin % 10
+        kCapability / 10,
+        kCapability % 10
     );
   }
   PLEIAD_TRY(checked(cudaSetDevice(index), "choosing the GPU"));

@@ -9,8 +9,9 @@
 // is one.
 namespace pleiad::device::cuda {
 
-// Oldest GPU that the kernels run on, as major * 10 + minor of its compute capability.
-inline constexpr int kCapabilityMin = 90;
+// The GPUs that the kernels run on (Hopper: some use instructions that no other has), as major * 10
+// + minor of their compute capability.
+inline constexpr int kCapability = 90;
 
 struct Gpu {
   int index = 0;
@@ -30,7 +31,7 @@ bool built_with_cuda();
 Result<int> gpu_count();
 
 // The GPU `index`. Fails like gpu_count(), with NotFound naming the indices there are, and with
-// Unsupported when its compute capability is below kCapabilityMin.
+// Unsupported when its compute capability is not kCapability.
 Result<Gpu> find_gpu(int index);
 
 }  // namespace pleiad::device::cuda
