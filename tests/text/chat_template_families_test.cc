@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 
 #include "base/json.h"
+#include "tests/text/conversations.h"
 #include "text/chat_template.h"
 
 namespace pleiad::text {
@@ -37,28 +38,8 @@ Outcome run(const std::string& command) {
   return out;
 }
 
-std::string read(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
-RenderInput input_of(const Json& conversation) {
-  using namespace std::chrono;
-  return {
-      .messages = *conversation.find("messages"),
-      .tools = *conversation.find("tools"),
-      .add_generation_prompt = *conversation.find("add_generation_prompt")->as_bool(),
-      .extra = *conversation.find("extra"),
-      .bos_token = "<s>",
-      .eos_token = "</s>",
-      .date = sys_days(year(2025) / March / 7) + hours(14) + minutes(5) + seconds(9),
-  };
-}
-
 TEST(ChatTemplateFamilies, EveryConversationRendersAsWithJinja) {
-  if (run("/usr/bin/python3 -c 'import jinja2' 2>&1").code != 0) {
-    GTEST_SKIP() << "needs python3-jinja2";
-  }
+  ASSERT_EQ(run("/usr/bin/python3 -c 'import jinja2' 2>&1").code, 0) << "needs python3-jinja2";
   const Outcome made = run((kSource / "tests/text/family_conversations.py").string());
   ASSERT_EQ(made.code, 0);
   const auto golden = parse_json(made.output);

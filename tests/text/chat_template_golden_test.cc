@@ -8,30 +8,13 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "tests/text/conversations.h"
 #include "text/chat_template.h"
 
 namespace pleiad::text {
 namespace {
 
 const std::filesystem::path kFolder = std::filesystem::path(PLEIAD_SOURCE_DIR) / "tests/golden";
-
-std::string read(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
-RenderInput input_of(const Json& conversation) {
-  using namespace std::chrono;
-  return {
-      .messages = *conversation.find("messages"),
-      .tools = *conversation.find("tools"),
-      .add_generation_prompt = *conversation.find("add_generation_prompt")->as_bool(),
-      .extra = *conversation.find("extra"),
-      .bos_token = "<s>",
-      .eos_token = "</s>",
-      .date = sys_days(year(2025) / March / 7) + hours(14) + minutes(5) + seconds(9),
-  };
-}
 
 // The prompt, or why there is none after a star.
 std::string rendered(const std::string& source, const RenderInput& input) {
