@@ -9,6 +9,7 @@
 #include "apps/commands.h"
 #include "apps/drain_wait.h"
 #include "apps/flag_values.h"
+#include "apps/http_flags.h"
 #include "apps/route_instance.h"
 #include "apps/secrets.h"
 #include "base/log.h"
@@ -28,26 +29,18 @@ struct RouteFlags {
   double drain_timeout_seconds = 30.0;
 };
 
-void add_network_flags(CLI::App& verb, RouteFlags& flags) {
-  RouteSettings& s = flags.settings;
-  verb.add_option("--host", s.host, "Address to listen on; beyond loopback a key is needed")
-      ->capture_default_str();
-  verb.add_option("--port", s.port, "TCP port; 0 takes a free one")->capture_default_str();
-  verb.add_option(
-      "--api-key", s.api_keys, "Key that clients must send; repeatable (also env PLEIAD_API_KEY)"
-  );
-  verb.add_option("--api-key-file", flags.key_file, "File with one key a line");
-  verb.add_flag(
-      "--allow-unauthenticated", s.allow_unauthenticated, "Listen beyond loopback without a key"
-  );
-  verb.add_option("--served-model-name", s.served_names, "Names clients may use; the first is told")
-      ->default_str("the folder's name");
-  verb.add_option(
-          "--drain-timeout",
-          flags.drain_timeout_seconds,
-          "Seconds that SIGTERM waits for open requests"
-  )
-      ->capture_default_str();
+HttpFlags http_flags(RouteFlags& flags) {
+  auto& s = flags.settings;
+  return {
+      .host = s.host,
+      .port = s.port,
+      .api_keys = s.api_keys,
+      .key_file = flags.key_file,
+      .allow_unauthenticated = s.allow_unauthenticated,
+      .served_names = s.served_names,
+      .drain_timeout_seconds = flags.drain_timeout_seconds,
+      .log_level = flags.log_level,
+  };
 }
 
 void add_worker_flags(CLI::App& verb, RouteFlags& flags) {
@@ -137,9 +130,7 @@ void add_route_command(CLI::App& app, Command& chosen) {
   verb->add_option("--chat-template", flags->chat_template, "File that replaces the checkpoint's");
   verb->add_option("--generation-config", flags->generation_config, "auto, or none")
       ->capture_default_str();
-  verb->add_option("--log-level", flags->log_level, "debug, info, warning or error")
-      ->capture_default_str();
-  add_network_flags(*verb, *flags);
+  add_http_flags(*verb, http_flags(*flags));
   add_worker_flags(*verb, *flags);
   verb->callback([flags, &chosen] { chosen = [flags] { return route(*flags); }; });
 }

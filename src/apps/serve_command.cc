@@ -13,6 +13,7 @@
 #include "apps/drain_wait.h"
 #include "apps/flag_values.h"
 #include "apps/group_flags.h"
+#include "apps/http_flags.h"
 #include "apps/secrets.h"
 #include "apps/serve_instance.h"
 #include "apps/serve_node.h"
@@ -40,29 +41,18 @@ struct ServeFlags {
   double drain_timeout_seconds = 30.0;
 };
 
-void add_network_flags(CLI::App& verb, ServeFlags& flags) {
-  ServeSettings& s = flags.settings;
-  verb.add_option("--host", s.host, "Address to listen on; beyond loopback a key is needed")
-      ->capture_default_str();
-  verb.add_option("--port", s.port, "TCP port; 0 takes a free one")->capture_default_str();
-  verb.add_option(
-      "--api-key", s.api_keys, "Key that clients must send; repeatable (also env PLEIAD_API_KEY)"
-  );
-  verb.add_option("--api-key-file", flags.key_file, "File with one key a line");
-  verb.add_flag(
-      "--allow-unauthenticated", s.allow_unauthenticated, "Listen beyond loopback without a key"
-  );
-  verb.add_option("--served-model-name", s.served_names, "Names clients may use; the first is told")
-      ->default_str("the folder's name");
-  verb.add_option(
-          "--drain-timeout",
-          flags.drain_timeout_seconds,
-          "Seconds that SIGTERM waits for open requests"
-  )
-      ->capture_default_str();
-  verb.add_option("--log-level", flags.log_level, "What is logged")
-      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
-      ->capture_default_str();
+HttpFlags http_flags(ServeFlags& flags) {
+  auto& s = flags.settings;
+  return {
+      .host = s.host,
+      .port = s.port,
+      .api_keys = s.api_keys,
+      .key_file = flags.key_file,
+      .allow_unauthenticated = s.allow_unauthenticated,
+      .served_names = s.served_names,
+      .drain_timeout_seconds = flags.drain_timeout_seconds,
+      .log_level = flags.log_level,
+  };
 }
 
 void add_model_flags(CLI::App& verb, ServeFlags& flags) {
@@ -365,7 +355,7 @@ void add_serve_command(CLI::App& app, Command& chosen) {
   // A flag of a --config file may stand again on the command line, which comes later.
   verb->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   add_model_flags(*verb, *flags);
-  add_network_flags(*verb, *flags);
+  add_http_flags(*verb, http_flags(*flags));
   add_limit_flags(*verb, *flags);
   add_size_flags(*verb, flags->group);
   add_ep_flags(*verb, flags->group);
