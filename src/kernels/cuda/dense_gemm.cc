@@ -7,8 +7,10 @@
 #include <vector>
 
 #include <cublasLt.h>
+#include <cuda_runtime_api.h>
 
 #include "base/check.h"
+#include "device/cuda/cuda_error.h"
 #include "device/cuda/device_buffer.h"
 
 namespace pleiad::kernels::cuda {
@@ -60,12 +62,6 @@ struct Plan {
   Layout x;
   Layout y;
   std::vector<cublasLtMatmulAlgo_t> algorithms;  // the candidates; then the one that was chosen
-};
-
-struct Prepared {
-  DenseShape shape;
-  int parts = 0;
-  std::vector<Plan> plans;  // [buckets]
 };
 
 // A matrix [columns][rows elements], `stride` apart, `count` of them `step` apart.
@@ -215,28 +211,172 @@ Result<Plan> make_plan(cublasLtHandle_t handle, const DenseShape& shape, std::in
   return plan;
 }
 
-// Leaves each plan its best algorithm of so many parts, when all have one.
-bool keep_parts(std::vector<Plan>& plans, int parts) {
-  const auto fits = [parts](const cublasLtMatmulAlgo_t& algorithm) {
-    return parts_of(algorithm) == parts;
-  };
-  const bool all = std::ranges::all_of(plans, [&](const Plan& plan) {
-    return std::ranges::any_of(plan.algorithms, fits);
-  });
-  if (!all) return false;
-  for (Plan& plan : plans) {
-    const auto best = *std::ranges::find_if(plan.algorithms, fits);
-    plan.algorithms.assign(1, best);
+// Leaves a plan its algorithms of so many parts.
+std::vector<cublasLtMatmulAlgo_t> of_parts(const Plan& plan, int parts) {
+  std::vector<cublasLtMatmulAlgo_t> out;
+  for (const cublasLtMatmulAlgo_t& algorithm : plan.algorithms) {
+    if (parts_of(algorithm) == parts) out.push_back(algorithm);
   }
-  return true;
+  return out;
+}
+
+// Operands of a product.
+struct Operands {
+  const void* weight = nullptr;
+  const void* x = nullptr;
+  void* y = nullptr;
+};
+
+cublasStatus_t multiply(
+    cublasLtHandle_t handle,
+    const Plan& plan,
+    const cublasLtMatmulAlgo_t& algorithm,
+    const Operands& operands,
+    void* workspace,
+    cudaStream_t stream
+) {
+  const float one = 1.0F;
+  const float zero = 0.0F;
+  return cublasLtMatmul(
+      handle,
+      plan.operation.get(),
+      &one,
+      operands.weight,
+      plan.weight.get(),
+      operands.x,
+      plan.x.get(),
+      &zero,
+      operands.y,
+      plan.y.get(),
+      operands.y,
+      plan.y.get(),
+      &algorithm,
+      workspace,
+      kWorkspaceBytes,
+      stream
+  );
 }
 
 }  // namespace
+
+struct DenseGemm::Prepared {
+  DenseShape shape;
+  int parts = 0;
+  std::vector<Plan> plans;  // [buckets]
+};
 
 struct DenseGemm::State {
   Handle handle;
   device::cuda::DeviceBuffer workspace;
   std::vector<Prepared> shapes;
+};
+
+// Runs a shape's kernels on noise: those that differ in bits from the first are none for it, and of
+// the others few rows take the fastest.
+class DenseGemm::Trial {
+ public:
+  static Result<Trial> create(const DenseShape& shape, std::int64_t rows) {
+    int gpu = 0;
+    PLEIAD_TRY(device::cuda::checked(cudaGetDevice(&gpu), "trying kernels"));
+    PLEIAD_TRY(stream, device::cuda::Stream::create({.gpu = gpu}));
+    const std::int64_t weights =
+        shape.weight_step * (shape.count - 1) / shape.inputs + shape.outputs;
+    PLEIAD_TRY(weight, noise(stream, weights, shape.inputs));
+    PLEIAD_TRY(x, noise(stream, rows, shape.x_stride));
+    const auto y_bytes =
+        static_cast<std::size_t>(rows * shape.y_stride) * device::size_of(shape.y_dtype);
+    PLEIAD_TRY(y, device::cuda::DeviceBuffer::allocate(y_bytes, "trying kernels"));
+    Trial trial(std::move(stream));
+    trial.weight_ = std::move(weight);
+    trial.x_ = std::move(x);
+    trial.y_ = std::move(y);
+    const std::int64_t width = shape.y_step * (shape.count - 1) + shape.outputs;
+    trial.row_.resize(static_cast<std::size_t>(width) * device::size_of(shape.y_dtype));
+    return trial;
+  }
+
+  // The algorithm to keep; none when there is no fitting one.
+  Result<std::optional<cublasLtMatmulAlgo_t>> choose(
+      State& state,
+      const Plan& plan,
+      std::span<const cublasLtMatmulAlgo_t> algorithms,
+      std::int64_t rows
+  ) {
+    std::optional<cublasLtMatmulAlgo_t> best;
+    double best_ms = 0.0;
+    for (const cublasLtMatmulAlgo_t& algorithm :
+         algorithms.first(std::min(algorithms.size(), kTriedMax))) {
+      PLEIAD_TRY(fits, same_bits(state, plan, algorithm));
+      if (!fits) continue;
+      if (rows > kTimedRowsMax) return std::optional(algorithm);
+      PLEIAD_TRY(ms, time(state, plan, algorithm));
+      if (!best || ms < best_ms) {
+        best = algorithm;
+        best_ms = ms;
+      }
+    }
+    return best;
+  }
+
+ private:
+  static constexpr std::size_t kTriedMax = 12;
+  static constexpr std::int64_t kTimedRowsMax = 256;
+  static constexpr int kRuns = 4;
+
+  explicit Trial(device::cuda::Stream stream) : stream_(std::move(stream)) {}
+
+  static Result<device::cuda::DeviceBuffer>
+  noise(device::cuda::Stream& stream, std::int64_t rows, std::int64_t width) {
+    const auto bytes = static_cast<std::size_t>(rows * width) * sizeof(device::BF16);
+    PLEIAD_TRY(memory, device::cuda::DeviceBuffer::allocate(bytes, "trying kernels"));
+    const DeviceMatrix matrix{
+        .codes = memory.data(),
+        .outputs = rows,
+        .inputs = width,
+        .row_bytes = width * 2,
+        .compute = Compute::BFloat16,
+    };
+    fill_random(stream, matrix, 1.0F, 1);
+    return memory;
+  }
+
+  cublasStatus_t run(State& state, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm) {
+    return multiply(
+        state.handle.get(),
+        plan,
+        algorithm,
+        {.weight = weight_.data(), .x = x_.data(), .y = y_.data()},
+        state.workspace.data(),
+        stream_.handle()
+    );
+  }
+
+  Result<bool> same_bits(State& state, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm) {
+    stream_.fill(y_.data(), 0, y_.size());
+    if (run(state, plan, algorithm) != CUBLAS_STATUS_SUCCESS) return false;
+    stream_.copy_to_host(row_.data(), y_.data(), row_.size());
+    PLEIAD_TRY(stream_.wait("trying kernels"));
+    if (expected_.empty()) expected_ = row_;
+    return row_ == expected_;
+  }
+
+  Result<double> time(State& state, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm) {
+    PLEIAD_TRY(begin, device::cuda::Event::create());
+    PLEIAD_TRY(end, device::cuda::Event::create());
+    PLEIAD_TRY(begin.record(stream_));
+    for (int i = 0; i < kRuns; ++i) {
+      static_cast<void>(run(state, plan, algorithm));
+    }
+    PLEIAD_TRY(end.record(stream_));
+    return end.milliseconds_since(begin);
+  }
+
+  device::cuda::Stream stream_;
+  device::cuda::DeviceBuffer weight_;
+  device::cuda::DeviceBuffer x_;
+  device::cuda::DeviceBuffer y_;
+  std::vector<std::byte> row_;       // of the kernel under trial
+  std::vector<std::byte> expected_;  // of the first one
 };
 
 bool dense_gemm_supports(const DenseShape& shape) {
@@ -273,6 +413,23 @@ Result<DenseGemm> DenseGemm::create() {
   return DenseGemm(std::move(state));
 }
 
+// From the most rows down: their kernels are the ordinary ones, whose bits the others must have.
+Result<bool> DenseGemm::choose_algorithms(Prepared& prepared, int parts) {
+  const auto rows_most = kBuckets.at(prepared.plans.size() - 1);
+  PLEIAD_TRY(trial, Trial::create(prepared.shape, rows_most));
+  std::vector<cublasLtMatmulAlgo_t> chosen(prepared.plans.size());
+  for (std::size_t i = prepared.plans.size(); i-- > 0;) {
+    const Plan& plan = prepared.plans[i];
+    PLEIAD_TRY(best, trial.choose(*state_, plan, of_parts(plan, parts), kBuckets.at(i)));
+    if (!best) return false;
+    chosen[i] = *best;
+  }
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    prepared.plans[i].algorithms.assign(1, chosen[i]);
+  }
+  return true;
+}
+
 Result<int> DenseGemm::prepare(const DenseShape& shape, std::int64_t rows_max) {
   PLEIAD_CHECK(dense_gemm_supports(shape));
   const auto known = std::ranges::find(state_->shapes, shape, &Prepared::shape);
@@ -284,7 +441,9 @@ Result<int> DenseGemm::prepare(const DenseShape& shape, std::int64_t rows_max) {
     if (rows >= rows_max) break;
   }
   for (const int parts : kParts) {
-    if (prepared.parts == 0 && keep_parts(prepared.plans, parts)) prepared.parts = parts;
+    if (prepared.parts > 0) break;
+    PLEIAD_TRY(chosen, choose_algorithms(prepared, parts));
+    if (chosen) prepared.parts = parts;
   }
   if (prepared.parts == 0) {
     return unsupported(
@@ -315,24 +474,12 @@ void DenseGemm::run(
   PLEIAD_CHECK(static_cast<std::size_t>(bucket) < prepared.plans.size());
   PLEIAD_CHECK(x.stride == prepared.shape.x_stride && y.stride == prepared.shape.y_stride);
   const Plan& plan = prepared.plans[static_cast<std::size_t>(bucket)];
-  const float one = 1.0F;
-  const float zero = 0.0F;
-  const cublasStatus_t status = cublasLtMatmul(
+  const cublasStatus_t status = multiply(
       state_->handle.get(),
-      plan.operation.get(),
-      &one,
-      weight.codes,
-      plan.weight.get(),
-      x.data,
-      plan.x.get(),
-      &zero,
-      y.data,
-      plan.y.get(),
-      y.data,
-      plan.y.get(),
-      plan.algorithms.data(),
+      plan,
+      plan.algorithms.front(),
+      {.weight = weight.codes, .x = x.data, .y = y.data},
       state_->workspace.data(),
-      kWorkspaceBytes,
       stream.handle()
   );
   PLEIAD_CHECK(status == CUBLAS_STATUS_SUCCESS, cublasLtGetStatusString(status));

@@ -45,9 +45,11 @@ class DenseGemm {
   DenseGemm& operator=(DenseGemm&&) noexcept;
   ~DenseGemm();
 
-  // Chooses, for every bucket up to that of rows_max, a kernel that divides the inputs into the
-  // same number of parts, one if there are such, so that a row's bits do not depend on the bucket
-  // (DESIGN R1). Returns the shape's index. Fails with Unsupported when there is no such choice.
+  // Chooses a kernel for every bucket up to that of rows_max: of those that divide the inputs into
+  // the same number of parts, one if there are such, and that give noise the same bits in every
+  // bucket, so that a row's bits do not depend on it (DESIGN R1). cuBLASLt's own order of
+  // preference decides, for few rows a measurement. Takes memory for the trial and waits. Returns
+  // the shape's index. Fails with Unsupported when there is no such choice.
   Result<int> prepare(const DenseShape& shape, std::int64_t rows_max);
 
   // y = x W^T for `rows` rows and as many more as fill their bucket: x and y have room for those.
@@ -66,6 +68,9 @@ class DenseGemm {
 
  private:
   struct State;
+  struct Prepared;
+  class Trial;
+  Result<bool> choose_algorithms(Prepared& prepared, int parts);
   explicit DenseGemm(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -221,7 +221,10 @@ Result<void> GpuDecoder::prepare_products() {
   return products_.prepare(
       weights_.head,
       nullptr,
-      {.x_stride = config_.hidden, .y_stride = config_.vocabulary, .y_dtype = DType::F32}
+      {.x_stride = config_.hidden,
+       .y_stride = config_.vocabulary,
+       .y_dtype = DType::F32,
+       .rows_max = logit_rows_max_}
   );
 }
 

@@ -49,11 +49,11 @@ Result<Products> Products::create(std::int64_t rows_max) {
   return Products(std::move(dense), rows_max);
 }
 
-Result<void> Products::prepare_shape(const DenseShape& shape) {
+Result<void> Products::prepare_shape(const DenseShape& shape, std::int64_t rows_max) {
   if (std::ranges::find(known_, shape, &Known::shape) != known_.end()) return {};
   int plan = -1;
   if (kernels::cuda::dense_gemm_supports(shape)) {
-    auto prepared = dense_.prepare(shape, rows_max_);
+    auto prepared = dense_.prepare(shape, rows_max > 0 ? rows_max : rows_max_);
     // A shape it has no kernels for is not an error: the other product takes any.
     if (!prepared.ok() && prepared.error().kind != ErrorKind::Unsupported) {
       return std::move(prepared).error();
@@ -67,13 +67,13 @@ Result<void> Products::prepare_shape(const DenseShape& shape) {
 Result<void>
 Products::prepare(const DeviceMatrix& weight, const float* bias, const ProductRows& rows) {
   if (weight.outputs == 0 || bias != nullptr || !is_dense(weight)) return {};
-  return prepare_shape(shape_of(weight, rows));
+  return prepare_shape(shape_of(weight, rows), rows.rows_max);
 }
 
 Result<void>
 Products::prepare_batch(const MatrixList& weights, const Steps& steps, const ProductRows& rows) {
   if (weights.matrices.empty() || !is_dense(weights.matrices.front())) return {};
-  return prepare_shape(batch_shape(weights, steps, rows));
+  return prepare_shape(batch_shape(weights, steps, rows), rows.rows_max);
 }
 
 int Products::plan_of(const DenseShape& shape) const {

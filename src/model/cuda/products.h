@@ -18,6 +18,7 @@ struct ProductRows {
   std::int64_t x_stride = 0;
   std::int64_t y_stride = 0;
   device::DType y_dtype = device::DType::F32;
+  std::int64_t rows_max = 0;  // of a call; 0: those of a step
 };
 
 // Chooses between cuBLASLt's products and those that take any shape, once for each shape of a
@@ -63,7 +64,7 @@ class Products {
 
   explicit Products(kernels::cuda::DenseGemm dense, std::int64_t rows_max)
       : dense_(std::move(dense)), rows_max_(rows_max) {}
-  Result<void> prepare_shape(const kernels::cuda::DenseShape& shape);
+  Result<void> prepare_shape(const kernels::cuda::DenseShape& shape, std::int64_t rows_max);
   [[nodiscard]] int plan_of(const kernels::cuda::DenseShape& shape) const;
 
   kernels::cuda::DenseGemm dense_;
