@@ -1,5 +1,7 @@
 #include "base/check.h"
 #include "kernels/cuda/detail/device_math.cuh"
+#include "kernels/cuda/detail/fast_attention.h"
+#include "kernels/cuda/detail/tensor_map.h"
 #include "kernels/cuda/paged_attention.h"
 
 // A block takes one row, up to kHeads query heads that share a key head, and one stretch of the
@@ -444,7 +446,67 @@ void launch(device::cuda::Stream& stream, const PagedAttentionTask& task) {
       <<<dim3(rows, static_cast<unsigned>(task.heads)), kThreads, 0, stream.handle()>>>(task);
 }
 
+// Floats that a block of the latent path keeps its merged stretches in.
+constexpr std::int64_t kTotalFloats = kTileRows * 512;
+
+hopper::QueryPart16 query_part(const QueryHeads& part) {
+  return {
+      .data = static_cast<const BF16*>(part.rows.data),
+      .row_stride = part.rows.stride,
+      .head_stride = part.head_stride};
+}
+
+// The path that task.plan names.
+void attend_fast(device::cuda::Stream& stream, const PagedAttentionTask& task) {
+  constexpr float kLog2E = 1.4426950408889634F;
+  const AttentionCrew crew = crew_on(stream, task.plan, task.rows);
+  const std::int64_t width = task.pages.values.width;
+  const std::int64_t slots = partial_slots(task.plan, task.scratch_rows);
+  float* stats = task.scratch + slots * task.heads * width;
+  const hopper::FastAttention fast{
+      .arguments =
+          {.work = task.work,
+           .plan = task.plan,
+           .places = task.places,
+           .query = {query_part(task.query[0]), query_part(task.query[1])},
+           .out = static_cast<BF16*>(task.out.data),
+           .out_stride = task.out.stride,
+           .sinks = task.sinks,
+           .partials = task.scratch,
+           .stats = stats,
+           .totals = stats + slots * task.heads * 2,
+           .scale = task.scale * kLog2E,
+           .window = static_cast<std::int32_t>(task.window),
+           .heads = static_cast<std::int32_t>(task.heads),
+           .key_column = static_cast<std::int32_t>(task.pages.keys.offset),
+           .value_column = static_cast<std::int32_t>(task.pages.values.offset)},
+      .map = hopper::page_map(
+          {.data = task.pages.base,
+           .columns = task.pages.line,
+           .lines = kPageTokens,
+           .page_bytes = static_cast<std::int64_t>(task.pages.page_stride)}
+      ),
+      .width = width,
+      .groups = crew.groups,
+      .blocks = crew.workers};
+  hopper::grouped_attention(stream, fast);
+}
+
 }  // namespace
+
+AttentionShape attention_shape(const PagedAttentionTask& task) {
+  return {
+      .dtype = task.pages.dtype,
+      .heads = task.heads,
+      .kv_heads = task.pages.kv_heads,
+      .keys = task.pages.keys,
+      .values = task.pages.values,
+      .line = task.pages.line,
+      .query_first = task.query[0].width,
+      .query_second = task.query[1].width,
+      .windowed = task.window > 0,
+      .sinks = task.sinks != nullptr};
+}
 
 void store_lines(device::cuda::Stream& stream, const StoreLinesTask& task) {
   if (task.rows == 0) return;
@@ -465,6 +527,18 @@ std::size_t attention_scratch_floats(
   return static_cast<std::size_t>(rows * heads * splits_max * (value_width + 2));
 }
 
+std::size_t attention_scratch_floats(
+    const AttentionPlan& plan,
+    std::int64_t rows,
+    std::int64_t heads,
+    std::int64_t value_width
+) {
+  // A latent block for every multiprocessor there may be.
+  constexpr std::int64_t kBlocksMax = 160;
+  const std::int64_t totals = plan.path == AttentionPath::Latent ? kBlocksMax * kTotalFloats : 0;
+  return static_cast<std::size_t>(partial_slots(plan, rows) * heads * (value_width + 2) + totals);
+}
+
 void paged_attention(device::cuda::Stream& stream, const PagedAttentionTask& task) {
   constexpr std::int64_t kKeyWidthMax = 1024;
   PLEIAD_CHECK(task.heads % task.pages.kv_heads == 0);
@@ -473,6 +547,13 @@ void paged_attention(device::cuda::Stream& stream, const PagedAttentionTask& tas
   PLEIAD_CHECK(task.splits_max > 0 && task.splits_max <= kSplitsMax);
   PLEIAD_CHECK(task.query[0].rows.dtype == task.pages.dtype && task.out.dtype == task.pages.dtype);
   if (task.rows == 0) return;
+  if (task.plan.path != AttentionPath::Generic) {
+    PLEIAD_CHECK(attention_plan(attention_shape(task)).path == task.plan.path);
+    PLEIAD_CHECK(task.work.count != nullptr && task.scratch != nullptr);
+    attend_fast(stream, task);
+    stream.launched("paged_attention", task.rows, task.heads * task.pages.values.width);
+    return;
+  }
   detail::with_element(task.pages.dtype, [&](auto element) {
     using T = decltype(element);
     if (task.pages.values.width <= kThreads) {

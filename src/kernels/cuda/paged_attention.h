@@ -5,18 +5,14 @@
 #include <cstdint>
 
 #include "device/cuda/stream.h"
+#include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention_work.h"
 #include "kernels/cuda/row_ops.h"
+#include "kernels/cuda/row_places.h"
 #include "kernels/paged_attention.h"
 
 // Attention over a paged cache in GPU memory; kernels/paged_attention.h says what is computed.
 namespace pleiad::kernels::cuda {
-
-// Where a step's rows stand: all in GPU memory, so that a recorded step reads them anew.
-struct RowPlaces {
-  const std::int32_t* positions = nullptr;  // [rows]; a row with a negative one is left out
-  const std::int32_t* table_of = nullptr;  // [rows]: where each row's page table begins in `tables`
-  const std::uint32_t* tables = nullptr;   // page indices of one sequence after the other
-};
 
 // Writes the parts of each row, one after the other, into its line of the cache. REQUIRES: parts of
 // the cache's dtype, whose widths add up to a line.
@@ -36,9 +32,8 @@ struct QueryHeads {
   std::int64_t width = 0;
 };
 
-// The pages of a row fall into at most kSplitsMax stretches of equal length, which the row's
-// position alone decides. Each is summed up by itself, page by page; then the sums are merged in
-// order. So it shows nowhere how many blocks share the work (DESIGN R2).
+// Stretches of the generic path, as attention_plan.h's rule has them for the others: at most so
+// many, of equal length.
 inline constexpr std::int64_t kSplitsMax = 32;
 
 // Pages of a stretch for a row at `position`: a power of two, at least 2.
@@ -63,10 +58,15 @@ struct PagedAttentionTask {
   DeviceRows out;                        // [rows, heads * value width]; zeros in rows left out
   std::int64_t splits_max = kSplitsMax;  // of a model: changing it changes bits
   // Room for the stretches' sums, attention_scratch_floats(); a step of more rows walks each row's
-  // stretches in one block and needs none.
+  // stretches in one block and needs none, on the generic path.
   float* scratch = nullptr;
   std::int64_t scratch_rows = 0;
+  AttentionPlan plan;  // attention_plan() of the model
+  AttentionWork work;  // with a plan that is not generic: list_attention_work() of the same rows
 };
+
+// What `task` asks of attention_plan().
+AttentionShape attention_shape(const PagedAttentionTask& task);
 
 // Floats of scratch for steps of up to `rows` rows whose stretches are spread over the GPU.
 std::size_t attention_scratch_floats(
@@ -75,9 +75,17 @@ std::size_t attention_scratch_floats(
     std::int64_t value_width,
     std::int64_t splits_max
 );
+// The same for a plan that is not generic.
+std::size_t attention_scratch_floats(
+    const AttentionPlan& plan,
+    std::int64_t rows,
+    std::int64_t heads,
+    std::int64_t value_width
+);
 
-// REQUIRES: values of at most 1024 elements. Sums of a page run over tokens in order, its softmax
-// in float with a running maximum per stretch.
+// REQUIRES: values of at most 1024 elements; the plan of these very shapes, or a generic one. Sums
+// of a page run over tokens in order on the generic path and as the tensor cores add them on the
+// others; softmax in float with a running maximum per stretch.
 void paged_attention(device::cuda::Stream& stream, const PagedAttentionTask& task);
 
 }  // namespace pleiad::kernels::cuda

@@ -5,23 +5,95 @@
 namespace pleiad::model::cuda {
 namespace {
 
+using kernels::cuda::AttentionPath;
 using kernels::cuda::kSplitsMax;
 
-// Room for the sums of stretches, as floats.
-device::RegionId reserve_stretches(
-    device::ArenaPlan& plan,
-    const GpuLimits& limits,
-    std::int64_t heads,
-    std::int64_t value_width,
-    std::int64_t splits_max
-) {
-  const std::size_t floats = kernels::cuda::attention_scratch_floats(
-      limits.split_rows_max, heads, value_width, splits_max
-  );
-  return plan.reserve("attention stretches", floats * sizeof(float), 0, 0);
+kernels::cuda::AttentionShape shape_of(const MlaShape& shape, device::DType activation) {
+  const kernels::AttentionPages pages = kernels::latent_pages(shape.kv_lora, shape.rope);
+  return {
+      .dtype = activation,
+      .heads = shape.heads,
+      .kv_heads = pages.kv_heads,
+      .keys = pages.keys,
+      .values = pages.values,
+      .line = pages.line,
+      .query_first = shape.kv_lora,
+      .query_second = shape.rope};
+}
+
+kernels::cuda::AttentionShape shape_of(const GqaShape& shape, device::DType activation) {
+  const kernels::AttentionPages pages =
+      kernels::grouped_pages(shape.kv_heads, shape.head, shape.head);
+  return {
+      .dtype = activation,
+      .heads = shape.heads,
+      .kv_heads = pages.kv_heads,
+      .keys = pages.keys,
+      .values = pages.values,
+      .line = pages.line,
+      .query_first = shape.head};
+}
+
+// Stretches of the generic kernel that a row's pages fall into at most: few where each takes much
+// memory.
+std::int64_t splits_max(const MlaShape& shape) {
+  return shape.heads <= 16 ? kSplitsMax : kSplitsMax / 4;
 }
 
 }  // namespace
+
+AttentionRoom::AttentionRoom(
+    const kernels::cuda::AttentionShape& shape,
+    std::int64_t splits_max,
+    const GpuLimits& limits,
+    device::ArenaPlan& plan
+)
+    : plan_(kernels::cuda::attention_plan(shape)), splits_max_(splits_max), limits_(limits) {
+  const bool is_generic = plan_.path == AttentionPath::Generic;
+  const std::int64_t rows = limits.split_rows_max;
+  const std::size_t floats =
+      is_generic
+          ? kernels::cuda::attention_scratch_floats(
+                rows, shape.heads, shape.values.width, splits_max
+            )
+          : kernels::cuda::attention_scratch_floats(plan_, rows, shape.heads, shape.values.width);
+  stretches_ = plan.reserve("attention stretches", floats * sizeof(float), 0, 0);
+  const std::size_t list =
+      is_generic ? 0 : kernels::cuda::attention_work_bytes(plan_, limits.rows_max);
+  list_ = plan.reserve("attention work", list, 0, 0);
+}
+
+kernels::cuda::AttentionWork AttentionRoom::work(const device::cuda::DeviceScratch& memory) const {
+  return kernels::cuda::attention_work_at(memory.get<std::byte>(list_), plan_, limits_.rows_max);
+}
+
+void AttentionRoom::begin(
+    const GpuContext& context,
+    const device::cuda::DeviceScratch& memory,
+    std::int64_t rows,
+    const kernels::cuda::RowPlaces& places
+) const {
+  if (plan_.path == AttentionPath::Generic) return;
+  kernels::cuda::list_attention_work(
+      *context.stream,
+      {.rows = rows,
+       .places = places,
+       .plan = plan_,
+       .scratch_rows = limits_.split_rows_max,
+       .work = work(memory)}
+  );
+}
+
+void AttentionRoom::furnish(
+    const device::cuda::DeviceScratch& memory,
+    kernels::cuda::PagedAttentionTask& task
+) const {
+  task.splits_max = splits_max_;
+  task.scratch = memory.get<float>(stretches_);
+  task.scratch_rows = limits_.split_rows_max;
+  task.plan = plan_;
+  if (plan_.path != AttentionPath::Generic) task.work = work(memory);
+}
 
 struct GpuMlaRunner::Arrays {
   DeviceRows down;
@@ -31,7 +103,6 @@ struct GpuMlaRunner::Arrays {
   DeviceRows q_latent;
   DeviceRows attended;
   DeviceRows values;
-  float* scratch = nullptr;
 };
 
 GpuMlaRunner::GpuMlaRunner(
@@ -40,7 +111,10 @@ GpuMlaRunner::GpuMlaRunner(
     device::DType activation,
     device::ArenaPlan& plan
 )
-    : shape_(shape), limits_(limits), activation_(activation) {
+    : shape_(shape),
+      limits_(limits),
+      activation_(activation),
+      room_(shape_of(shape, activation), splits_max(shape), limits, plan) {
   const auto reserve = [&](const char* name, std::int64_t elements) {
     return reserve_rows(plan, name, limits, elements, activation);
   };
@@ -51,11 +125,15 @@ GpuMlaRunner::GpuMlaRunner(
   q_latent_ = reserve("latent query", shape.heads * shape.kv_lora);
   attended_ = reserve("attended latent", shape.heads * shape.kv_lora);
   values_ = reserve("attended values", shape.heads * shape.value);
-  scratch_ = reserve_stretches(plan, limits, shape.heads, shape.kv_lora, splits_max());
 }
 
-std::int64_t GpuMlaRunner::splits_max() const {
-  return shape_.heads <= 16 ? kSplitsMax : kSplitsMax / 4;
+void GpuMlaRunner::begin(
+    const GpuContext& context,
+    const device::cuda::DeviceScratch& memory,
+    std::int64_t rows,
+    const kernels::cuda::RowPlaces& places
+) const {
+  room_.begin(context, memory, rows, places);
 }
 
 GpuMlaRunner::Arrays GpuMlaRunner::arrays(const device::cuda::DeviceScratch& memory) const {
@@ -72,7 +150,6 @@ GpuMlaRunner::Arrays GpuMlaRunner::arrays(const device::cuda::DeviceScratch& mem
       .q_latent = rows(q_latent_, shape_.heads * shape_.kv_lora),
       .attended = rows(attended_, shape_.heads * shape_.kv_lora),
       .values = rows(values_, shape_.heads * shape_.value),
-      .scratch = memory.get<float>(scratch_),
   };
 }
 
@@ -111,7 +188,7 @@ void GpuMlaRunner::run(
   const Arrays a = arrays(memory);
   project_down(context, weights, step, a);
   make_queries(context, weights, step, a);
-  attend(context, step, a);
+  attend(context, memory, step, a);
   context.products->run_batch(
       *context.stream,
       step.rows,
@@ -202,26 +279,27 @@ void GpuMlaRunner::make_queries(
   );
 }
 
-void GpuMlaRunner::attend(const GpuContext& context, const GpuAttentionStep& step, const Arrays& a)
-    const {
-  kernels::cuda::paged_attention(
-      *context.stream,
-      {.query =
-           {{{.rows = a.q_latent, .head_stride = shape_.kv_lora, .width = shape_.kv_lora},
-             {.rows = a.query.from(shape_.nope),
-              .head_stride = shape_.nope + shape_.rope,
-              .width = shape_.rope}}},
-       .rows = step.rows,
-       .heads = shape_.heads,
-       .scale = shape_.scale,
-       .window = step.window,
-       .places = step.places,
-       .pages = pages(step),
-       .out = a.attended,
-       .splits_max = splits_max(),
-       .scratch = a.scratch,
-       .scratch_rows = limits_.split_rows_max}
-  );
+void GpuMlaRunner::attend(
+    const GpuContext& context,
+    const device::cuda::DeviceScratch& memory,
+    const GpuAttentionStep& step,
+    const Arrays& a
+) const {
+  kernels::cuda::PagedAttentionTask task{
+      .query =
+          {{{.rows = a.q_latent, .head_stride = shape_.kv_lora, .width = shape_.kv_lora},
+            {.rows = a.query.from(shape_.nope),
+             .head_stride = shape_.nope + shape_.rope,
+             .width = shape_.rope}}},
+      .rows = step.rows,
+      .heads = shape_.heads,
+      .scale = shape_.scale,
+      .window = step.window,
+      .places = step.places,
+      .pages = pages(step),
+      .out = a.attended};
+  room_.furnish(memory, task);
+  kernels::cuda::paged_attention(*context.stream, task);
 }
 
 GpuGqaRunner::GpuGqaRunner(
@@ -230,10 +308,21 @@ GpuGqaRunner::GpuGqaRunner(
     device::DType activation,
     device::ArenaPlan& plan
 )
-    : shape_(shape), limits_(limits), activation_(activation) {
+    : shape_(shape),
+      limits_(limits),
+      activation_(activation),
+      room_(shape_of(shape, activation), kSplitsMax, limits, plan) {
   qkv_ = reserve_rows(plan, "queries, keys, values", limits, shape.qkv(), activation);
   attended_ = reserve_rows(plan, "attended values", limits, shape.query(), activation);
-  scratch_ = reserve_stretches(plan, limits, shape.heads, shape.head, kSplitsMax);
+}
+
+void GpuGqaRunner::begin(
+    const GpuContext& context,
+    const device::cuda::DeviceScratch& memory,
+    std::int64_t rows,
+    const kernels::cuda::RowPlaces& places
+) const {
+  room_.begin(context, memory, rows, places);
 }
 
 kernels::AttentionPages GpuGqaRunner::pages(const GpuAttentionStep& step) const {
@@ -261,20 +350,18 @@ void GpuGqaRunner::run(
   const DeviceRows qkv = rows_at(memory, qkv_, shape_.qkv(), activation_);
   const DeviceRows attended = rows_at(memory, attended_, shape_.query(), activation_);
   project(context, weights, step, qkv);
-  kernels::cuda::paged_attention(
-      *context.stream,
-      {.query = {{{.rows = qkv, .head_stride = shape_.head, .width = shape_.head}, {}}},
-       .rows = step.rows,
-       .heads = shape_.heads,
-       .scale = shape_.scale,
-       .window = step.window,
-       .sinks = weights.sinks,
-       .places = step.places,
-       .pages = pages(step),
-       .out = attended,
-       .scratch = memory.get<float>(scratch_),
-       .scratch_rows = limits_.split_rows_max}
-  );
+  kernels::cuda::PagedAttentionTask task{
+      .query = {{{.rows = qkv, .head_stride = shape_.head, .width = shape_.head}, {}}},
+      .rows = step.rows,
+      .heads = shape_.heads,
+      .scale = shape_.scale,
+      .window = step.window,
+      .sinks = weights.sinks,
+      .places = step.places,
+      .pages = pages(step),
+      .out = attended};
+  room_.furnish(memory, task);
+  kernels::cuda::paged_attention(*context.stream, task);
   context.products->run(
       *context.stream, step.rows, weights.out, weights.out_bias, attended, step.delta
   );

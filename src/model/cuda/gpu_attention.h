@@ -10,6 +10,37 @@
 
 namespace pleiad::model::cuda {
 
+// Which kernel attends for a model, and its room in the scratch.
+class AttentionRoom {
+ public:
+  AttentionRoom(
+      const kernels::cuda::AttentionShape& shape,
+      std::int64_t splits_max,  // of the generic kernel
+      const GpuLimits& limits,
+      device::ArenaPlan& plan
+  );
+
+  // Enqueues the list of a step's work, which all layers share.
+  void begin(
+      const GpuContext& context,
+      const device::cuda::DeviceScratch& memory,
+      std::int64_t rows,
+      const kernels::cuda::RowPlaces& places
+  ) const;
+  // Fills in what a layer's task needs of the room.
+  void furnish(const device::cuda::DeviceScratch& memory, kernels::cuda::PagedAttentionTask& task)
+      const;
+
+ private:
+  [[nodiscard]] kernels::cuda::AttentionWork work(const device::cuda::DeviceScratch& memory) const;
+
+  kernels::cuda::AttentionPlan plan_;
+  std::int64_t splits_max_;
+  GpuLimits limits_;
+  device::RegionId stretches_;
+  device::RegionId list_;
+};
+
 // Multi-head latent attention in absorbed form, as model/mla_layer.h's runner on the host.
 class GpuMlaRunner {
  public:
@@ -23,6 +54,13 @@ class GpuMlaRunner {
 
   // Makes the products of a layer ready; layers are alike.
   Result<void> prepare(Products& products, const GpuMla& weights) const;
+  // Enqueues what a step's layers share.
+  void begin(
+      const GpuContext& context,
+      const device::cuda::DeviceScratch& memory,
+      std::int64_t rows,
+      const kernels::cuda::RowPlaces& places
+  ) const;
   // Enqueues.
   void run(
       const GpuContext& context,
@@ -46,10 +84,13 @@ class GpuMlaRunner {
       const GpuAttentionStep& step,
       const Arrays& a
   ) const;
-  void attend(const GpuContext& context, const GpuAttentionStep& step, const Arrays& a) const;
+  void attend(
+      const GpuContext& context,
+      const device::cuda::DeviceScratch& memory,
+      const GpuAttentionStep& step,
+      const Arrays& a
+  ) const;
   [[nodiscard]] kernels::AttentionPages pages(const GpuAttentionStep& step) const;
-  // Stretches that a row's pages fall into at most: few where each takes much memory.
-  [[nodiscard]] std::int64_t splits_max() const;
 
   MlaShape shape_;
   GpuLimits limits_;
@@ -61,7 +102,7 @@ class GpuMlaRunner {
   device::RegionId q_latent_;
   device::RegionId attended_;
   device::RegionId values_;
-  device::RegionId scratch_;
+  AttentionRoom room_;
 };
 
 // Grouped-query attention, as model/gqa_layer.h's runner on the host.
@@ -75,6 +116,12 @@ class GpuGqaRunner {
       device::ArenaPlan& plan
   );
   Result<void> prepare(Products& products, const GpuGqa& weights) const;
+  void begin(
+      const GpuContext& context,
+      const device::cuda::DeviceScratch& memory,
+      std::int64_t rows,
+      const kernels::cuda::RowPlaces& places
+  ) const;
   void run(
       const GpuContext& context,
       const device::cuda::DeviceScratch& memory,
@@ -96,7 +143,7 @@ class GpuGqaRunner {
   device::DType activation_;
   device::RegionId qkv_;
   device::RegionId attended_;
-  device::RegionId scratch_;
+  AttentionRoom room_;
 };
 
 }  // namespace pleiad::model::cuda

@@ -53,6 +53,19 @@ class GpuAttentionRunner {
     return grouped_->prepare(products, std::get<GpuGqa>(layer.attention));
   }
 
+  // Enqueues what a step's layers share.
+  void begin(
+      const GpuContext& context,
+      const DeviceScratch& memory,
+      std::int64_t rows,
+      const kernels::cuda::RowPlaces& places
+  ) const {
+    if (latent_) {
+      latent_->begin(context, memory, rows, places);
+    } else {
+      grouped_->begin(context, memory, rows, places);
+    }
+  }
   void run(
       const GpuContext& context,
       const DeviceScratch& memory,
@@ -335,6 +348,8 @@ void GpuDecoder::enqueue(const Step& step) {
        .width = config_.hidden,
        .y = scratch_.get<float>(residual_)}
   );
+  const GpuContext context{.stream = &stream_, .products = &products_, .activation = activation_};
+  attention_->begin(context, scratch_, step.rows, step_rows_->places());
   std::int64_t moe_index = 0;
   for (std::size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     enqueue_layer(layer, moe_index, step);

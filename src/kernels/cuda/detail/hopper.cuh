@@ -117,6 +117,27 @@ __device__ inline void copy_box(
   );
 }
 
+// Copies the box of `map`, a map of pages, whose first element is (column, 0, page) to shared
+// memory.
+__device__ inline void copy_page_box(
+    std::uint32_t target,
+    const CUtensorMap* map,
+    std::int32_t column,
+    std::int32_t page,
+    std::uint32_t barrier
+) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(target),
+      "l"(map),
+      "r"(column),
+      "r"(0),
+      "r"(page),
+      "r"(barrier)
+      : "memory"
+  );
+}
+
 // As copy_box, to the same place in every block of the cluster that `blocks` has a bit for; each
 // block's own barrier counts the bytes.
 __device__ inline void copy_box_multicast(
@@ -254,6 +275,15 @@ __device__ inline std::uint64_t operand(std::uint32_t address) {
   constexpr std::uint64_t kUnusedStride = std::uint64_t{1} << 16;
   constexpr std::uint64_t kPermuted128 = std::uint64_t{1} << 62;
   return kPermuted128 | kGroupStride | kUnusedStride | ((address & 0x3FFFFU) >> 4);
+}
+
+// Describes the right operand whose columns follow each other, as operand() else: 8 rows of 128
+// bytes to a 1024-byte group, the next 64 columns `box_bytes` further on.
+__device__ inline std::uint64_t operand_across(std::uint32_t address, std::uint32_t box_bytes) {
+  constexpr std::uint64_t kGroupStride = std::uint64_t{64} << 32;
+  constexpr std::uint64_t kPermuted128 = std::uint64_t{1} << 62;
+  const std::uint64_t column_stride = std::uint64_t{box_bytes >> 4} << 16;
+  return kPermuted128 | kGroupStride | column_stride | ((address & 0x3FFFFU) >> 4);
 }
 
 // With programmatic launches: waits until the kernels before this one are done; lets the next

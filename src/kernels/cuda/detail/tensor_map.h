@@ -23,4 +23,15 @@ struct TensorBoxes {
 // engine takes.
 CUtensorMap tensor_map(const TensorBoxes& boxes);
 
+// Pages of BF16 lines in device memory, cut into boxes of 64 columns by a page's lines.
+struct PageBoxes {
+  const void* data = nullptr;   // 16-byte aligned
+  std::int64_t columns = 0;     // of a line; a multiple of 8
+  std::int64_t lines = 0;       // of a page
+  std::int64_t page_bytes = 0;  // from page to page, a multiple of 16
+};
+
+// As tensor_map, of three dimensions: column, line, page. It knows no end of the pages.
+CUtensorMap page_map(const PageBoxes& boxes);
+
 }  // namespace pleiad::kernels::cuda::hopper

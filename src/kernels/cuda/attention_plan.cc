@@ -1,0 +1,53 @@
+#include "kernels/cuda/attention_plan.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/attention_work.h"
+
+namespace pleiad::kernels::cuda {
+namespace {
+
+// Columns that begin at a multiple of so many elements can be cut by the copy engine.
+constexpr std::int64_t kColumnStep = 64;
+
+bool takes_grouped(const AttentionShape& shape) {
+  const std::int64_t width = shape.keys.width;
+  return (width == 64 || width == 128) && shape.values.width == width &&
+         shape.query_first == width && shape.query_second == 0 &&
+         shape.heads / shape.kv_heads <= kTileRows;
+}
+
+}  // namespace
+
+AttentionPlan attention_plan(const AttentionShape& shape) {
+  AttentionPlan plan;
+  const bool aligned = shape.keys.offset % kColumnStep == 0 &&
+                       shape.values.offset % kColumnStep == 0 && shape.line % kColumnStep == 0;
+  if (shape.dtype != device::DType::BF16 || !aligned) return plan;
+  if (takes_grouped(shape)) {
+    plan.path = AttentionPath::Grouped;
+    plan.units = static_cast<std::int32_t>(shape.kv_heads);
+    plan.unit_heads = static_cast<std::int32_t>(shape.heads / shape.kv_heads);
+  }
+  plan.tile_tokens = kTileRows / plan.unit_heads;
+  return plan;
+}
+
+AttentionCrew
+attention_crew(const AttentionPlan& plan, std::int64_t rows, std::int32_t multiprocessors) {
+  constexpr std::int64_t kFewRows = 128;
+  if (plan.path == AttentionPath::Latent) return {.workers = multiprocessors, .groups = 1};
+  if (rows <= kFewRows) return {.workers = 2 * multiprocessors, .groups = 1};
+  return {.workers = multiprocessors, .groups = 2};
+}
+
+std::int64_t partial_slots(const AttentionPlan& plan, std::int64_t rows) {
+  // Sums of many heads are large, and such rows are work enough for a GPU by themselves.
+  constexpr std::int64_t kManyHeads = 32;
+  constexpr std::int64_t kFewSlots = 8;
+  const std::int64_t most = plan.rule.stretches_max;
+  const std::int64_t each = plan.units * plan.unit_heads > kManyHeads ? kFewSlots : most;
+  return std::max(rows * each, most);
+}
+
+}  // namespace pleiad::kernels::cuda

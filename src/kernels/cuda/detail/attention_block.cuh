@@ -1,0 +1,118 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/detail/attention_arguments.h"
+#include "kernels/cuda/detail/hopper.cuh"
+
+// What the roles of an attention block share: its turns at the work, the pages of a turn, the rows
+// of a tile, the ring of stages between who loads and who computes. Device code alone includes
+// this.
+namespace pleiad::kernels::cuda::hopper {
+
+inline constexpr int kPage = static_cast<int>(kPageTokens);
+// The copy engine brings boxes of a page's tokens and 64 columns, 128 bytes a token.
+inline constexpr int kBoxColumns = 64;
+inline constexpr std::uint32_t kBoxBytes = kPage * kBoxColumns * 2;
+
+// A stage of a ring, and which of its phases comes next.
+template <int kStages>
+struct StagePlace {
+  int stage = 0;
+  std::uint32_t parity = 0;
+
+  __device__ void next() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1U;
+    }
+  }
+};
+
+// The turns of this block. Blocks take the list in rounds, there and back, so that the longest and
+// the shortest of neighbouring rounds meet; every role walks through the same turns.
+class Turns {
+ public:
+  __device__ explicit Turns(const AttentionArguments& arguments)
+      : arguments_(arguments), total_(*arguments.work.count * arguments.plan.units) {}
+
+  // The next turn, if there is one.
+  __device__ bool next(AttentionItem& item, int& unit) {
+    const auto blocks = static_cast<int>(gridDim.x);
+    const auto block = static_cast<int>(blockIdx.x);
+    const int index = round_ * blocks + (round_ % 2 == 0 ? block : blocks - 1 - block);
+    ++round_;
+    if (index >= total_) return false;
+    const auto* words =
+        reinterpret_cast<const int4*>(arguments_.work.items + index / arguments_.plan.units);
+    const int4 low = words[0];
+    const int4 high = words[1];
+    item = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+    unit = index % arguments_.plan.units;
+    return true;
+  }
+
+ private:
+  const AttentionArguments& arguments_;
+  int total_;
+  int round_ = 0;
+};
+
+// Pages that the rows of a piece see: none where last < first.
+struct PageRange {
+  int first = 0;
+  int last = -1;
+  int stretch = 1;  // pages of a stretch
+};
+
+__device__ inline PageRange
+pages_of(const AttentionArguments& arguments, const AttentionItem& item) {
+  if (item.position < 0) return {};
+  const int length = stretch_pages(arguments.plan.rule, item.position);
+  const int before = item.position + 1 - arguments.window;
+  const int seen = arguments.window > 0 && before > 0 ? before / kPage : 0;
+  return {
+      .first = max(item.stretch * length, seen),
+      .last =
+          min((item.stretch + item.stretches) * length - 1,
+              (item.position + item.tokens - 1) / kPage),
+      .stretch = length};
+}
+
+// The rows of one tile of an item: row r is of token r / heads of the tile and of head r % heads of
+// the unit.
+struct TileRows {
+  int first_token = 0;  // of the item
+  int tokens = 0;       // none where not positive
+  int first_position = 0;
+  int last_position = 0;
+  int heads = 0;
+  int first_head = 0;
+
+  __device__
+  TileRows(const AttentionArguments& arguments, const AttentionItem& item, int unit, int group)
+      : first_token(group * arguments.plan.tile_tokens),
+        tokens(min(item.tokens - first_token, arguments.plan.tile_tokens)),
+        first_position(item.position + first_token),
+        last_position(first_position + tokens - 1),
+        heads(arguments.plan.unit_heads),
+        first_head(unit * arguments.plan.unit_heads) {}
+};
+
+// Where a row's partial sum over one stretch lies, of all of the step's.
+__device__ inline std::int64_t partial_of(
+    const AttentionArguments& arguments,
+    const AttentionItem& item,
+    int slot,
+    int token,
+    int head
+) {
+  return std::int64_t{item.slot + slot * item.tokens + token} * arguments.heads + head;
+}
+
+// The slot of a tile's stretch: the first piece hands over one sum for all of its stretches.
+__device__ inline int slot_of(const AttentionItem& item, int first_piece, int stretch) {
+  return item.stretch == 0 ? 0 : stretch - first_piece + 1;
+}
+
+}  // namespace pleiad::kernels::cuda::hopper

@@ -1,0 +1,319 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/detail/attention_output.cuh"
+#include "kernels/cuda/detail/wgmma_attention.cuh"
+
+// Attention with kDim elements a head on Hopper's tensor cores. Device code alone includes this.
+//
+// One warp loads: for each page that a tile sees, the head's keys, then its values, each a stage of
+// the ring. One or two warpgroups compute, a tile of 64 rows each (the heads of one unit times
+// neighbouring tokens): scores = queries (registers) x keys; softmax in registers; sums += weights
+// (registers) x values. Two warpgroups share the pages, and the softmax of one runs under the
+// products of the other.
+//
+// Bytes: a tile reads 4 kDim bytes a token and does 256 kDim operations with it for 64 rows; with
+// two tiles a block the tensor cores are the roof from about 10 tokens of 8 heads on, below it
+// memory's.
+//
+// Bits: a row's scores are one chain of tensor steps over the elements; its sums over a page's
+// tokens another one, stretch by stretch from zero. Neither knows the row's place in the tile.
+namespace pleiad::kernels::cuda::hopper {
+
+template <int kDimension, int kGroupCount, int kStageCount>
+struct GroupedAttention {
+  static constexpr int kDim = kDimension;
+  static constexpr int kGroups = kGroupCount;
+  static constexpr int kStages = kStageCount;
+  static constexpr int kThreads = 128 * (kGroups + 1);
+  static constexpr int kBlocks = kGroups == 1 ? 2 : 1;  // of a multiprocessor
+  static constexpr int kBoxes = kDim / kBoxColumns;
+  static constexpr std::uint32_t kStageBytes = kBoxes * kBoxBytes;
+  static constexpr int kFeederRegisters = 24;
+  static constexpr int kComputeRegisters = kGroups == 1 ? 232 : 240;
+  // Behind the stages: two barriers each, and a flag for each warpgroup.
+  static constexpr int kSharedBytes = kStages * static_cast<int>(kStageBytes + 16) + kGroups * 4;
+};
+
+// A block's view of its shared memory.
+template <class Shape>
+struct AttentionRing {
+  unsigned char* stages;
+
+  [[nodiscard]] __device__ std::uint32_t stage_at(int stage) const {
+    return shared_address(stages) + static_cast<std::uint32_t>(stage) * Shape::kStageBytes;
+  }
+  [[nodiscard]] __device__ std::uint32_t full_at(int stage) const {
+    return stage_at(Shape::kStages) + static_cast<std::uint32_t>(stage) * 16;
+  }
+  [[nodiscard]] __device__ std::uint32_t empty_at(int stage) const { return full_at(stage) + 8; }
+  [[nodiscard]] __device__ std::int32_t* flag_of(int group) const {
+    return reinterpret_cast<std::int32_t*>(stages + Shape::kStages * (Shape::kStageBytes + 16)) +
+           group;
+  }
+
+  // Called by all threads.
+  __device__ void open() const {
+    if (threadIdx.x == 0) {
+      for (int stage = 0; stage < Shape::kStages; ++stage) {
+        barrier_init(full_at(stage), 1);
+        barrier_init(empty_at(stage), Shape::kGroups * 4);
+      }
+      barrier_init_fence();
+    }
+    __syncthreads();
+  }
+};
+
+// One warp's work: page indices 32 at a time, the copies by its first lane.
+template <class Shape>
+__device__ void feed_pages(
+    const AttentionArguments& arguments,
+    const CUtensorMap* map,
+    const AttentionRing<Shape>& ring
+) {
+  const int lane = static_cast<int>(threadIdx.x);
+  StagePlace<Shape::kStages> place;
+  const auto load = [&](int column, int page) {
+    barrier_wait(ring.empty_at(place.stage), place.parity ^ 1U);
+    const std::uint32_t full = ring.full_at(place.stage);
+    barrier_arrive_expect(full, Shape::kStageBytes);
+#pragma unroll
+    for (int box = 0; box < Shape::kBoxes; ++box) {
+      const std::uint32_t target =
+          ring.stage_at(place.stage) + static_cast<std::uint32_t>(box) * kBoxBytes;
+      copy_page_box(target, map, column + box * kBoxColumns, page, full);
+    }
+    place.next();
+  };
+  Turns turns(arguments);
+  AttentionItem item;
+  int unit = 0;
+  while (turns.next(item, unit)) {
+    const PageRange range = pages_of(arguments, item);
+    if (range.last < range.first) continue;
+    const std::uint32_t* table = arguments.places.tables + arguments.places.table_of[item.row];
+    const int head = unit * Shape::kDim;
+    std::uint32_t pages = 0;
+    for (int page = range.first; page <= range.last; ++page) {
+      const int ahead = (page - range.first) % 32;
+      if (ahead == 0) pages = table[min(page + lane, range.last)];
+      const auto index = static_cast<int>(__shfl_sync(0xFFFFFFFFU, pages, ahead));
+      if (lane == 0) {
+        load(arguments.key_column + head, index);
+        load(arguments.value_column + head, index);
+      }
+    }
+  }
+}
+
+// Queries of a thread's rows as the left operand: all zero in rows there are not.
+template <int kDim>
+__device__ void load_queries(
+    const AttentionArguments& arguments,
+    const AttentionItem& item,
+    const TileRows& tile,
+    int warp,
+    std::uint32_t (&query)[kDim / 16][4]
+) {
+  const QueryPart16& part = arguments.query[0];
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const TileRow row(tile, warp, h);
+    const auto* words = reinterpret_cast<const std::uint32_t*>(
+        part.data + (item.row + tile.first_token + row.token) * part.row_stride +
+        row.head * part.head_stride
+    );
+#pragma unroll
+    for (int k = 0; k < kDim / 16; ++k) {
+#pragma unroll
+      for (int side = 0; side < 2; ++side) {
+        const int word = 8 * k + 4 * side + static_cast<int>(threadIdx.x) % 4;
+        query[k][2 * side + h] = row.is_real ? words[word] : 0U;
+      }
+    }
+  }
+}
+
+// What a warpgroup works with while it attends.
+template <class Shape>
+struct Computing {
+  const AttentionArguments& arguments;
+  const AttentionRing<Shape>& ring;
+  int group;
+  int warp;  // of the group
+  StagePlace<Shape::kStages> place;
+
+  __device__ std::uint32_t wait() const {
+    barrier_wait(ring.full_at(place.stage), place.parity);
+    return ring.stage_at(place.stage);
+  }
+  // This warp is done with the stage.
+  __device__ void release() {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) barrier_arrive(ring.empty_at(place.stage));
+    place.next();
+  }
+};
+
+// Zeros for the values of a page's tokens from `first` on, which nothing may have been written to.
+template <class Shape>
+__device__ void clear_values(const Computing<Shape>& self, int first) {
+  unsigned char* values = self.ring.stages + self.place.stage * Shape::kStageBytes;
+  const int chunks = (kPage - first) * 8;  // of 16 bytes, in a box
+  for (int i = static_cast<int>(threadIdx.x) % 128; i < chunks * Shape::kBoxes; i += 128) {
+    const int box = i / chunks;
+    auto* line = reinterpret_cast<uint4*>(values + box * static_cast<int>(kBoxBytes) + first * 128);
+    line[i % chunks] = make_uint4(0, 0, 0, 0);
+  }
+  fence_async_proxy();
+  named_sync(1 + self.group, 128);
+}
+
+// A thread's part of a tile while its pages pass.
+template <int kDim>
+struct TileSums {
+  std::uint32_t query[kDim / 16][4];
+  Sight sight[2];
+  RowSums rows;
+  float sums[kDim / 2];
+};
+
+// One page: scores, weights, sums. `page` is the page's number in the sequence; `hides` says that
+// some row does not see all of it, `last` the last token of the sequence that is in the cache.
+template <class Shape>
+__device__ void
+attend_page(Computing<Shape>& self, int page, bool hides, int last, TileSums<Shape::kDim>& tile) {
+  float scores[32];
+  const std::uint32_t keys = self.wait();
+  wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < Shape::kDim / 16; ++k) {
+    const std::uint32_t box = static_cast<std::uint32_t>(k) / 4 * kBoxBytes;
+    score_product(scores, tile.query[k], operand(keys + box) + 2 * (k % 4), k > 0 ? 1U : 0U);
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  hold(scores);
+  self.release();
+  if (hides) hide(scores, page * kPage, tile.sight);
+  float factors[2];
+  weigh(scores, self.arguments.scale, tile.rows, factors);
+  std::uint32_t weights[4][4];
+  pack_weights(scores, weights);
+  rescale(tile.sums, factors);
+  const std::uint32_t values = self.wait();
+  const int known = last - page * kPage + 1;
+  if (known < kPage) clear_values(self, known);
+  wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const std::uint32_t tokens = values + static_cast<std::uint32_t>(k) * 16 * 128;
+    value_product(tile.sums, weights[k], operand_across(tokens, kBoxBytes));
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  hold(tile.sums);
+  self.release();
+}
+
+// A warpgroup's tile of an item.
+template <class Shape>
+__device__ void attend_item(Computing<Shape>& self, const AttentionItem& item, int unit) {
+  constexpr int kDim = Shape::kDim;
+  const AttentionArguments& arguments = self.arguments;
+  const TileRows rows(arguments, item, unit, self.group);
+  const PageRange range = pages_of(arguments, item);
+  const ValueColumns columns{.first = 0, .width = kDim};
+  const bool is_split = item.pieces > 1;
+  const int window = arguments.window > 0 ? arguments.window : 1 << 30;
+  const int last_page = rows.tokens > 0 ? min(range.last, rows.last_position / kPage) : -1;
+  const int last_token = item.position + item.tokens - 1;
+  const int first_piece =
+      stretch_count(arguments.plan.rule, max(last_token, 0)) / item.pieces;  // stretches
+  TileSums<kDim> tile;
+  load_queries<kDim>(arguments, item, rows, self.warp, tile.query);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const TileRow row(rows, self.warp, h);
+    const int position = min(rows.first_position + row.token, rows.last_position);
+    tile.sight[h] = {.first = position - window + 1, .last = position};
+  }
+  RowSums total_rows;
+  float totals[kDim / 2] = {};
+  for (int stretch = item.stretch; stretch < item.stretch + item.stretches; ++stretch) {
+    tile.rows = RowSums{};
+#pragma unroll
+    for (float& sum : tile.sums) {
+      sum = 0.0F;
+    }
+    const int first = max(stretch * range.stretch, range.first);
+    const int last = min((stretch + 1) * range.stretch - 1, last_page);
+    for (int page = first; page <= last; ++page) {
+      const bool hides = page * kPage + kPage - 1 > rows.first_position ||
+                         page * kPage <= rows.last_position - window;
+      attend_page(self, page, hides, last_token, tile);
+    }
+    gather_masses(tile.rows);
+    if (is_split && item.stretch > 0) {
+      const int slot = slot_of(item, first_piece, stretch);
+      store_partial(arguments, item, rows, self.warp, slot, columns, tile.rows, tile.sums);
+    } else {
+      merge_stretch(tile.rows, tile.sums, arguments.scale, total_rows, totals);
+    }
+  }
+  // Pages that only the other warpgroup's rows see.
+  for (int page = max(last_page + 1, range.first); page <= range.last; ++page) {
+    self.wait();
+    self.release();
+    self.wait();
+    self.release();
+  }
+  if (!is_split) {
+    store_output(arguments, item, rows, self.warp, columns, total_rows, totals);
+    return;
+  }
+  if (item.stretch == 0) {
+    store_partial(arguments, item, rows, self.warp, 0, columns, total_rows, totals);
+  }
+  const Handover who{
+      .thread = static_cast<int>(threadIdx.x) % 128,
+      .threads = 128,
+      .barrier = 1 + self.group,
+      .group = self.group,
+      .groups = Shape::kGroups,
+      .flag = self.ring.flag_of(self.group)};
+  hand_over(arguments, item, rows, unit, kDim, who);
+}
+
+template <class Shape>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) grouped_attention_kernel(
+    const __grid_constant__ AttentionArguments arguments,
+    const __grid_constant__ CUtensorMap map
+) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ __align__(1024) unsigned char shared[];
+  const AttentionRing<Shape> ring{shared};
+  ring.open();
+  const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);
+  if (warp < 4) {
+    registers_give<Shape::kFeederRegisters>();
+    if (warp == 0) feed_pages<Shape>(arguments, &map, ring);
+  } else {
+    registers_take<Shape::kComputeRegisters>();
+    Computing<Shape> self{
+        .arguments = arguments, .ring = ring, .group = warp / 4 - 1, .warp = warp % 4, .place = {}};
+    Turns turns(arguments);
+    AttentionItem item;
+    int unit = 0;
+    while (turns.next(item, unit)) {
+      attend_item(self, item, unit);
+    }
+  }
+#else
+  __trap();  // built for GPUs without Hopper's instructions
+#endif
+}
+
+}  // namespace pleiad::kernels::cuda::hopper

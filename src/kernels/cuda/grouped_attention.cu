@@ -1,0 +1,31 @@
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/detail/fast_attention.h"
+#include "kernels/cuda/detail/grouped_attention.cuh"
+
+namespace pleiad::kernels::cuda::hopper {
+namespace {
+
+template <class Shape>
+void launch(device::cuda::Stream& stream, const FastAttention& task) {
+  const auto* kernel = reinterpret_cast<const void*>(grouped_attention_kernel<Shape>);
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes);
+  grouped_attention_kernel<Shape>
+      <<<static_cast<unsigned>(task.blocks),
+         Shape::kThreads,
+         Shape::kSharedBytes,
+         stream.handle()>>>(task.arguments, task.map);
+}
+
+}  // namespace
+
+void grouped_attention(device::cuda::Stream& stream, const FastAttention& task) {
+  if (task.width == 64) {
+    if (task.groups == 1) return launch<GroupedAttention<64, 1, 12>>(stream, task);
+    return launch<GroupedAttention<64, 2, 16>>(stream, task);
+  }
+  if (task.groups == 1) return launch<GroupedAttention<128, 1, 6>>(stream, task);
+  launch<GroupedAttention<128, 2, 12>>(stream, task);
+}
+
+}  // namespace pleiad::kernels::cuda::hopper
