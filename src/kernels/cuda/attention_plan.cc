@@ -7,6 +7,8 @@
 namespace pleiad::kernels::cuda {
 namespace {
 
+constexpr std::int64_t kLatent = 512;
+constexpr std::int64_t kRoped = 64;
 // Columns that begin at a multiple of so many elements can be cut by the copy engine.
 constexpr std::int64_t kColumnStep = 64;
 
@@ -15,6 +17,14 @@ bool takes_grouped(const AttentionShape& shape) {
   return (width == 64 || width == 128) && shape.values.width == width &&
          shape.query_first == width && shape.query_second == 0 &&
          shape.heads / shape.kv_heads <= kTileRows;
+}
+
+bool takes_latent(const AttentionShape& shape) {
+  const bool fills_tiles = shape.heads <= kTileRows || shape.heads % kTileRows == 0;
+  return shape.kv_heads == 1 && shape.keys.width == kLatent + kRoped && shape.keys.offset == 0 &&
+         shape.values.width == kLatent && shape.values.offset == 0 &&
+         shape.query_first == kLatent && shape.query_second == kRoped && fills_tiles &&
+         !shape.windowed && !shape.sinks;
 }
 
 }  // namespace
@@ -28,6 +38,14 @@ AttentionPlan attention_plan(const AttentionShape& shape) {
     plan.path = AttentionPath::Grouped;
     plan.units = static_cast<std::int32_t>(shape.kv_heads);
     plan.unit_heads = static_cast<std::int32_t>(shape.heads / shape.kv_heads);
+  } else if (takes_latent(shape)) {
+    plan.path = AttentionPath::Latent;
+    const auto heads = static_cast<std::int32_t>(shape.heads);
+    plan.units = heads <= kTileRows ? 1 : heads / kTileRows;
+    plan.unit_heads = heads / plan.units;
+    // A total beside the sums of a stretch has no room in registers, so that merging costs traffic:
+    // long stretches where prompts spend their time.
+    plan.rule = {.pages_min = 4, .pages_long = 32, .few_max = 4, .stretches_max = 32};
   }
   plan.tile_tokens = kTileRows / plan.unit_heads;
   return plan;

@@ -489,7 +489,11 @@ void attend_fast(device::cuda::Stream& stream, const PagedAttentionTask& task) {
       .width = width,
       .groups = crew.groups,
       .blocks = crew.workers};
-  hopper::grouped_attention(stream, fast);
+  if (task.plan.path == AttentionPath::Grouped) {
+    hopper::grouped_attention(stream, fast);
+  } else {
+    hopper::latent_attention(stream, fast);
+  }
 }
 
 }  // namespace

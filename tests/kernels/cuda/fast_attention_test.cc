@@ -34,6 +34,9 @@ const std::array kModels = {
         .window = 700,
         .dtype = DType::BF16},
     Model{.heads = 3, .kv_heads = 1, .first = 128, .value = 128, .dtype = DType::BF16},
+    Model{.heads = 16, .first = 512, .second = 64, .dtype = DType::BF16},
+    Model{.heads = 128, .first = 512, .second = 64, .dtype = DType::BF16},
+    Model{.heads = 20, .first = 512, .second = 64, .dtype = DType::BF16},
 };
 
 // Rows [first, last] of a sequence.

@@ -29,31 +29,34 @@ struct StagePlace {
   }
 };
 
+// The item and unit of turn `index` of all blocks' turns. Reads them from memory, which takes less
+// than keeping them in registers.
+__device__ inline AttentionItem turn_at(const AttentionArguments& arguments, int index, int& unit) {
+  const auto* words =
+      reinterpret_cast<const int4*>(arguments.work.items + index / arguments.plan.units);
+  const int4 low = words[0];
+  const int4 high = words[1];
+  unit = index % arguments.plan.units;
+  return {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+}
+
 // The turns of this block. Blocks take the list in rounds, there and back, so that the longest and
 // the shortest of neighbouring rounds meet; every role walks through the same turns.
 class Turns {
  public:
   __device__ explicit Turns(const AttentionArguments& arguments)
-      : arguments_(arguments), total_(*arguments.work.count * arguments.plan.units) {}
+      : total_(*arguments.work.count * arguments.plan.units) {}
 
   // The next turn, if there is one.
-  __device__ bool next(AttentionItem& item, int& unit) {
+  __device__ bool next(int& index) {
     const auto blocks = static_cast<int>(gridDim.x);
     const auto block = static_cast<int>(blockIdx.x);
-    const int index = round_ * blocks + (round_ % 2 == 0 ? block : blocks - 1 - block);
+    index = round_ * blocks + (round_ % 2 == 0 ? block : blocks - 1 - block);
     ++round_;
-    if (index >= total_) return false;
-    const auto* words =
-        reinterpret_cast<const int4*>(arguments_.work.items + index / arguments_.plan.units);
-    const int4 low = words[0];
-    const int4 high = words[1];
-    item = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    unit = index % arguments_.plan.units;
-    return true;
+    return index < total_;
   }
 
  private:
-  const AttentionArguments& arguments_;
   int total_;
   int round_ = 0;
 };
@@ -110,9 +113,12 @@ __device__ inline std::int64_t partial_of(
   return std::int64_t{item.slot + slot * item.tokens + token} * arguments.heads + head;
 }
 
-// The slot of a tile's stretch: the first piece hands over one sum for all of its stretches.
-__device__ inline int slot_of(const AttentionItem& item, int first_piece, int stretch) {
-  return item.stretch == 0 ? 0 : stretch - first_piece + 1;
+// The slot of a stretch of a piece that is not the tile's first; that one hands over a single sum.
+__device__ inline int
+slot_of(const AttentionArguments& arguments, const AttentionItem& item, int stretch) {
+  const int last = item.position + item.tokens - 1;
+  const int first_piece = stretch_count(arguments.plan.rule, last) / item.pieces;
+  return stretch - first_piece + 1;
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

@@ -88,9 +88,10 @@ __device__ void feed_pages(
     place.next();
   };
   Turns turns(arguments);
-  AttentionItem item;
-  int unit = 0;
-  while (turns.next(item, unit)) {
+  int turn = 0;
+  while (turns.next(turn)) {
+    int unit = 0;
+    const AttentionItem item = turn_at(arguments, turn, unit);
     const PageRange range = pages_of(arguments, item);
     if (range.last < range.first) continue;
     const std::uint32_t* table = arguments.places.tables + arguments.places.table_of[item.row];
@@ -218,65 +219,24 @@ attend_page(Computing<Shape>& self, int page, bool hides, int last, TileSums<Sha
   self.release();
 }
 
-// A warpgroup's tile of an item.
+// Merged sums, or a piece's, to where they belong.
 template <class Shape>
-__device__ void attend_item(Computing<Shape>& self, const AttentionItem& item, int unit) {
-  constexpr int kDim = Shape::kDim;
+__device__ void finish_turn(
+    const Computing<Shape>& self,
+    int turn,
+    const RowSums& rows,
+    const float (&sums)[Shape::kDim / 2]
+) {
+  constexpr ValueColumns kColumns{.first = 0, .width = Shape::kDim};
   const AttentionArguments& arguments = self.arguments;
-  const TileRows rows(arguments, item, unit, self.group);
-  const PageRange range = pages_of(arguments, item);
-  const ValueColumns columns{.first = 0, .width = kDim};
-  const bool is_split = item.pieces > 1;
-  const int window = arguments.window > 0 ? arguments.window : 1 << 30;
-  const int last_page = rows.tokens > 0 ? min(range.last, rows.last_position / kPage) : -1;
-  const int last_token = item.position + item.tokens - 1;
-  const int first_piece =
-      stretch_count(arguments.plan.rule, max(last_token, 0)) / item.pieces;  // stretches
-  TileSums<kDim> tile;
-  load_queries<kDim>(arguments, item, rows, self.warp, tile.query);
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const TileRow row(rows, self.warp, h);
-    const int position = min(rows.first_position + row.token, rows.last_position);
-    tile.sight[h] = {.first = position - window + 1, .last = position};
-  }
-  RowSums total_rows;
-  float totals[kDim / 2] = {};
-  for (int stretch = item.stretch; stretch < item.stretch + item.stretches; ++stretch) {
-    tile.rows = RowSums{};
-#pragma unroll
-    for (float& sum : tile.sums) {
-      sum = 0.0F;
-    }
-    const int first = max(stretch * range.stretch, range.first);
-    const int last = min((stretch + 1) * range.stretch - 1, last_page);
-    for (int page = first; page <= last; ++page) {
-      const bool hides = page * kPage + kPage - 1 > rows.first_position ||
-                         page * kPage <= rows.last_position - window;
-      attend_page(self, page, hides, last_token, tile);
-    }
-    gather_masses(tile.rows);
-    if (is_split && item.stretch > 0) {
-      const int slot = slot_of(item, first_piece, stretch);
-      store_partial(arguments, item, rows, self.warp, slot, columns, tile.rows, tile.sums);
-    } else {
-      merge_stretch(tile.rows, tile.sums, arguments.scale, total_rows, totals);
-    }
-  }
-  // Pages that only the other warpgroup's rows see.
-  for (int page = max(last_page + 1, range.first); page <= range.last; ++page) {
-    self.wait();
-    self.release();
-    self.wait();
-    self.release();
-  }
-  if (!is_split) {
-    store_output(arguments, item, rows, self.warp, columns, total_rows, totals);
+  int unit = 0;
+  const AttentionItem item = turn_at(arguments, turn, unit);
+  const TileRows tile(arguments, item, unit, self.group);
+  if (item.pieces == 1) {
+    store_output(arguments, item, tile, self.warp, kColumns, rows, sums);
     return;
   }
-  if (item.stretch == 0) {
-    store_partial(arguments, item, rows, self.warp, 0, columns, total_rows, totals);
-  }
+  if (item.stretch == 0) store_partial(arguments, item, tile, self.warp, 0, kColumns, rows, sums);
   const Handover who{
       .thread = static_cast<int>(threadIdx.x) % 128,
       .threads = 128,
@@ -284,7 +244,100 @@ __device__ void attend_item(Computing<Shape>& self, const AttentionItem& item, i
       .group = self.group,
       .groups = Shape::kGroups,
       .flag = self.ring.flag_of(self.group)};
-  hand_over(arguments, item, rows, unit, kDim, who);
+  hand_over(arguments, item, tile, unit, Shape::kDim, who);
+}
+
+// Sums of a stretch that is not merged here to their slot.
+template <class Shape>
+__device__ void give_stretch(
+    const Computing<Shape>& self,
+    int turn,
+    int stretch,
+    const TileSums<Shape::kDim>& tile
+) {
+  constexpr ValueColumns kColumns{.first = 0, .width = Shape::kDim};
+  const AttentionArguments& arguments = self.arguments;
+  int unit = 0;
+  const AttentionItem item = turn_at(arguments, turn, unit);
+  const TileRows rows(arguments, item, unit, self.group);
+  const int slot = slot_of(arguments, item, stretch);
+  store_partial(arguments, item, rows, self.warp, slot, kColumns, tile.rows, tile.sums);
+}
+
+// What a warpgroup must know of its turn while pages pass.
+struct Passage {
+  PageRange range;
+  int stretch = 0;  // first, and one past the last
+  int stretches_end = 0;
+  bool merges = true;      // the stretches, or hands each over
+  int last_page = -1;      // that this warpgroup's rows see
+  int first_position = 0;  // of its rows
+  int hidden_before = 0;   // pages with tokens before this one some row does not see
+  int last_token = 0;      // of the tile
+};
+
+template <class Shape>
+__device__ Passage begin_turn(const Computing<Shape>& self, int turn, TileSums<Shape::kDim>& tile) {
+  const AttentionArguments& arguments = self.arguments;
+  int unit = 0;
+  const AttentionItem item = turn_at(arguments, turn, unit);
+  const TileRows rows(arguments, item, unit, self.group);
+  load_queries<Shape::kDim>(arguments, item, rows, self.warp, tile.query);
+  const int window = arguments.window > 0 ? arguments.window : 1 << 30;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const TileRow row(rows, self.warp, h);
+    const int position = min(rows.first_position + row.token, rows.last_position);
+    tile.sight[h] = {.first = position - window + 1, .last = position};
+  }
+  const PageRange range = pages_of(arguments, item);
+  return {
+      .range = range,
+      .stretch = item.stretch,
+      .stretches_end = item.stretch + item.stretches,
+      .merges = item.pieces == 1 || item.stretch == 0,
+      .last_page = rows.tokens > 0 ? min(range.last, rows.last_position / kPage) : -1,
+      .first_position = rows.first_position,
+      .hidden_before = rows.last_position - window + 1,
+      .last_token = item.position + item.tokens - 1};
+}
+
+// A warpgroup's tile of an item.
+template <class Shape>
+__device__ void attend_turn(Computing<Shape>& self, int turn) {
+  TileSums<Shape::kDim> tile;
+  const Passage passage = begin_turn(self, turn, tile);
+  RowSums total_rows;
+  float totals[Shape::kDim / 2] = {};
+  for (int stretch = passage.stretch; stretch < passage.stretches_end; ++stretch) {
+    tile.rows = RowSums{};
+#pragma unroll
+    for (float& sum : tile.sums) {
+      sum = 0.0F;
+    }
+    const int first = max(stretch * passage.range.stretch, passage.range.first);
+    const int last = min((stretch + 1) * passage.range.stretch - 1, passage.last_page);
+    for (int page = first; page <= last; ++page) {
+      const bool hides =
+          page * kPage + kPage - 1 > passage.first_position || page * kPage < passage.hidden_before;
+      attend_page(self, page, hides, passage.last_token, tile);
+    }
+    gather_masses(tile.rows);
+    if (passage.merges) {
+      merge_stretch(tile.rows, tile.sums, self.arguments.scale, total_rows, totals);
+    } else {
+      give_stretch(self, turn, stretch, tile);
+    }
+  }
+  // Pages that only the other warpgroup's rows see.
+  for (int page = max(passage.last_page + 1, passage.range.first); page <= passage.range.last;
+       ++page) {
+    self.wait();
+    self.release();
+    self.wait();
+    self.release();
+  }
+  finish_turn(self, turn, total_rows, totals);
 }
 
 template <class Shape>
@@ -305,10 +358,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) grouped_atten
     Computing<Shape> self{
         .arguments = arguments, .ring = ring, .group = warp / 4 - 1, .warp = warp % 4, .place = {}};
     Turns turns(arguments);
-    AttentionItem item;
-    int unit = 0;
-    while (turns.next(item, unit)) {
-      attend_item(self, item, unit);
+    int turn = 0;
+    while (turns.next(turn)) {
+      attend_turn(self, turn);
     }
   }
 #else

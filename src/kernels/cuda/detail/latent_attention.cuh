@@ -1,0 +1,605 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/detail/attention_output.cuh"
+#include "kernels/cuda/detail/wgmma_attention.cuh"
+
+// Latent attention (512 elements, 64 roped ones behind them) on Hopper's tensor cores. Device code
+// alone includes this.
+//
+// A block has a tile of 64 rows, heads times neighbouring tokens. One warp loads pages of 64 x 576
+// into two stages. Two warpgroups compute, a side each: a side keeps the sums of 256 of the 512
+// columns, and makes the weights of every second page, the left of the even ones, which it hands to
+// the other side through shared memory. So the softmax of one side runs under the products of the
+// other (the schedule of FlashMLA, github.com/deepseek-ai/FlashMLA, with one page's weights at a
+// time instead of two).
+//
+// Bytes: 1152 a token, 139264 operations with it for 64 rows: two tiles with the same pages, as of
+// 128 heads, do 242 operations a byte, near where memory and tensor cores are one roof.
+//
+// Bits: as in grouped_attention.cuh. Columns and parity of the page, which follow from the
+// position, say whether weights come from registers or shared memory and which side sums up their
+// mass.
+namespace pleiad::kernels::cuda::hopper {
+
+struct LatentAttention {
+  static constexpr int kLatent = 512;
+  static constexpr int kThreads = 384;
+  static constexpr int kComputeThreads = 256;
+  static constexpr int kLatentBoxes = kLatent / kBoxColumns;
+  static constexpr int kSideBoxes = kLatentBoxes / 2;
+  static constexpr int kSideColumns = kLatent / 2;
+  static constexpr int kSums = kSideColumns / 2;
+  static constexpr int kFeederRegisters = 24;
+  static constexpr int kComputeRegisters = 240;
+  // The left half of a page, and the right half with the roped columns.
+  static constexpr std::uint32_t kLeftBytes = kSideBoxes * kBoxBytes;
+  static constexpr std::uint32_t kRightBytes = (kSideBoxes + 1) * kBoxBytes;
+  static constexpr std::uint32_t kPageBytes = kLeftBytes + kRightBytes;
+  static constexpr std::uint32_t kQueryBytes = (kLatentBoxes + 1) * kBoxBytes;
+};
+
+// What the sides tell each other, of every row.
+struct LatentNotes {
+  float top[kTileRows];        // largest score of the stretch so far
+  float factor[2][kTileRows];  // of the last even and odd page
+  float mass[2][kTileRows];    // of a stretch's even and odd pages
+  std::uint64_t full[2][2];    // barriers of page parity and side
+  std::uint64_t empty[2][2];
+  std::int32_t flag;
+};
+
+// A block's shared memory: two pages, queries, weights of a page, notes.
+struct LatentShared {
+  unsigned char* base;
+
+  static constexpr int kBytes =
+      static_cast<int>(2 * LatentAttention::kPageBytes + LatentAttention::kQueryBytes + kBoxBytes) +
+      static_cast<int>(sizeof(LatentNotes));
+
+  [[nodiscard]] __device__ unsigned char* page(int parity) const {
+    return base + parity * static_cast<int>(LatentAttention::kPageBytes);
+  }
+  [[nodiscard]] __device__ unsigned char* queries() const { return page(2); }
+  // Of the page that both sides add up at the time.
+  [[nodiscard]] __device__ unsigned char* weights() const {
+    return queries() + LatentAttention::kQueryBytes;
+  }
+  [[nodiscard]] __device__ LatentNotes& notes() const {
+    return *reinterpret_cast<LatentNotes*>(weights() + kBoxBytes);
+  }
+  [[nodiscard]] __device__ std::uint32_t full(int parity, int side) const {
+    return shared_address(&notes().full[parity][side]);
+  }
+  [[nodiscard]] __device__ std::uint32_t empty(int parity, int side) const {
+    return shared_address(&notes().empty[parity][side]);
+  }
+
+  // Called by all threads.
+  __device__ void open() const {
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < 4; ++i) {
+        barrier_init(full(i / 2, i % 2), 1);
+        barrier_init(empty(i / 2, i % 2), 4);
+      }
+      barrier_init_fence();
+    }
+    __syncthreads();
+  }
+};
+
+// Which phase of the stages of either parity comes next.
+struct LatentPhases {
+  std::uint32_t bits = 0;
+
+  [[nodiscard]] __device__ std::uint32_t of(int parity) const { return bits >> parity & 1U; }
+  __device__ void next(int parity) { bits ^= 1U << parity; }
+};
+
+// Named barriers.
+inline constexpr int kWeightsReady = 1;  // and 2: of the even and the odd page
+inline constexpr int kSidesMeet = 3;
+inline constexpr int kSideAlone = 4;  // and 5
+
+// One warp's work: page indices 32 at a time, the copies by its first lane.
+__device__ inline void feed_latents(
+    const AttentionArguments& arguments,
+    const CUtensorMap* map,
+    const LatentShared& shared
+) {
+  using Shape = LatentAttention;
+  const int lane = static_cast<int>(threadIdx.x);
+  LatentPhases phases;
+  const auto load = [&](int page, int index) {
+    const int parity = page % 2;
+    const std::uint32_t target = shared_address(shared.page(parity));
+#pragma unroll
+    for (int side = 0; side < 2; ++side) {
+      barrier_wait(shared.empty(parity, side), phases.of(parity) ^ 1U);
+      const std::uint32_t full = shared.full(parity, side);
+      barrier_arrive_expect(full, side == 0 ? Shape::kLeftBytes : Shape::kRightBytes);
+      const int first = side * Shape::kSideBoxes;
+#pragma unroll
+      for (int box = first; box < first + Shape::kSideBoxes + side; ++box) {
+        const std::uint32_t at = target + static_cast<std::uint32_t>(box) * kBoxBytes;
+        copy_page_box(at, map, box * kBoxColumns, index, full);
+      }
+    }
+    phases.next(parity);
+  };
+  Turns turns(arguments);
+  int turn = 0;
+  while (turns.next(turn)) {
+    int unit = 0;
+    const AttentionItem item = turn_at(arguments, turn, unit);
+    const PageRange range = pages_of(arguments, item);
+    if (range.last < range.first) continue;
+    const std::uint32_t* table = arguments.places.tables + arguments.places.table_of[item.row];
+    std::uint32_t pages = 0;
+    for (int page = range.first; page <= range.last; ++page) {
+      const int ahead = (page - range.first) % 32;
+      if (ahead == 0) pages = table[min(page + lane, range.last)];
+      const auto index = static_cast<int>(__shfl_sync(0xFFFFFFFFU, pages, ahead));
+      if (lane == 0) load(page, index);
+    }
+  }
+}
+
+// A part of the tile's queries to shared memory from box `first` on, as the tensor cores read them;
+// zeros in rows there are not. By all computing threads.
+template <int kBoxes>
+__device__ void place_queries(
+    const AttentionItem& item,
+    const TileRows& tile,
+    const QueryPart16& part,
+    unsigned char* target
+) {
+  constexpr int kChunks = kBoxes * 8;  // of 16 bytes
+  const int thread = static_cast<int>(threadIdx.x) - 128;
+#pragma unroll 4
+  for (int i = thread; i < kTileRows * kChunks; i += LatentAttention::kComputeThreads) {
+    const int row = i / kChunks;
+    const int chunk = i % kChunks;
+    const int token = row / tile.heads;
+    uint4 values = make_uint4(0, 0, 0, 0);
+    if (token < tile.tokens) {
+      const std::uint16_t* source = part.data + (item.row + token) * part.row_stride +
+                                    (tile.first_head + row % tile.heads) * part.head_stride;
+      values = reinterpret_cast<const uint4*>(source)[chunk];
+    }
+    const int at = chunk / 8 * static_cast<int>(kBoxBytes) + row * 128 + (chunk % 8 ^ row % 8) * 16;
+    *reinterpret_cast<uint4*>(target + at) = values;
+  }
+}
+
+// What a side works with.
+template <int kSideNumber>
+struct LatentSide {
+  static constexpr int kSide = kSideNumber;
+
+  const AttentionArguments& arguments;
+  const LatentShared& shared;
+  int warp;  // of the side
+  LatentPhases phases;
+
+  // A thread's part of the tile.
+  Sight sight[2];
+  RowSums rows;
+  float sums[LatentAttention::kSums];
+};
+
+template <int kSide>
+__device__ int row_of(const LatentSide<kSide>& self, int h) {
+  return self.warp * 16 + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * h;
+}
+
+// Keeps what follows from `value` from being computed ahead and held in registers, which are few.
+__device__ inline void make_anew(std::uint32_t& value) {
+  asm volatile("" : "+r"(value));
+}
+
+// Starts the scores of a page once it is there.
+template <int kSide>
+__device__ void start_scores(const LatentSide<kSide>& self, float (&scores)[32]) {
+  constexpr int parity = kSide;
+  using Shape = LatentAttention;
+  std::uint32_t keys = shared_address(self.shared.page(parity));
+  std::uint32_t queries = shared_address(self.shared.queries());
+  make_anew(keys);
+  make_anew(queries);
+  barrier_wait(self.shared.full(parity, 0), self.phases.of(parity));
+  barrier_wait(self.shared.full(parity, 1), self.phases.of(parity));
+  wgmma_fence();
+#pragma unroll
+  for (int box = 0; box <= Shape::kLatentBoxes; ++box) {
+    const std::uint32_t at = static_cast<std::uint32_t>(box) * kBoxBytes;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const std::uint32_t adds = box + k > 0 ? 1U : 0U;
+      score_product(scores, operand(queries + at) + 2 * k, operand(keys + at) + 2 * k, adds);
+    }
+  }
+  wgmma_commit();
+}
+
+// This side's columns of a page's tokens 16 k to 16 k + 15.
+template <int kSide>
+__device__ std::uint64_t values_at(const LatentSide<kSide>& self, int parity, int k) {
+  const std::uint32_t side = static_cast<std::uint32_t>(kSide) * LatentAttention::kLeftBytes;
+  const std::uint32_t tokens = static_cast<std::uint32_t>(k) * 16 * 128;
+  std::uint32_t page = shared_address(self.shared.page(parity));
+  make_anew(page);
+  return operand_across(page + side + tokens, kBoxBytes);
+}
+
+// Zeros for this side's values of the tokens from `first` on, which nothing may have been written
+// to.
+template <int kSide>
+__device__ void clear_latents(const LatentSide<kSide>& self, int parity, int first) {
+  unsigned char* values =
+      self.shared.page(parity) + kSide * static_cast<int>(LatentAttention::kLeftBytes);
+  const int chunks = (kPage - first) * 8;  // of 16 bytes, in a box
+  for (int i = static_cast<int>(threadIdx.x) % 128; i < chunks * LatentAttention::kSideBoxes;
+       i += 128) {
+    auto* line =
+        reinterpret_cast<uint4*>(values + i / chunks * static_cast<int>(kBoxBytes) + first * 128);
+    line[i % chunks] = make_uint4(0, 0, 0, 0);
+  }
+  fence_async_proxy();
+  named_sync(kSideAlone + kSide, 128);
+}
+
+template <int kSide>
+__device__ void release_half(const LatentSide<kSide>& self, int parity) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) barrier_arrive(self.shared.empty(parity, kSide));
+}
+
+// Weights, and what the other side must know of the rows, to shared memory.
+template <int kSide>
+__device__ void tell_weights(
+    const LatentSide<kSide>& self,
+    const std::uint32_t (&weights)[4][4],
+    const float (&factors)[2]
+) {
+  LatentNotes& notes = self.shared.notes();
+  const std::uint32_t target = shared_address(self.shared.weights());
+  const int lane = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int row = row_of(self, h);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const int at = row * 128 + (j ^ row % 8) * 16 + lane * 4;
+      store_shared(target + static_cast<std::uint32_t>(at), weights[j / 2][j % 2 * 2 + h]);
+    }
+    if (lane == 0) {
+      notes.top[row] = self.rows.top[h];
+      notes.factor[kSide][row] = factors[h];
+    }
+  }
+  fence_async_proxy();
+  named_arrive(kWeightsReady + kSide, LatentAttention::kComputeThreads);
+}
+
+// The pages of a stretch in a row, as one side sees them.
+struct LatentPages {
+  int first = 0;  // even
+  int last = -1;
+  int hidden = 0;  // from this page on, some row does not see all of it
+  int known = 0;   // tokens of the sequence that are in the cache
+};
+
+// A page whose weights this side makes from its finished scores, while the other side's page before
+// may be under way.
+template <int kSide>
+__device__ void
+attend_own(LatentSide<kSide>& self, const LatentPages& pages, int page, float (&scores)[32]) {
+  if (page >= pages.hidden) hide(scores, page * kPage, self.sight);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    self.rows.top[h] = page > pages.first ? self.shared.notes().top[row_of(self, h)] : kNever;
+  }
+  float factors[2];
+  weigh(scores, self.arguments.scale, self.rows, factors);
+  std::uint32_t weights[4][4];
+  pack_weights(scores, weights);
+  wgmma_wait<0>();
+  hold(self.sums);
+  if (page > pages.first) release_half(self, 1 - kSide);
+  tell_weights(self, weights, factors);
+  rescale(self.sums, factors);
+  const int known = pages.known - page * kPage;
+  if (known < kPage) clear_latents(self, kSide, known);
+  wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    value_product(self.sums, weights[k], values_at<kSide>(self, kSide, k));
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  hold(self.sums);
+  release_half(self, kSide);
+  self.phases.next(kSide);
+}
+
+// A page whose weights the other side makes: its products stay under way.
+template <int kSide>
+__device__ void attend_other(LatentSide<kSide>& self, const LatentPages& pages, int page) {
+  constexpr int kParity = 1 - kSide;
+  named_sync(kWeightsReady + kParity, LatentAttention::kComputeThreads);
+  float factors[2];
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    factors[h] = self.shared.notes().factor[kParity][row_of(self, h)];
+    self.rows.mass[h] *= factors[h];
+  }
+  rescale(self.sums, factors);
+  barrier_wait(self.shared.full(kParity, kSide), self.phases.of(kParity));
+  const int known = pages.known - page * kPage;
+  if (known < kPage) clear_latents(self, kParity, known);
+  const std::uint64_t weights = operand(shared_address(self.shared.weights()));
+  wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    value_product(self.sums, weights + 2 * k, values_at<kSide>(self, kParity, k));
+  }
+  wgmma_commit();
+  self.phases.next(kParity);
+}
+
+// Two neighbouring pages, this side's the second, whose scores are under way while the first one's
+// values are added up.
+template <int kSide>
+__device__ void attend_both(LatentSide<kSide>& self, const LatentPages& pages, int page) {
+  float scores[32];
+  start_scores(self, scores);
+  attend_other(self, pages, page);
+  wgmma_wait<1>();
+  hold(scores);
+  attend_own(self, pages, page + 1, scores);
+}
+
+template <int kSide>
+__device__ void walk_pages(LatentSide<kSide>& self, const LatentPages& pages) {
+  int page = pages.first;
+  if (kSide == 0) {
+    float scores[32];
+    start_scores(self, scores);
+    wgmma_wait<0>();
+    hold(scores);
+    attend_own(self, pages, page, scores);
+    ++page;
+  }
+  for (; page < pages.last; page += 2) {
+    attend_both(self, pages, page);
+  }
+  if (page > pages.last) return;
+  attend_other(self, pages, page);
+  wgmma_wait<0>();
+  hold(self.sums);
+  release_half(self, 1 - kSide);
+}
+
+// A stretch from nothing: its sums, maxima and masses.
+template <int kSide>
+__device__ void attend_stretch(LatentSide<kSide>& self, const LatentPages& pages) {
+  self.rows = RowSums{};
+#pragma unroll
+  for (float& sum : self.sums) {
+    sum = 0.0F;
+  }
+  walk_pages(self, pages);
+  gather_masses(self.rows);
+  LatentNotes& notes = self.shared.notes();
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (threadIdx.x % 4 == 0) notes.mass[kSide][row_of(self, h)] = self.rows.mass[h];
+  }
+  named_sync(kSidesMeet, LatentAttention::kComputeThreads);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int row = row_of(self, h);
+    self.rows.top[h] = notes.top[row];
+    self.rows.mass[h] = notes.mass[0][row] + notes.mass[1][row];
+  }
+  // Neither side may note anything about the next stretch before.
+  named_sync(kSidesMeet, LatentAttention::kComputeThreads);
+}
+
+// Where a thread keeps its part of merged stretches: piece i at [i * 128], each thread its own.
+template <int kSide>
+__device__ float4* totals_of(const LatentSide<kSide>& self) {
+  const auto block = static_cast<std::int64_t>(blockIdx.x) * 2 + kSide;
+  return reinterpret_cast<float4*>(self.arguments.totals) +
+         block * (LatentAttention::kSums / 4) * 128 + threadIdx.x % 128;
+}
+
+// Merges the stretch into the ones before it, which leaves the total where the stretch was.
+template <int kSide>
+__device__ void merge_totals(LatentSide<kSide>& self, const RowSums& total_rows) {
+  const float4* totals = totals_of(self);
+  const float scale = self.arguments.scale;
+  const Merge merges[2] = {
+      Merge(total_rows.top[0], self.rows.top[0], scale),
+      Merge(total_rows.top[1], self.rows.top[1], scale)};
+#pragma unroll
+  for (int i = 0; i < LatentAttention::kSums / 4; ++i) {
+    const float4 total = totals[i * 128];
+    float* sums = self.sums + 4 * i;
+    sums[0] = merges[0](total.x, sums[0]);
+    sums[1] = merges[0](total.y, sums[1]);
+    sums[2] = merges[1](total.z, sums[2]);
+    sums[3] = merges[1](total.w, sums[3]);
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    self.rows.mass[h] = merges[h](total_rows.mass[h], self.rows.mass[h]);
+    self.rows.top[h] = merges[h].top;
+  }
+}
+
+template <int kSide>
+__device__ void keep_totals(const LatentSide<kSide>& self) {
+  float4* totals = totals_of(self);
+#pragma unroll
+  for (int i = 0; i < LatentAttention::kSums / 4; ++i) {
+    const float* sums = self.sums + 4 * i;
+    totals[i * 128] = make_float4(sums[0], sums[1], sums[2], sums[3]);
+  }
+}
+
+// Merged sums, or a piece's, to where they belong.
+template <int kSide>
+__device__ void finish_latents(const LatentSide<kSide>& self, int turn, const RowSums& rows) {
+  using Shape = LatentAttention;
+  constexpr ValueColumns kColumns{.first = kSide * Shape::kSideColumns, .width = Shape::kLatent};
+  const AttentionArguments& arguments = self.arguments;
+  int unit = 0;
+  const AttentionItem item = turn_at(arguments, turn, unit);
+  const TileRows tile(arguments, item, unit, 0);
+  if (item.pieces == 1) {
+    store_output(arguments, item, tile, self.warp, kColumns, rows, self.sums);
+    return;
+  }
+  if (item.stretch == 0) {
+    store_partial(arguments, item, tile, self.warp, 0, kColumns, rows, self.sums);
+  }
+  const Handover who{
+      .thread = static_cast<int>(threadIdx.x) - 128,
+      .threads = Shape::kComputeThreads,
+      .barrier = kSidesMeet,
+      .group = 0,
+      .groups = 1,
+      .flag = &self.shared.notes().flag};
+  hand_over(arguments, item, tile, unit, Shape::kLatent, who);
+}
+
+// Sums of a stretch that is not merged here to their slot.
+template <int kSide>
+__device__ void give_stretch(const LatentSide<kSide>& self, int turn, int stretch) {
+  using Shape = LatentAttention;
+  constexpr ValueColumns kColumns{.first = kSide * Shape::kSideColumns, .width = Shape::kLatent};
+  const AttentionArguments& arguments = self.arguments;
+  int unit = 0;
+  const AttentionItem item = turn_at(arguments, turn, unit);
+  const TileRows tile(arguments, item, unit, 0);
+  const int slot = slot_of(arguments, item, stretch);
+  store_partial(arguments, item, tile, self.warp, slot, kColumns, self.rows, self.sums);
+}
+
+// What a side must know of its turn while pages pass.
+struct LatentPassage {
+  int stretch = 0;  // first, and one past the last
+  int stretches_end = 0;
+  int stretch_pages = 1;
+  int last_page = -1;
+  bool merges = true;  // the stretches, or hands each over
+  int position = 0;    // of the tile's first row
+  int known = 0;       // tokens of the sequence that are in the cache
+};
+
+// Queries to shared memory, and what the rows see.
+template <int kSide>
+__device__ LatentPassage begin_latents(LatentSide<kSide>& self, int turn) {
+  using Shape = LatentAttention;
+  const AttentionArguments& arguments = self.arguments;
+  int unit = 0;
+  const AttentionItem item = turn_at(arguments, turn, unit);
+  const TileRows tile(arguments, item, unit, 0);
+  unsigned char* queries = self.shared.queries();
+  place_queries<Shape::kLatentBoxes>(item, tile, arguments.query[0], queries);
+  place_queries<1>(
+      item, tile, arguments.query[1], queries + Shape::kLatentBoxes * static_cast<int>(kBoxBytes)
+  );
+  fence_async_proxy();
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const TileRow row(tile, self.warp, h);
+    self.sight[h] = {.first = 0, .last = min(item.position + row.token, tile.last_position)};
+  }
+  named_sync(kSidesMeet, Shape::kComputeThreads);
+  const PageRange range = pages_of(arguments, item);
+  return {
+      .stretch = item.stretch,
+      .stretches_end = item.stretch + item.stretches,
+      .stretch_pages = range.stretch,
+      .last_page = range.last,
+      .merges = item.pieces == 1 || item.stretch == 0,
+      .position = item.position,
+      .known = tile.last_position + 1};
+}
+
+// A side's part of an item.
+template <int kSide>
+__device__ void attend_latents(LatentSide<kSide>& self, int turn) {
+  const LatentPassage passage = begin_latents(self, turn);
+  RowSums total_rows;
+#pragma unroll
+  for (float& sum : self.sums) {
+    sum = 0.0F;
+  }
+  for (int stretch = passage.stretch; stretch < passage.stretches_end; ++stretch) {
+    attend_stretch(
+        self,
+        {.first = stretch * passage.stretch_pages,
+         .last = min((stretch + 1) * passage.stretch_pages - 1, passage.last_page),
+         .hidden = (passage.position + 1) / kPage,
+         .known = passage.known}
+    );
+    if (!passage.merges) {
+      give_stretch(self, turn, stretch);
+      continue;
+    }
+    if (stretch > 0) merge_totals(self, total_rows);
+    if (stretch + 1 < passage.stretches_end) keep_totals(self);
+    total_rows = self.rows;
+  }
+  finish_latents(self, turn, total_rows);
+}
+
+template <int kSide>
+__device__ void
+compute_latents(const AttentionArguments& arguments, const LatentShared& shared, int warp) {
+  LatentSide<kSide> self{
+      .arguments = arguments,
+      .shared = shared,
+      .warp = warp,
+      .phases = {},
+      .sight = {},
+      .rows = {},
+      .sums = {}};
+  Turns turns(arguments);
+  int turn = 0;
+  while (turns.next(turn)) {
+    attend_latents(self, turn);
+  }
+}
+
+__global__ void __launch_bounds__(LatentAttention::kThreads, 1) latent_attention_kernel(
+    const __grid_constant__ AttentionArguments arguments,
+    const __grid_constant__ CUtensorMap map
+) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ __align__(1024) unsigned char memory[];
+  const LatentShared shared{memory};
+  shared.open();
+  const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);
+  if (warp < 4) {
+    registers_give<LatentAttention::kFeederRegisters>();
+    if (warp == 0) feed_latents(arguments, &map, shared);
+  } else {
+    registers_take<LatentAttention::kComputeRegisters>();
+    if (warp < 8) {
+      compute_latents<0>(arguments, shared, warp % 4);
+    } else {
+      compute_latents<1>(arguments, shared, warp % 4);
+    }
+  }
+#else
+  __trap();  // built for GPUs without Hopper's instructions
+#endif
+}
+
+}  // namespace pleiad::kernels::cuda::hopper
