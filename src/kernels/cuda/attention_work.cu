@@ -136,7 +136,8 @@ __device__ void put_items(
       .position = task.places.positions[row],
       .pieces = pieces,
       .tile = tile,
-      .slot = first_slot};
+      .slot = first_slot,
+      .table = task.places.table_of[row]};
   for (int piece = 0; piece < pieces; ++piece) {
     item.stretch = stretches * piece / pieces;
     item.stretches = stretches * (piece + 1) / pieces - item.stretch;
@@ -171,15 +172,16 @@ __global__ void __launch_bounds__(kThreads) list_work(const Listing task) {
     items += listed.all;
     slots += used.all;
   }
-  if (threadIdx.x == 0) *task.work.count = items;
+  // A block's turn after its last lies within the next two rounds.
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * task.crew.workers;
+       i += static_cast<int>(kThreads)) {
+    task.work.items[items + i] = AttentionItem{};
+  }
 }
 
-// Every part of a list begins at a multiple of so many ints.
-constexpr std::int64_t kPartInts = 4;
 constexpr std::int64_t kItemInts = sizeof(AttentionItem) / sizeof(std::int32_t);
 
 struct Parts {
-  std::int64_t items = kPartInts;
   std::int64_t arrivals = 0;
   std::int64_t tiles = 0;
   std::int64_t ints = 0;
@@ -187,8 +189,9 @@ struct Parts {
 
 Parts parts_of(const AttentionPlan& plan, std::int64_t rows) {
   Parts parts;
-  // A tile has at least one row; pieces beyond one a tile are at most as many as workers.
-  parts.arrivals = parts.items + (rows + kWorkersMax) * kItemInts;
+  // A tile has at least one row; pieces beyond one a tile are at most as many as workers, and so
+  // are the items behind the last.
+  parts.arrivals = (rows + 3 * kWorkersMax) * kItemInts;
   parts.tiles = parts.arrivals + rows * plan.units * kGroupsMax;
   parts.ints = parts.tiles + rows + 1;
   return parts;
@@ -204,8 +207,7 @@ AttentionWork attention_work_at(void* memory, const AttentionPlan& plan, std::in
   auto* ints = static_cast<std::int32_t*>(memory);
   const Parts parts = parts_of(plan, rows);
   return {
-      .count = ints,
-      .items = reinterpret_cast<AttentionItem*>(ints + parts.items),
+      .items = static_cast<AttentionItem*>(memory),
       .arrivals = ints + parts.arrivals,
       .tiles = ints + parts.tiles,
   };

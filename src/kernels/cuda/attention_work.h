@@ -22,13 +22,15 @@ struct AttentionItem {
   std::int32_t stretches = 0;
   std::int32_t pieces = 1;  // of the tile
   std::int32_t tile = 0;
-  std::int32_t slot = 0;  // of the tile's first partial sum; one slot a token and stretch
+  std::int32_t slot = 0;   // of the tile's first partial sum; one slot a token and stretch
+  std::int32_t table = 0;  // where the sequence's page table begins
+  std::int32_t unused[3] = {};
 };
 
-// The list in GPU memory.
+// The list in GPU memory. It has no count: what a block reads first is its item.
 struct AttentionWork {
-  std::int32_t* count = nullptr;     // of items
-  AttentionItem* items = nullptr;    // longest first as far as that is known
+  AttentionItem* items = nullptr;    // longest first as far as that is known; behind the last, some
+                                     // without tokens
   std::int32_t* arrivals = nullptr;  // pieces done, [tiles, units, groups]; zero between layers
   std::int32_t* tiles = nullptr;     // first rows, while the list is made
 };

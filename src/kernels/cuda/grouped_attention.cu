@@ -21,11 +21,11 @@ void launch(device::cuda::Stream& stream, const FastAttention& task) {
 
 void grouped_attention(device::cuda::Stream& stream, const FastAttention& task) {
   if (task.width == 64) {
-    if (task.groups == 1) return launch<GroupedAttention<64, 1, 12>>(stream, task);
-    return launch<GroupedAttention<64, 2, 16>>(stream, task);
+    if (task.groups == 1) return launch<GroupedAttention<64, 1, 6>>(stream, task);
+    return launch<GroupedAttention<64, 2, 12>>(stream, task);
   }
-  if (task.groups == 1) return launch<GroupedAttention<128, 1, 6>>(stream, task);
-  launch<GroupedAttention<128, 2, 12>>(stream, task);
+  if (task.groups == 1) return launch<GroupedAttention<128, 1, 3>>(stream, task);
+  launch<GroupedAttention<128, 2, 6>>(stream, task);
 }
 
 }  // namespace pleiad::kernels::cuda::hopper

@@ -553,7 +553,7 @@ void paged_attention(device::cuda::Stream& stream, const PagedAttentionTask& tas
   if (task.rows == 0) return;
   if (task.plan.path != AttentionPath::Generic) {
     PLEIAD_CHECK(attention_plan(attention_shape(task)).path == task.plan.path);
-    PLEIAD_CHECK(task.work.count != nullptr && task.scratch != nullptr);
+    PLEIAD_CHECK(task.work.items != nullptr && task.scratch != nullptr);
     attend_fast(stream, task);
     stream.launched("paged_attention", task.rows, task.heads * task.pages.values.width);
     return;

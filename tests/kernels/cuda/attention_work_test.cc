@@ -47,11 +47,12 @@ std::vector<AttentionItem> list_of(const std::vector<Row>& rows, std::int64_t sc
        .work = attention_work_at(memory.data(), kPlan, count)}
   );
   const std::vector<std::byte> bytes = memory.values(stream);
-  // The count comes first, items 16 bytes on.
-  constexpr std::size_t kItemsAt = 16;
-  const auto items = static_cast<std::size_t>(*reinterpret_cast<const std::int32_t*>(bytes.data()));
-  const auto* first = reinterpret_cast<const AttentionItem*>(bytes.data() + kItemsAt);
-  return {first, first + items};
+  const auto* first = reinterpret_cast<const AttentionItem*>(bytes.data());
+  const auto* last = first;
+  while (last->tokens > 0) {
+    ++last;
+  }
+  return {first, last};
 }
 
 // Every row is in one tile of its own sequence, every tile's pieces cover its stretches, and no two

@@ -92,8 +92,8 @@ TEST_P(FastAttention, MatchesTheSpecification) {
   Scene scene(random, model(), {1, 64, 200, 700});
   ASSERT_NE(scene.plan().path, AttentionPath::Generic);
   std::vector<Row> rows = {{0, 0}, {1, 63}, {2, 0}, {2, 70}, {2, 199}, {3, 500}};
-  rows = joined(rows, chunk(3, 505, 530));
-  rows = joined(rows, chunk(3, 690, 699));
+  rows = joined(rows, chunk(3, 505, 514));
+  rows = joined(rows, chunk(3, 697, 699));
   const auto expected = scene.reference(rows);
   for (const bool spread : {false, true}) {
     const float worst = testing::largest_difference(scene.run(rows, spread), expected);
@@ -103,8 +103,10 @@ TEST_P(FastAttention, MatchesTheSpecification) {
 
 TEST_P(FastAttention, MatchesTheSpecificationOnAWholePrompt) {
   Random random(100 + GetParam());
-  Scene scene(random, model(), {300});
-  const auto rows = chunk(0, 0, 299);
+  // More rows than a step of decoding has, unless the specification takes too long.
+  const std::int64_t last = model().heads > 64 ? 79 : 149;
+  Scene scene(random, model(), {last + 1});
+  const auto rows = chunk(0, 0, last);
   EXPECT_LE(testing::largest_difference(scene.run(rows, false), scene.reference(rows)), 0.02F);
 }
 

@@ -29,37 +29,25 @@ struct StagePlace {
   }
 };
 
-// The item and unit of turn `index` of all blocks' turns. Reads them from memory, which takes less
-// than keeping them in registers.
+// The item and unit of turn `index` of all blocks' turns; one without tokens past the last. Reads
+// it from memory, which takes less than keeping it in registers.
 __device__ inline AttentionItem turn_at(const AttentionArguments& arguments, int index, int& unit) {
   const auto* words =
       reinterpret_cast<const int4*>(arguments.work.items + index / arguments.plan.units);
   const int4 low = words[0];
   const int4 high = words[1];
+  const int table = words[2].x;
   unit = index % arguments.plan.units;
-  return {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+  return {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w, table};
 }
 
-// The turns of this block. Blocks take the list in rounds, there and back, so that the longest and
-// the shortest of neighbouring rounds meet; every role walks through the same turns.
-class Turns {
- public:
-  __device__ explicit Turns(const AttentionArguments& arguments)
-      : total_(*arguments.work.count * arguments.plan.units) {}
-
-  // The next turn, if there is one.
-  __device__ bool next(int& index) {
-    const auto blocks = static_cast<int>(gridDim.x);
-    const auto block = static_cast<int>(blockIdx.x);
-    index = round_ * blocks + (round_ % 2 == 0 ? block : blocks - 1 - block);
-    ++round_;
-    return index < total_;
-  }
-
- private:
-  int total_;
-  int round_ = 0;
-};
+// The turns of this block: blocks take the list in rounds, there and back, so that the longest and
+// the shortest of neighbouring rounds meet.
+__device__ inline int turn_of(int round) {
+  const auto blocks = static_cast<int>(gridDim.x);
+  const auto block = static_cast<int>(blockIdx.x);
+  return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
+}
 
 // Pages that the rows of a piece see: none where last < first.
 struct PageRange {
@@ -101,6 +89,35 @@ struct TileRows {
         heads(arguments.plan.unit_heads),
         first_head(unit * arguments.plan.unit_heads) {}
 };
+
+// A part of the tile's queries to shared memory, box after box, as the tensor cores read them;
+// zeros in rows there are not. By `kThreads` threads in whole warpgroups, the block's feeders
+// aside.
+template <int kBoxes, int kThreads>
+__device__ void place_queries(
+    const AttentionItem& item,
+    const TileRows& tile,
+    const QueryPart16& part,
+    unsigned char* target
+) {
+  constexpr int kChunks = kBoxes * 8;  // of 16 bytes
+  const int thread = (static_cast<int>(threadIdx.x) - 128) % kThreads;
+#pragma unroll 4
+  for (int i = thread; i < kTileRows * kChunks; i += kThreads) {
+    const int row = i / kChunks;
+    const int chunk = i % kChunks;
+    const int token = row / tile.heads;
+    uint4 values = make_uint4(0, 0, 0, 0);
+    if (token < tile.tokens) {
+      const std::uint16_t* source = part.data +
+                                    (item.row + tile.first_token + token) * part.row_stride +
+                                    (tile.first_head + row % tile.heads) * part.head_stride;
+      values = reinterpret_cast<const uint4*>(source)[chunk];
+    }
+    const int at = chunk / 8 * static_cast<int>(kBoxBytes) + row * 128 + (chunk % 8 ^ row % 8) * 16;
+    *reinterpret_cast<uint4*>(target + at) = values;
+  }
+}
 
 // Where a row's partial sum over one stretch lies, of all of the step's.
 __device__ inline std::int64_t partial_of(

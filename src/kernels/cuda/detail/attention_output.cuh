@@ -110,7 +110,7 @@ __device__ inline void merge_slots(
     int column,
     int width
 ) {
-  constexpr int kTogether = 4;
+  constexpr int kTogether = 8;
   float4 total = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
   float top = kNever;
   float mass = 0.0F;

@@ -41,10 +41,11 @@ struct Sight {
 };
 
 // Leaves out the scores of tokens that the rows do not see.
-__device__ inline void hide(float (&scores)[32], int first_token, const Sight (&sight)[2]) {
+template <int kScores>
+__device__ void hide(float (&scores)[kScores], int first_token, const Sight (&sight)[2]) {
   const int column = first_token + 2 * (static_cast<int>(threadIdx.x) % 4);
 #pragma unroll
-  for (int i = 0; i < 32; ++i) {
+  for (int i = 0; i < kScores; ++i) {
     const int token = column + i / 4 * 8 + i % 2;
     const Sight& row = sight[i / 2 % 2];
     if (token < row.first || token > row.last) scores[i] = kNever;
@@ -53,12 +54,13 @@ __device__ inline void hide(float (&scores)[32], int first_token, const Sight (&
 
 // Scores become weights relative to the largest score so far; `factors` are what sums so far are
 // multiplied by, exactly 1 where the largest score stays.
-__device__ inline void weigh(float (&scores)[32], float scale, RowSums& rows, float (&factors)[2]) {
+template <int kScores>
+__device__ void weigh(float (&scores)[kScores], float scale, RowSums& rows, float (&factors)[2]) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     float top = rows.top[h];
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
+    for (int j = 0; j < kScores / 4; ++j) {
       top = fmaxf(top, fmaxf(scores[4 * j + 2 * h], scores[4 * j + 2 * h + 1]));
     }
     top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFU, top, 1));
@@ -68,7 +70,7 @@ __device__ inline void weigh(float (&scores)[32], float scale, RowSums& rows, fl
     factors[h] = exp2_fast((rows.top[h] - base) * scale);
     float mass = 0.0F;
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
+    for (int j = 0; j < kScores / 4; ++j) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         float& score = scores[4 * j + 2 * h + i];
@@ -86,10 +88,12 @@ __device__ inline std::uint32_t pack(float low, float high) {
   return *reinterpret_cast<const std::uint32_t*>(&both);
 }
 
-// The weights as the left operand of four products of 16 tokens each, rounded to BF16.
-__device__ inline void pack_weights(const float (&weights)[32], std::uint32_t (&packed)[4][4]) {
+// The weights as the left operand of products of 16 tokens each, rounded to BF16.
+template <int kScores>
+__device__ void
+pack_weights(const float (&weights)[kScores], std::uint32_t (&packed)[kScores / 8][4]) {
 #pragma unroll
-  for (int i = 0; i < 16; ++i) {
+  for (int i = 0; i < kScores / 2; ++i) {
     packed[i / 4][i % 4] = pack(weights[2 * i], weights[2 * i + 1]);
   }
 }

@@ -29,11 +29,16 @@ struct GroupedAttention {
   static constexpr int kThreads = 128 * (kGroups + 1);
   static constexpr int kBlocks = kGroups == 1 ? 2 : 1;  // of a multiprocessor
   static constexpr int kBoxes = kDim / kBoxColumns;
-  static constexpr std::uint32_t kStageBytes = kBoxes * kBoxBytes;
+  static constexpr std::uint32_t kPageBytes = kBoxes * kBoxBytes;
+  static constexpr std::uint32_t kStageBytes = 2 * kPageBytes;
+  static constexpr std::uint32_t kQueryBytes = kPageBytes;  // of a tile's 64 rows
   static constexpr int kFeederRegisters = 24;
   static constexpr int kComputeRegisters = kGroups == 1 ? 232 : 240;
-  // Behind the stages: two barriers each, and a flag for each warpgroup.
-  static constexpr int kSharedBytes = kStages * static_cast<int>(kStageBytes + 16) + kGroups * 4;
+  // Behind the stages: queries of each warpgroup, two barriers a stage, a flag for each warpgroup.
+  static constexpr std::uint32_t kQueriesAt = kStages * kStageBytes;
+  static constexpr std::uint32_t kBarriersAt = kQueriesAt + kGroups * kQueryBytes;
+  static constexpr std::uint32_t kFlagsAt = kBarriersAt + kStages * 16;
+  static constexpr int kSharedBytes = static_cast<int>(kFlagsAt) + kGroups * 4;
 };
 
 // A block's view of its shared memory.
@@ -45,12 +50,15 @@ struct AttentionRing {
     return shared_address(stages) + static_cast<std::uint32_t>(stage) * Shape::kStageBytes;
   }
   [[nodiscard]] __device__ std::uint32_t full_at(int stage) const {
-    return stage_at(Shape::kStages) + static_cast<std::uint32_t>(stage) * 16;
+    return shared_address(stages) + Shape::kBarriersAt + static_cast<std::uint32_t>(stage) * 16;
   }
   [[nodiscard]] __device__ std::uint32_t empty_at(int stage) const { return full_at(stage) + 8; }
   [[nodiscard]] __device__ std::int32_t* flag_of(int group) const {
-    return reinterpret_cast<std::int32_t*>(stages + Shape::kStages * (Shape::kStageBytes + 16)) +
-           group;
+    return reinterpret_cast<std::int32_t*>(stages + Shape::kFlagsAt) + group;
+  }
+
+  [[nodiscard]] __device__ unsigned char* queries_of(int group) const {
+    return stages + Shape::kQueriesAt + group * static_cast<int>(Shape::kQueryBytes);
   }
 
   // Called by all threads.
@@ -66,6 +74,12 @@ struct AttentionRing {
   }
 };
 
+// Which pages of a pair there are.
+struct PagePair {
+  int index[2] = {};  // in the cache
+  bool is_there[2] = {};
+};
+
 // One warp's work: page indices 32 at a time, the copies by its first lane.
 template <class Shape>
 __device__ void feed_pages(
@@ -75,64 +89,48 @@ __device__ void feed_pages(
 ) {
   const int lane = static_cast<int>(threadIdx.x);
   StagePlace<Shape::kStages> place;
-  const auto load = [&](int column, int page) {
-    barrier_wait(ring.empty_at(place.stage), place.parity ^ 1U);
-    const std::uint32_t full = ring.full_at(place.stage);
-    barrier_arrive_expect(full, Shape::kStageBytes);
+  // Boxes of both pages lie `box_step` apart, the second page's `page_step` behind the first one's.
+  const auto load =
+      [&](int column, const PagePair& pair, std::uint32_t box_step, std::uint32_t page_step) {
+        barrier_wait(ring.empty_at(place.stage), place.parity ^ 1U);
+        const std::uint32_t full = ring.full_at(place.stage);
+        const bool both = pair.is_there[0] && pair.is_there[1];
+        barrier_arrive_expect(full, both ? 2 * Shape::kPageBytes : Shape::kPageBytes);
 #pragma unroll
-    for (int box = 0; box < Shape::kBoxes; ++box) {
-      const std::uint32_t target =
-          ring.stage_at(place.stage) + static_cast<std::uint32_t>(box) * kBoxBytes;
-      copy_page_box(target, map, column + box * kBoxColumns, page, full);
-    }
-    place.next();
-  };
-  Turns turns(arguments);
-  int turn = 0;
-  while (turns.next(turn)) {
+        for (int half = 0; half < 2; ++half) {
+          if (!pair.is_there[half]) continue;
+#pragma unroll
+          for (int box = 0; box < Shape::kBoxes; ++box) {
+            const std::uint32_t target = ring.stage_at(place.stage) +
+                                         static_cast<std::uint32_t>(box) * box_step +
+                                         static_cast<std::uint32_t>(half) * page_step;
+            copy_page_box(target, map, column + box * kBoxColumns, pair.index[half], full);
+          }
+        }
+        place.next();
+      };
+  for (int round = 0;; ++round) {
     int unit = 0;
-    const AttentionItem item = turn_at(arguments, turn, unit);
+    const AttentionItem item = turn_at(arguments, turn_of(round), unit);
+    if (item.tokens == 0) return;
     const PageRange range = pages_of(arguments, item);
     if (range.last < range.first) continue;
-    const std::uint32_t* table = arguments.places.tables + arguments.places.table_of[item.row];
+    const std::uint32_t* table = arguments.places.tables + item.table;
     const int head = unit * Shape::kDim;
     std::uint32_t pages = 0;
-    for (int page = range.first; page <= range.last; ++page) {
-      const int ahead = (page - range.first) % 32;
-      if (ahead == 0) pages = table[min(page + lane, range.last)];
-      const auto index = static_cast<int>(__shfl_sync(0xFFFFFFFFU, pages, ahead));
-      if (lane == 0) {
-        load(arguments.key_column + head, index);
-        load(arguments.value_column + head, index);
+    const int first = range.first / 2;
+    for (int pair = first; pair <= range.last / 2; ++pair) {
+      const int ahead = (pair - first) % 16 * 2;
+      if (ahead == 0) pages = table[min(max(2 * pair + lane, range.first), range.last)];
+      PagePair next;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        next.index[half] = static_cast<int>(__shfl_sync(0xFFFFFFFFU, pages, ahead + half));
+        next.is_there[half] = 2 * pair + half >= range.first && 2 * pair + half <= range.last;
       }
-    }
-  }
-}
-
-// Queries of a thread's rows as the left operand: all zero in rows there are not.
-template <int kDim>
-__device__ void load_queries(
-    const AttentionArguments& arguments,
-    const AttentionItem& item,
-    const TileRows& tile,
-    int warp,
-    std::uint32_t (&query)[kDim / 16][4]
-) {
-  const QueryPart16& part = arguments.query[0];
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const TileRow row(tile, warp, h);
-    const auto* words = reinterpret_cast<const std::uint32_t*>(
-        part.data + (item.row + tile.first_token + row.token) * part.row_stride +
-        row.head * part.head_stride
-    );
-#pragma unroll
-    for (int k = 0; k < kDim / 16; ++k) {
-#pragma unroll
-      for (int side = 0; side < 2; ++side) {
-        const int word = 8 * k + 4 * side + static_cast<int>(threadIdx.x) % 4;
-        query[k][2 * side + h] = row.is_real ? words[word] : 0U;
-      }
+      if (lane != 0) continue;
+      load(arguments.key_column + head, next, 2 * kBoxBytes, kBoxBytes);
+      load(arguments.value_column + head, next, kBoxBytes, Shape::kPageBytes);
     }
   }
 }
@@ -148,7 +146,7 @@ struct Computing {
 
   __device__ std::uint32_t wait() const {
     barrier_wait(ring.full_at(place.stage), place.parity);
-    return ring.stage_at(place.stage);
+    return uniform(ring.stage_at(place.stage));
   }
   // This warp is done with the stage.
   __device__ void release() {
@@ -158,15 +156,16 @@ struct Computing {
   }
 };
 
-// Zeros for the values of a page's tokens from `first` on, which nothing may have been written to.
+// Zeros for the values of a pair's tokens from `first` to the end of its page, which nothing may
+// have been written to.
 template <class Shape>
 __device__ void clear_values(const Computing<Shape>& self, int first) {
-  unsigned char* values = self.ring.stages + self.place.stage * Shape::kStageBytes;
-  const int chunks = (kPage - first) * 8;  // of 16 bytes, in a box
-  for (int i = static_cast<int>(threadIdx.x) % 128; i < chunks * Shape::kBoxes; i += 128) {
-    const int box = i / chunks;
-    auto* line = reinterpret_cast<uint4*>(values + box * static_cast<int>(kBoxBytes) + first * 128);
-    line[i % chunks] = make_uint4(0, 0, 0, 0);
+  unsigned char* page = self.ring.stages + self.place.stage * static_cast<int>(Shape::kStageBytes) +
+                        first / kPage * static_cast<int>(Shape::kPageBytes);
+  const int line = first % kPage;
+  for (int i = static_cast<int>(threadIdx.x) % 128; i < kPage * 8 * Shape::kBoxes; i += 128) {
+    if (i / 8 % kPage < line) continue;
+    reinterpret_cast<uint4*>(page)[i] = make_uint4(0, 0, 0, 0);
   }
   fence_async_proxy();
   named_sync(1 + self.group, 128);
@@ -175,45 +174,57 @@ __device__ void clear_values(const Computing<Shape>& self, int first) {
 // A thread's part of a tile while its pages pass.
 template <int kDim>
 struct TileSums {
-  std::uint32_t query[kDim / 16][4];
   Sight sight[2];
   RowSums rows;
   float sums[kDim / 2];
 };
 
-// One page: scores, weights, sums. `page` is the page's number in the sequence; `hides` says that
-// some row does not see all of it, `last` the last token of the sequence that is in the cache.
+// Two neighbouring pages, of which a tile may see one.
+struct PairView {
+  int first_token = 0;  // of the pair
+  bool hides = false;   // some row does not see all of it
+  bool sees[2] = {};    // either page
+  int known = 0;        // tokens from the first on that are in the cache
+};
+
+// Scores, weights, sums of a pair of pages.
 template <class Shape>
 __device__ void
-attend_page(Computing<Shape>& self, int page, bool hides, int last, TileSums<Shape::kDim>& tile) {
-  float scores[32];
-  const std::uint32_t keys = self.wait();
+attend_pair(Computing<Shape>& self, const PairView& view, TileSums<Shape::kDim>& tile) {
+  float scores[64];
+  const Operand keys = along(self.wait());
+  const Operand queries = along(uniform(shared_address(self.ring.queries_of(self.group))));
   wgmma_fence();
 #pragma unroll
   for (int k = 0; k < Shape::kDim / 16; ++k) {
     const std::uint32_t box = static_cast<std::uint32_t>(k) / 4 * kBoxBytes;
-    score_product(scores, tile.query[k], operand(keys + box) + 2 * (k % 4), k > 0 ? 1U : 0U);
+    const std::uint32_t step = static_cast<std::uint32_t>(k % 4 * 32);
+    score_product(scores, queries.at(box + step), keys.at(2 * box + step), k > 0 ? 1U : 0U);
   }
   wgmma_commit();
   wgmma_wait<0>();
   hold(scores);
   self.release();
-  if (hides) hide(scores, page * kPage, tile.sight);
+  if (view.hides) hide(scores, view.first_token, tile.sight);
   float factors[2];
   weigh(scores, self.arguments.scale, tile.rows, factors);
-  std::uint32_t weights[4][4];
+  std::uint32_t weights[8][4];
   pack_weights(scores, weights);
   rescale(tile.sums, factors);
   const std::uint32_t values = self.wait();
-  const int known = last - page * kPage + 1;
-  if (known < kPage) clear_values(self, known);
-  wgmma_fence();
+  if (view.known < 2 * kPage && view.known % kPage != 0) clear_values(self, view.known);
 #pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    const std::uint32_t tokens = values + static_cast<std::uint32_t>(k) * 16 * 128;
-    value_product(tile.sums, weights[k], operand_across(tokens, kBoxBytes));
+  for (int half = 0; half < 2; ++half) {
+    if (!view.sees[half]) continue;
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const std::uint32_t tokens = static_cast<std::uint32_t>(k) * 16 * 128;
+      const std::uint32_t page = static_cast<std::uint32_t>(half) * Shape::kPageBytes;
+      value_product(tile.sums, weights[4 * half + k], across(values, kBoxBytes).at(page + tokens));
+    }
+    wgmma_commit();
   }
-  wgmma_commit();
   wgmma_wait<0>();
   hold(tile.sums);
   self.release();
@@ -274,6 +285,7 @@ struct Passage {
   int first_position = 0;  // of its rows
   int hidden_before = 0;   // pages with tokens before this one some row does not see
   int last_token = 0;      // of the tile
+  bool is_over = false;    // no turn is left
 };
 
 template <class Shape>
@@ -281,8 +293,13 @@ __device__ Passage begin_turn(const Computing<Shape>& self, int turn, TileSums<S
   const AttentionArguments& arguments = self.arguments;
   int unit = 0;
   const AttentionItem item = turn_at(arguments, turn, unit);
+  if (item.tokens == 0) return {.range = {}, .is_over = true};
   const TileRows rows(arguments, item, unit, self.group);
-  load_queries<Shape::kDim>(arguments, item, rows, self.warp, tile.query);
+  place_queries<Shape::kBoxes, 128>(
+      item, rows, arguments.query[0], self.ring.queries_of(self.group)
+  );
+  fence_async_proxy();
+  named_sync(1 + self.group, 128);
   const int window = arguments.window > 0 ? arguments.window : 1 << 30;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -302,11 +319,12 @@ __device__ Passage begin_turn(const Computing<Shape>& self, int turn, TileSums<S
       .last_token = item.position + item.tokens - 1};
 }
 
-// A warpgroup's tile of an item.
+// A warpgroup's tile of an item; false past the last.
 template <class Shape>
-__device__ void attend_turn(Computing<Shape>& self, int turn) {
+__device__ bool attend_turn(Computing<Shape>& self, int turn) {
   TileSums<Shape::kDim> tile;
   const Passage passage = begin_turn(self, turn, tile);
+  if (passage.is_over) return false;
   RowSums total_rows;
   float totals[Shape::kDim / 2] = {};
   for (int stretch = passage.stretch; stretch < passage.stretches_end; ++stretch) {
@@ -317,10 +335,16 @@ __device__ void attend_turn(Computing<Shape>& self, int turn) {
     }
     const int first = max(stretch * passage.range.stretch, passage.range.first);
     const int last = min((stretch + 1) * passage.range.stretch - 1, passage.last_page);
-    for (int page = first; page <= last; ++page) {
-      const bool hides =
-          page * kPage + kPage - 1 > passage.first_position || page * kPage < passage.hidden_before;
-      attend_page(self, page, hides, passage.last_token, tile);
+    for (int pair = first / 2; pair <= last / 2 && first <= last; ++pair) {
+      const int token = pair * 2 * kPage;
+      attend_pair(
+          self,
+          {.first_token = token,
+           .hides = token + 2 * kPage - 1 > passage.first_position || token < passage.hidden_before,
+           .sees = {2 * pair >= first, 2 * pair + 1 <= last},
+           .known = passage.last_token + 1 - token},
+          tile
+      );
     }
     gather_masses(tile.rows);
     if (passage.merges) {
@@ -329,15 +353,18 @@ __device__ void attend_turn(Computing<Shape>& self, int turn) {
       give_stretch(self, turn, stretch, tile);
     }
   }
-  // Pages that only the other warpgroup's rows see.
-  for (int page = max(passage.last_page + 1, passage.range.first); page <= passage.range.last;
-       ++page) {
-    self.wait();
-    self.release();
-    self.wait();
-    self.release();
+  // Pairs that only the other warpgroup's rows see.
+  const int seen =
+      passage.last_page < passage.range.first ? passage.range.first / 2 : passage.last_page / 2 + 1;
+  for (int pair = seen; pair <= passage.range.last / 2 && passage.range.first <= passage.range.last;
+       ++pair) {
+    for (int stage = 0; stage < 2; ++stage) {
+      self.wait();
+      self.release();
+    }
   }
   finish_turn(self, turn, total_rows, totals);
+  return true;
 }
 
 template <class Shape>
@@ -357,10 +384,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) grouped_atten
     registers_take<Shape::kComputeRegisters>();
     Computing<Shape> self{
         .arguments = arguments, .ring = ring, .group = warp / 4 - 1, .warp = warp % 4, .place = {}};
-    Turns turns(arguments);
-    int turn = 0;
-    while (turns.next(turn)) {
-      attend_turn(self, turn);
+    for (int round = 0; attend_turn(self, turn_of(round)); ++round) {
     }
   }
 #else

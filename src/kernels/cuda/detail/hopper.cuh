@@ -160,6 +160,11 @@ __device__ inline void copy_box_multicast(
   );
 }
 
+// `value` of the first lane, which the compiler then knows to be the same all over the warp.
+__device__ inline std::uint32_t uniform(std::uint32_t value) {
+  return __shfl_sync(0xFFFFFFFFU, value, 0);
+}
+
 __device__ inline void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -275,15 +280,6 @@ __device__ inline std::uint64_t operand(std::uint32_t address) {
   constexpr std::uint64_t kUnusedStride = std::uint64_t{1} << 16;
   constexpr std::uint64_t kPermuted128 = std::uint64_t{1} << 62;
   return kPermuted128 | kGroupStride | kUnusedStride | ((address & 0x3FFFFU) >> 4);
-}
-
-// Describes the right operand whose columns follow each other, as operand() else: 8 rows of 128
-// bytes to a 1024-byte group, the next 64 columns `box_bytes` further on.
-__device__ inline std::uint64_t operand_across(std::uint32_t address, std::uint32_t box_bytes) {
-  constexpr std::uint64_t kGroupStride = std::uint64_t{64} << 32;
-  constexpr std::uint64_t kPermuted128 = std::uint64_t{1} << 62;
-  const std::uint64_t column_stride = std::uint64_t{box_bytes >> 4} << 16;
-  return kPermuted128 | kGroupStride | column_stride | ((address & 0x3FFFFU) >> 4);
 }
 
 // With programmatic launches: waits until the kernels before this one are done; lets the next

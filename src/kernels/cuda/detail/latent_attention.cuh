@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/detail/attention_output.cuh"
@@ -53,15 +54,26 @@ struct LatentNotes {
 // A block's shared memory: two pages, queries, weights of a page, notes.
 struct LatentShared {
   unsigned char* base;
+  std::uint32_t address;  // of base, in the shared window
 
   static constexpr int kBytes =
       static_cast<int>(2 * LatentAttention::kPageBytes + LatentAttention::kQueryBytes + kBoxBytes) +
       static_cast<int>(sizeof(LatentNotes));
 
+  // The same, its address uniform over the warp. What follows from it is not computed ahead and
+  // held in registers, which are few.
+  [[nodiscard]] __device__ LatentShared anew() const { return {base, uniform(address)}; }
   [[nodiscard]] __device__ unsigned char* page(int parity) const {
     return base + parity * static_cast<int>(LatentAttention::kPageBytes);
   }
   [[nodiscard]] __device__ unsigned char* queries() const { return page(2); }
+  [[nodiscard]] __device__ std::uint32_t page_address(int parity) const {
+    return address + static_cast<std::uint32_t>(parity) * LatentAttention::kPageBytes;
+  }
+  [[nodiscard]] __device__ std::uint32_t queries_address() const { return page_address(2); }
+  [[nodiscard]] __device__ std::uint32_t weights_address() const {
+    return queries_address() + LatentAttention::kQueryBytes;
+  }
   // Of the page that both sides add up at the time.
   [[nodiscard]] __device__ unsigned char* weights() const {
     return queries() + LatentAttention::kQueryBytes;
@@ -70,10 +82,13 @@ struct LatentShared {
     return *reinterpret_cast<LatentNotes*>(weights() + kBoxBytes);
   }
   [[nodiscard]] __device__ std::uint32_t full(int parity, int side) const {
-    return shared_address(&notes().full[parity][side]);
+    return weights_address() + kBoxBytes + static_cast<std::uint32_t>(offsetof(LatentNotes, full)) +
+           static_cast<std::uint32_t>(16 * parity + 8 * side);
   }
   [[nodiscard]] __device__ std::uint32_t empty(int parity, int side) const {
-    return shared_address(&notes().empty[parity][side]);
+    return weights_address() + kBoxBytes +
+           static_cast<std::uint32_t>(offsetof(LatentNotes, empty)) +
+           static_cast<std::uint32_t>(16 * parity + 8 * side);
   }
 
   // Called by all threads.
@@ -113,7 +128,7 @@ __device__ inline void feed_latents(
   LatentPhases phases;
   const auto load = [&](int page, int index) {
     const int parity = page % 2;
-    const std::uint32_t target = shared_address(shared.page(parity));
+    const std::uint32_t target = shared.page_address(parity);
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
       barrier_wait(shared.empty(parity, side), phases.of(parity) ^ 1U);
@@ -128,14 +143,13 @@ __device__ inline void feed_latents(
     }
     phases.next(parity);
   };
-  Turns turns(arguments);
-  int turn = 0;
-  while (turns.next(turn)) {
+  for (int round = 0;; ++round) {
     int unit = 0;
-    const AttentionItem item = turn_at(arguments, turn, unit);
+    const AttentionItem item = turn_at(arguments, turn_of(round), unit);
+    if (item.tokens == 0) return;
     const PageRange range = pages_of(arguments, item);
     if (range.last < range.first) continue;
-    const std::uint32_t* table = arguments.places.tables + arguments.places.table_of[item.row];
+    const std::uint32_t* table = arguments.places.tables + item.table;
     std::uint32_t pages = 0;
     for (int page = range.first; page <= range.last; ++page) {
       const int ahead = (page - range.first) % 32;
@@ -143,33 +157,6 @@ __device__ inline void feed_latents(
       const auto index = static_cast<int>(__shfl_sync(0xFFFFFFFFU, pages, ahead));
       if (lane == 0) load(page, index);
     }
-  }
-}
-
-// A part of the tile's queries to shared memory from box `first` on, as the tensor cores read them;
-// zeros in rows there are not. By all computing threads.
-template <int kBoxes>
-__device__ void place_queries(
-    const AttentionItem& item,
-    const TileRows& tile,
-    const QueryPart16& part,
-    unsigned char* target
-) {
-  constexpr int kChunks = kBoxes * 8;  // of 16 bytes
-  const int thread = static_cast<int>(threadIdx.x) - 128;
-#pragma unroll 4
-  for (int i = thread; i < kTileRows * kChunks; i += LatentAttention::kComputeThreads) {
-    const int row = i / kChunks;
-    const int chunk = i % kChunks;
-    const int token = row / tile.heads;
-    uint4 values = make_uint4(0, 0, 0, 0);
-    if (token < tile.tokens) {
-      const std::uint16_t* source = part.data + (item.row + token) * part.row_stride +
-                                    (tile.first_head + row % tile.heads) * part.head_stride;
-      values = reinterpret_cast<const uint4*>(source)[chunk];
-    }
-    const int at = chunk / 8 * static_cast<int>(kBoxBytes) + row * 128 + (chunk % 8 ^ row % 8) * 16;
-    *reinterpret_cast<uint4*>(target + at) = values;
   }
 }
 
@@ -194,20 +181,14 @@ __device__ int row_of(const LatentSide<kSide>& self, int h) {
   return self.warp * 16 + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * h;
 }
 
-// Keeps what follows from `value` from being computed ahead and held in registers, which are few.
-__device__ inline void make_anew(std::uint32_t& value) {
-  asm volatile("" : "+r"(value));
-}
-
 // Starts the scores of a page once it is there.
 template <int kSide>
 __device__ void start_scores(const LatentSide<kSide>& self, float (&scores)[32]) {
   constexpr int parity = kSide;
   using Shape = LatentAttention;
-  std::uint32_t keys = shared_address(self.shared.page(parity));
-  std::uint32_t queries = shared_address(self.shared.queries());
-  make_anew(keys);
-  make_anew(queries);
+  const LatentShared shared = self.shared.anew();
+  const Operand keys = along(shared.page_address(parity));
+  const Operand queries = along(shared.queries_address());
   barrier_wait(self.shared.full(parity, 0), self.phases.of(parity));
   barrier_wait(self.shared.full(parity, 1), self.phases.of(parity));
   wgmma_fence();
@@ -217,7 +198,7 @@ __device__ void start_scores(const LatentSide<kSide>& self, float (&scores)[32])
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const std::uint32_t adds = box + k > 0 ? 1U : 0U;
-      score_product(scores, operand(queries + at) + 2 * k, operand(keys + at) + 2 * k, adds);
+      score_product(scores, queries.at(at + 32 * k), keys.at(at + 32 * k), adds);
     }
   }
   wgmma_commit();
@@ -225,12 +206,10 @@ __device__ void start_scores(const LatentSide<kSide>& self, float (&scores)[32])
 
 // This side's columns of a page's tokens 16 k to 16 k + 15.
 template <int kSide>
-__device__ std::uint64_t values_at(const LatentSide<kSide>& self, int parity, int k) {
+__device__ Operand values_at(const LatentShared& shared, int parity, int k) {
   const std::uint32_t side = static_cast<std::uint32_t>(kSide) * LatentAttention::kLeftBytes;
   const std::uint32_t tokens = static_cast<std::uint32_t>(k) * 16 * 128;
-  std::uint32_t page = shared_address(self.shared.page(parity));
-  make_anew(page);
-  return operand_across(page + side + tokens, kBoxBytes);
+  return across(shared.page_address(parity), kBoxBytes).at(side + tokens);
 }
 
 // Zeros for this side's values of the tokens from `first` on, which nothing may have been written
@@ -264,7 +243,7 @@ __device__ void tell_weights(
     const float (&factors)[2]
 ) {
   LatentNotes& notes = self.shared.notes();
-  const std::uint32_t target = shared_address(self.shared.weights());
+  const std::uint32_t target = self.shared.weights_address();
   const int lane = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -312,10 +291,11 @@ attend_own(LatentSide<kSide>& self, const LatentPages& pages, int page, float (&
   rescale(self.sums, factors);
   const int known = pages.known - page * kPage;
   if (known < kPage) clear_latents(self, kSide, known);
+  const LatentShared shared = self.shared.anew();
   wgmma_fence();
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
-    value_product(self.sums, weights[k], values_at<kSide>(self, kSide, k));
+    value_product(self.sums, weights[k], values_at<kSide>(shared, kSide, k));
   }
   wgmma_commit();
   wgmma_wait<0>();
@@ -339,11 +319,12 @@ __device__ void attend_other(LatentSide<kSide>& self, const LatentPages& pages, 
   barrier_wait(self.shared.full(kParity, kSide), self.phases.of(kParity));
   const int known = pages.known - page * kPage;
   if (known < kPage) clear_latents(self, kParity, known);
-  const std::uint64_t weights = operand(shared_address(self.shared.weights()));
+  const LatentShared shared = self.shared.anew();
+  const Operand weights = along(shared.weights_address());
   wgmma_fence();
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
-    value_product(self.sums, weights + 2 * k, values_at<kSide>(self, kParity, k));
+    value_product(self.sums, weights.at(32 * k), values_at<kSide>(shared, kParity, k));
   }
   wgmma_commit();
   self.phases.next(kParity);
@@ -495,9 +476,10 @@ struct LatentPassage {
   int stretches_end = 0;
   int stretch_pages = 1;
   int last_page = -1;
-  bool merges = true;  // the stretches, or hands each over
-  int position = 0;    // of the tile's first row
-  int known = 0;       // tokens of the sequence that are in the cache
+  bool merges = true;    // the stretches, or hands each over
+  int position = 0;      // of the tile's first row
+  int known = 0;         // tokens of the sequence that are in the cache
+  bool is_over = false;  // no turn is left
 };
 
 // Queries to shared memory, and what the rows see.
@@ -507,10 +489,13 @@ __device__ LatentPassage begin_latents(LatentSide<kSide>& self, int turn) {
   const AttentionArguments& arguments = self.arguments;
   int unit = 0;
   const AttentionItem item = turn_at(arguments, turn, unit);
+  if (item.tokens == 0) return {.is_over = true};
   const TileRows tile(arguments, item, unit, 0);
   unsigned char* queries = self.shared.queries();
-  place_queries<Shape::kLatentBoxes>(item, tile, arguments.query[0], queries);
-  place_queries<1>(
+  place_queries<Shape::kLatentBoxes, Shape::kComputeThreads>(
+      item, tile, arguments.query[0], queries
+  );
+  place_queries<1, Shape::kComputeThreads>(
       item, tile, arguments.query[1], queries + Shape::kLatentBoxes * static_cast<int>(kBoxBytes)
   );
   fence_async_proxy();
@@ -531,10 +516,11 @@ __device__ LatentPassage begin_latents(LatentSide<kSide>& self, int turn) {
       .known = tile.last_position + 1};
 }
 
-// A side's part of an item.
+// A side's part of an item; false past the last.
 template <int kSide>
-__device__ void attend_latents(LatentSide<kSide>& self, int turn) {
+__device__ bool attend_latents(LatentSide<kSide>& self, int turn) {
   const LatentPassage passage = begin_latents(self, turn);
+  if (passage.is_over) return false;
   RowSums total_rows;
 #pragma unroll
   for (float& sum : self.sums) {
@@ -557,6 +543,7 @@ __device__ void attend_latents(LatentSide<kSide>& self, int turn) {
     total_rows = self.rows;
   }
   finish_latents(self, turn, total_rows);
+  return true;
 }
 
 template <int kSide>
@@ -570,10 +557,7 @@ compute_latents(const AttentionArguments& arguments, const LatentShared& shared,
       .sight = {},
       .rows = {},
       .sums = {}};
-  Turns turns(arguments);
-  int turn = 0;
-  while (turns.next(turn)) {
-    attend_latents(self, turn);
+  for (int round = 0; attend_latents(self, turn_of(round)); ++round) {
   }
 }
 
@@ -583,7 +567,7 @@ __global__ void __launch_bounds__(LatentAttention::kThreads, 1) latent_attention
 ) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char memory[];
-  const LatentShared shared{memory};
+  const LatentShared shared{memory, shared_address(memory)};
   shared.open();
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp < 4) {

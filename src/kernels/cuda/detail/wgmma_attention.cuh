@@ -8,65 +8,43 @@
 // i].
 namespace pleiad::kernels::cuda::hopper {
 
-// Scores of 64 rows and a page's 64 tokens, along 16 elements of the keys; d's own values count
-// only with `adds`. `b`: 64 tokens whose elements follow each other.
-__device__ inline void
-score_product(float (&d)[32], const std::uint32_t (&a)[4], std::uint64_t b, std::uint32_t adds) {
-  asm volatile(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, %37, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
-      "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-      "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;\n"
-      "}\n"
-      : "+f"(d[0]),
-        "+f"(d[1]),
-        "+f"(d[2]),
-        "+f"(d[3]),
-        "+f"(d[4]),
-        "+f"(d[5]),
-        "+f"(d[6]),
-        "+f"(d[7]),
-        "+f"(d[8]),
-        "+f"(d[9]),
-        "+f"(d[10]),
-        "+f"(d[11]),
-        "+f"(d[12]),
-        "+f"(d[13]),
-        "+f"(d[14]),
-        "+f"(d[15]),
-        "+f"(d[16]),
-        "+f"(d[17]),
-        "+f"(d[18]),
-        "+f"(d[19]),
-        "+f"(d[20]),
-        "+f"(d[21]),
-        "+f"(d[22]),
-        "+f"(d[23]),
-        "+f"(d[24]),
-        "+f"(d[25]),
-        "+f"(d[26]),
-        "+f"(d[27]),
-        "+f"(d[28]),
-        "+f"(d[29]),
-        "+f"(d[30]),
-        "+f"(d[31])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(adds)
-  );
+// The half of an operand's description that differs: in units of 16 bytes the address, and 16 bits
+// up the stride between neighbouring 64 columns where columns follow each other. The other half is
+// always the same: rows of 128 bytes, eight to a group of 1024 (64 units), their chunks permuted.
+// Kept uniform over the warp, it costs one instruction a product.
+struct Operand {
+  std::uint32_t low = 0;
+
+  // Further on by `bytes`.
+  __device__ Operand at(std::uint32_t bytes) const { return {low + bytes / 16}; }
+};
+
+// Rows of elements, from a shared address that is a multiple of 1024.
+__device__ inline Operand along(std::uint32_t address) {
+  return {(1U << 16U) + address / 16};
 }
 
-__device__ inline void
-score_product(float (&d)[32], std::uint64_t a, std::uint64_t b, std::uint32_t adds) {
+// Rows of columns, the next 64 of them `box_bytes` further on.
+__device__ inline Operand across(std::uint32_t address, std::uint32_t box_bytes) {
+  return {(box_bytes / 16 << 16U) + address / 16};
+}
+
+// Scores of 64 rows with the 64 tokens of a page or the 128 of two, along 16 elements of the keys;
+// d's own values count only
+// with `adds`. `b`: tokens whose elements follow each other.
+__device__ inline void score_product(float (&d)[32], Operand a, Operand b, std::uint32_t adds) {
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
+      ".reg .b64 left;\n"
+      "mov.b64 left, {%32, 0x40000040};\n"
+      ".reg .b64 right;\n"
+      "mov.b64 right, {%33, 0x40000040};\n"
       "setp.ne.b32 p, %34, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
       "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-      "}, %32, %33, p, 1, 1, 0, 0;\n"
+      "}, left, right, p, 1, 1, 0, 0;\n"
       "}\n"
       : "+f"(d[0]),
         "+f"(d[1]),
@@ -100,70 +78,26 @@ score_product(float (&d)[32], std::uint64_t a, std::uint64_t b, std::uint32_t ad
         "+f"(d[29]),
         "+f"(d[30]),
         "+f"(d[31])
-      : "l"(a), "l"(b), "r"(adds)
+      : "r"(a.low), "r"(b.low), "r"(adds)
   );
 }
 
-// Values weighed with 64 rows' weights of 16 tokens, added to d. `b`: 16 tokens, each with the
-// columns one after the other.
-__device__ inline void value_product(float (&d)[32], const std::uint32_t (&a)[4], std::uint64_t b) {
+__device__ inline void score_product(float (&d)[64], Operand a, Operand b, std::uint32_t adds) {
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
-      "setp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
-      "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-      "}, {%32, %33, %34, %35}, %36, p, 1, 1, 1;\n"
-      "}\n"
-      : "+f"(d[0]),
-        "+f"(d[1]),
-        "+f"(d[2]),
-        "+f"(d[3]),
-        "+f"(d[4]),
-        "+f"(d[5]),
-        "+f"(d[6]),
-        "+f"(d[7]),
-        "+f"(d[8]),
-        "+f"(d[9]),
-        "+f"(d[10]),
-        "+f"(d[11]),
-        "+f"(d[12]),
-        "+f"(d[13]),
-        "+f"(d[14]),
-        "+f"(d[15]),
-        "+f"(d[16]),
-        "+f"(d[17]),
-        "+f"(d[18]),
-        "+f"(d[19]),
-        "+f"(d[20]),
-        "+f"(d[21]),
-        "+f"(d[22]),
-        "+f"(d[23]),
-        "+f"(d[24]),
-        "+f"(d[25]),
-        "+f"(d[26]),
-        "+f"(d[27]),
-        "+f"(d[28]),
-        "+f"(d[29]),
-        "+f"(d[30]),
-        "+f"(d[31])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
-  );
-}
-
-__device__ inline void value_product(float (&d)[64], const std::uint32_t (&a)[4], std::uint64_t b) {
-  asm volatile(
-      "{\n"
-      ".reg .pred p;\n"
-      "setp.ne.b32 p, 1, 0;\n"
+      ".reg .b64 left;\n"
+      "mov.b64 left, {%64, 0x40000040};\n"
+      ".reg .b64 right;\n"
+      "mov.b64 right, {%65, 0x40000040};\n"
+      "setp.ne.b32 p, %66, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
       "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
       "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "
       "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "
       "%62, %63"
-      "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n"
+      "}, left, right, p, 1, 1, 0, 0;\n"
       "}\n"
       : "+f"(d[0]),
         "+f"(d[1]),
@@ -229,15 +163,149 @@ __device__ inline void value_product(float (&d)[64], const std::uint32_t (&a)[4]
         "+f"(d[61]),
         "+f"(d[62]),
         "+f"(d[63])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+      : "r"(a.low), "r"(b.low), "r"(adds)
   );
 }
 
-__device__ inline void
-value_product(float (&d)[128], const std::uint32_t (&a)[4], std::uint64_t b) {
+// Values weighed with 64 rows' weights of 16 tokens, added to d. `b`: 16 tokens, each with the
+// columns one after the other.
+__device__ inline void value_product(float (&d)[32], const std::uint32_t (&a)[4], Operand b) {
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
+      ".reg .b64 right;\n"
+      "mov.b64 right, {%36, 0x40000040};\n"
+      "setp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
+      "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+      "}, {%32, %33, %34, %35}, right, p, 1, 1, 1;\n"
+      "}\n"
+      : "+f"(d[0]),
+        "+f"(d[1]),
+        "+f"(d[2]),
+        "+f"(d[3]),
+        "+f"(d[4]),
+        "+f"(d[5]),
+        "+f"(d[6]),
+        "+f"(d[7]),
+        "+f"(d[8]),
+        "+f"(d[9]),
+        "+f"(d[10]),
+        "+f"(d[11]),
+        "+f"(d[12]),
+        "+f"(d[13]),
+        "+f"(d[14]),
+        "+f"(d[15]),
+        "+f"(d[16]),
+        "+f"(d[17]),
+        "+f"(d[18]),
+        "+f"(d[19]),
+        "+f"(d[20]),
+        "+f"(d[21]),
+        "+f"(d[22]),
+        "+f"(d[23]),
+        "+f"(d[24]),
+        "+f"(d[25]),
+        "+f"(d[26]),
+        "+f"(d[27]),
+        "+f"(d[28]),
+        "+f"(d[29]),
+        "+f"(d[30]),
+        "+f"(d[31])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.low)
+  );
+}
+
+__device__ inline void value_product(float (&d)[64], const std::uint32_t (&a)[4], Operand b) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      ".reg .b64 right;\n"
+      "mov.b64 right, {%68, 0x40000040};\n"
+      "setp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
+      "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "
+      "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "
+      "%62, %63"
+      "}, {%64, %65, %66, %67}, right, p, 1, 1, 1;\n"
+      "}\n"
+      : "+f"(d[0]),
+        "+f"(d[1]),
+        "+f"(d[2]),
+        "+f"(d[3]),
+        "+f"(d[4]),
+        "+f"(d[5]),
+        "+f"(d[6]),
+        "+f"(d[7]),
+        "+f"(d[8]),
+        "+f"(d[9]),
+        "+f"(d[10]),
+        "+f"(d[11]),
+        "+f"(d[12]),
+        "+f"(d[13]),
+        "+f"(d[14]),
+        "+f"(d[15]),
+        "+f"(d[16]),
+        "+f"(d[17]),
+        "+f"(d[18]),
+        "+f"(d[19]),
+        "+f"(d[20]),
+        "+f"(d[21]),
+        "+f"(d[22]),
+        "+f"(d[23]),
+        "+f"(d[24]),
+        "+f"(d[25]),
+        "+f"(d[26]),
+        "+f"(d[27]),
+        "+f"(d[28]),
+        "+f"(d[29]),
+        "+f"(d[30]),
+        "+f"(d[31]),
+        "+f"(d[32]),
+        "+f"(d[33]),
+        "+f"(d[34]),
+        "+f"(d[35]),
+        "+f"(d[36]),
+        "+f"(d[37]),
+        "+f"(d[38]),
+        "+f"(d[39]),
+        "+f"(d[40]),
+        "+f"(d[41]),
+        "+f"(d[42]),
+        "+f"(d[43]),
+        "+f"(d[44]),
+        "+f"(d[45]),
+        "+f"(d[46]),
+        "+f"(d[47]),
+        "+f"(d[48]),
+        "+f"(d[49]),
+        "+f"(d[50]),
+        "+f"(d[51]),
+        "+f"(d[52]),
+        "+f"(d[53]),
+        "+f"(d[54]),
+        "+f"(d[55]),
+        "+f"(d[56]),
+        "+f"(d[57]),
+        "+f"(d[58]),
+        "+f"(d[59]),
+        "+f"(d[60]),
+        "+f"(d[61]),
+        "+f"(d[62]),
+        "+f"(d[63])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.low)
+  );
+}
+
+__device__ inline void value_product(float (&d)[128], const std::uint32_t (&a)[4], Operand b) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      ".reg .b64 right;\n"
+      "mov.b64 right, {%132, 0x40000040};\n"
       "setp.ne.b32 p, 1, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
@@ -249,7 +317,7 @@ value_product(float (&d)[128], const std::uint32_t (&a)[4], std::uint64_t b) {
       "%92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, "
       "%106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, "
       "%119, %120, %121, %122, %123, %124, %125, %126, %127"
-      "}, {%128, %129, %130, %131}, %132, p, 1, 1, 1;\n"
+      "}, {%128, %129, %130, %131}, right, p, 1, 1, 1;\n"
       "}\n"
       : "+f"(d[0]),
         "+f"(d[1]),
@@ -379,14 +447,18 @@ value_product(float (&d)[128], const std::uint32_t (&a)[4], std::uint64_t b) {
         "+f"(d[125]),
         "+f"(d[126]),
         "+f"(d[127])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.low)
   );
 }
 
-__device__ inline void value_product(float (&d)[128], std::uint64_t a, std::uint64_t b) {
+__device__ inline void value_product(float (&d)[128], Operand a, Operand b) {
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
+      ".reg .b64 left;\n"
+      "mov.b64 left, {%128, 0x40000040};\n"
+      ".reg .b64 right;\n"
+      "mov.b64 right, {%129, 0x40000040};\n"
       "setp.ne.b32 p, 1, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
@@ -398,7 +470,7 @@ __device__ inline void value_product(float (&d)[128], std::uint64_t a, std::uint
       "%92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, "
       "%106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, "
       "%119, %120, %121, %122, %123, %124, %125, %126, %127"
-      "}, %128, %129, p, 1, 1, 0, 1;\n"
+      "}, left, right, p, 1, 1, 0, 1;\n"
       "}\n"
       : "+f"(d[0]),
         "+f"(d[1]),
@@ -528,7 +600,7 @@ __device__ inline void value_product(float (&d)[128], std::uint64_t a, std::uint
         "+f"(d[125]),
         "+f"(d[126]),
         "+f"(d[127])
-      : "l"(a), "l"(b)
+      : "r"(a.low), "r"(b.low)
   );
 }
 
