@@ -12,11 +12,11 @@ namespace pleiad::kernels::cuda {
 // position alone decides how long. A stretch is summed up by itself, page by page; then the sums
 // are merged in order. So it shows nowhere how many blocks share the work (DESIGN R2).
 struct StretchRule {
-  // Pages of the shortest stretches; a power of two.
-  std::int32_t pages_min = 4;
+  // Pages of the shortest stretches; a power of two, at least 2.
+  std::int32_t pages_min = 8;
   // Stretches shorter than so many pages stay few: below it `few_max` of them, from it on
   // `stretches_max`.
-  std::int32_t pages_long = 4;
+  std::int32_t pages_long = 8;
   std::int32_t few_max = 4;
   std::int32_t stretches_max = 32;
 };

@@ -77,10 +77,10 @@ TEST(StretchRule, ItsLengthIsTheSameAllOverAPage) {
 
 TEST(StretchRule, LengthsAreAsMeasured) {
   const StretchRule rule;
-  EXPECT_EQ(stretch_pages(rule, 0), 4);
-  EXPECT_EQ(stretch_pages(rule, 8191), 4);
-  EXPECT_EQ(stretch_pages(rule, 8192), 8);
-  EXPECT_EQ(stretch_count(rule, 8191), 32);
+  EXPECT_EQ(stretch_pages(rule, 0), 8);
+  EXPECT_EQ(stretch_pages(rule, 16383), 8);
+  EXPECT_EQ(stretch_pages(rule, 16384), 16);
+  EXPECT_EQ(stretch_count(rule, 16383), 32);
 }
 
 TEST(AttentionCrew, FewRowsGetManySmallBlocksAndManyRowsLargeOnes) {

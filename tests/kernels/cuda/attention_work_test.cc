@@ -106,8 +106,8 @@ TEST(CudaAttentionWork, NeighboursOfASequenceShareTilesAndOthersDoNot) {
 }
 
 TEST(CudaAttentionWork, ALongSequenceIsCutAmongTheBlocksAndAFullStepIsNot) {
-  const auto alone = list_of({{0, 8191}}, 128);
-  expect_sound({{0, 8191}}, alone);
+  const auto alone = list_of({{0, 16383}}, 128);
+  expect_sound({{0, 16383}}, alone);
   EXPECT_EQ(alone.size(), 32U);
 
   std::vector<Row> rows;
@@ -122,7 +122,7 @@ TEST(CudaAttentionWork, ALongSequenceIsCutAmongTheBlocksAndAFullStepIsNot) {
 TEST(CudaAttentionWork, TilesWithoutSlotsStayWhole) {
   std::vector<Row> rows;
   for (std::int32_t i = 0; i < 4; ++i) {
-    rows.push_back({i * 200, 8191});
+    rows.push_back({i * 300, 16383});
   }
   expect_sound(rows, list_of(rows, 4));
   const auto items = list_of(rows, 1);
@@ -132,14 +132,14 @@ TEST(CudaAttentionWork, TilesWithoutSlotsStayWhole) {
 
 TEST(CudaAttentionWork, TilesEndWhereStretchesGrowLonger) {
   std::vector<Row> rows;
-  for (std::int32_t position = 8187; position < 8200; ++position) {
+  for (std::int32_t position = 16379; position < 16392; ++position) {
     rows.push_back({0, position});
   }
   const auto items = list_of(rows, 128);
 
   expect_sound(rows, items);
   for (const AttentionItem& item : items) {
-    EXPECT_FALSE(item.position < 8192 && item.position + item.tokens > 8192);
+    EXPECT_FALSE(item.position < 16384 && item.position + item.tokens > 16384);
   }
 }
 

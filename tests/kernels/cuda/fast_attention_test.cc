@@ -164,17 +164,17 @@ INSTANTIATE_TEST_SUITE_P(Models, FastAttention, ::testing::Range(std::size_t{0},
 TEST(FastAttentionStretches, TheirLengthFollowsFromTheRowsPositionAlone) {
   const Model model{.heads = 8, .kv_heads = 1, .first = 64, .value = 64, .dtype = DType::BF16};
   Random random(7);
-  Scene scene(random, model, {8300});
-  const auto rows = chunk(0, 8100, 8299);
+  Scene scene(random, model, {16500});
+  const auto rows = chunk(0, 16300, 16499);
   const auto expected = scene.run(rows, false);
 
   int others = strangers(scene, rows, expected, rows, true);
-  for (const std::int64_t first : {8180, 8190, 8191, 8192}) {
+  for (const std::int64_t first : {16372, 16382, 16383, 16384}) {
     others += strangers(scene, rows, expected, chunk(0, first, first + 9), true);
     others += strangers(scene, rows, expected, {{0, first}}, true);
   }
   EXPECT_EQ(others, 0);
-  const std::vector<Row> some = {{0, 8191}, {0, 8192}};
+  const std::vector<Row> some = {{0, 16383}, {0, 16384}};
   EXPECT_LE(testing::largest_difference(scene.run(some, true), scene.reference(some)), 0.02F);
 }
 

@@ -56,29 +56,38 @@ __device__ void hide(float (&scores)[kScores], int first_token, const Sight (&si
 // multiplied by, exactly 1 where the largest score stays.
 template <int kScores>
 __device__ void weigh(float (&scores)[kScores], float scale, RowSums& rows, float (&factors)[2]) {
+  // Several chains at a time, or each would wait for itself.
+  constexpr int kChains = 4;
+  float tops[2][kChains];
+#pragma unroll
+  for (int i = 0; i < kScores; ++i) {
+    const int h = i / 2 % 2;
+    const int chain = i / 4 % kChains;
+    float& top = tops[h][chain];
+    top =
+        fmaxf(scores[i], i < 4 * kChains && i % 2 == 0 ? (chain == 0 ? rows.top[h] : kNever) : top);
+  }
+  float offsets[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    float top = rows.top[h];
-#pragma unroll
-    for (int j = 0; j < kScores / 4; ++j) {
-      top = fmaxf(top, fmaxf(scores[4 * j + 2 * h], scores[4 * j + 2 * h + 1]));
-    }
+    float top = fmaxf(fmaxf(tops[h][0], tops[h][1]), fmaxf(tops[h][2], tops[h][3]));
     top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFU, top, 1));
     top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFU, top, 2));
     const float base = base_of(top);
-    const float offset = -(base * scale);
+    offsets[h] = -(base * scale);
     factors[h] = exp2_fast((rows.top[h] - base) * scale);
-    float mass = 0.0F;
-#pragma unroll
-    for (int j = 0; j < kScores / 4; ++j) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        float& score = scores[4 * j + 2 * h + i];
-        score = exp2_fast(fmaf(score, scale, offset));
-        mass += score;
-      }
-    }
     rows.top[h] = top;
+  }
+  float masses[2][kChains] = {};
+#pragma unroll
+  for (int i = 0; i < kScores; ++i) {
+    const int h = i / 2 % 2;
+    scores[i] = exp2_fast(fmaf(scores[i], scale, offsets[h]));
+    masses[h][i / 4 % kChains] += scores[i];
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const float mass = (masses[h][0] + masses[h][1]) + (masses[h][2] + masses[h][3]);
     rows.mass[h] = fmaf(rows.mass[h], factors[h], mass);
   }
 }

@@ -189,11 +189,12 @@ __device__ void start_scores(const LatentSide<kSide>& self, float (&scores)[32])
   const LatentShared shared = self.shared.anew();
   const Operand keys = along(shared.page_address(parity));
   const Operand queries = along(shared.queries_address());
-  barrier_wait(self.shared.full(parity, 0), self.phases.of(parity));
-  barrier_wait(self.shared.full(parity, 1), self.phases.of(parity));
-  wgmma_fence();
 #pragma unroll
   for (int box = 0; box <= Shape::kLatentBoxes; ++box) {
+    if (box == 0 || box == Shape::kSideBoxes) {
+      barrier_wait(self.shared.full(parity, box / Shape::kSideBoxes), self.phases.of(parity));
+      wgmma_fence();
+    }
     const std::uint32_t at = static_cast<std::uint32_t>(box) * kBoxBytes;
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
