@@ -7,18 +7,19 @@
 
 // Attention with kDim elements a head on Hopper's tensor cores. Device code alone includes this.
 //
-// One warp loads: for each page that a tile sees, the head's keys, then its values, each a stage of
-// the ring. One or two warpgroups compute, a tile of 64 rows each (the heads of one unit times
-// neighbouring tokens): scores = queries (registers) x keys; softmax in registers; sums += weights
-// (registers) x values. Two warpgroups share the pages, and the softmax of one runs under the
-// products of the other.
+// One warp loads: for each pair of neighbouring pages that a tile sees, the head's keys, then its
+// values, each a stage of the ring. One or two warpgroups compute, a tile of 64 rows each (the
+// heads of one unit times neighbouring tokens): scores = queries x keys, both in shared memory;
+// softmax in registers; sums += weights (registers) x values. Two warpgroups share the pages, and
+// the softmax of one runs under the products of the other.
 //
-// Bytes: a tile reads 4 kDim bytes a token and does 256 kDim operations with it for 64 rows; with
-// two tiles a block the tensor cores are the roof from about 10 tokens of 8 heads on, below it
-// memory's.
+// Bytes: a tile reads 4 kDim bytes a token and does 256 kDim operations with it; two tiles of a
+// block do 128 operations a byte of the second-level cache. A tile of one decoded token is bound by
+// memory.
 //
-// Bits: a row's scores are one chain of tensor steps over the elements; its sums over a page's
-// tokens another one, stretch by stretch from zero. Neither knows the row's place in the tile.
+// Bits: a row's scores are one chain of tensor steps over the elements; its sums over the tokens of
+// a pair of pages another one, stretch by stretch from zero. Neither knows the row's place in the
+// tile. Pages of a pair that a row does not see are left out or weigh nothing, which is the same.
 namespace pleiad::kernels::cuda::hopper {
 
 template <int kDimension, int kGroupCount, int kStageCount>
