@@ -156,6 +156,7 @@ class Scene {
   std::vector<float> reference(const std::vector<Row>& rows) {
     const std::vector<float> query = queries(rows);
     std::vector<AttentionRow> places;
+    places.reserve(rows.size());
     for (const Row& row : rows) {
       places.push_back({table_.data() + begins_[row.sequence], row.position});
     }

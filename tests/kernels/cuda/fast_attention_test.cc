@@ -15,7 +15,7 @@ using testing::Model;
 using testing::Row;
 using testing::Scene;
 
-const std::array kModels = {
+constexpr std::array kModels = {
     Model{.heads = 32, .kv_heads = 4, .first = 128, .value = 128, .dtype = DType::BF16},
     Model{.heads = 8, .kv_heads = 8, .first = 64, .value = 64, .sinks = true, .dtype = DType::BF16},
     Model{
