@@ -57,13 +57,13 @@ void add_worker_flags(CLI::App& verb, RouteFlags& flags) {
       ->capture_default_str();
   verb.add_option(
           "--balance-rel-threshold",
-          s.router.policy.balance_relative,
+          s.router.core.policy.balance_relative,
           "A cached prefix counts while its rank has at most this many times the least busy one's "
           "tokens"
   )
       ->capture_default_str();
   verb.add_option(
-          "--balance-abs-threshold", s.router.policy.balance_tokens, "... plus so many tokens"
+          "--balance-abs-threshold", s.router.core.policy.balance_tokens, "... plus so many tokens"
   )
       ->capture_default_str();
   verb.add_option("--max-concurrent-requests", s.router.open_max, "Requests at once; beyond: 429")
@@ -77,15 +77,15 @@ Result<void> complete_settings(RouteFlags& flags) {
   if (!flags.chat_template.empty()) s.text.chat_template = flags.chat_template;
   s.ignore_generation_config = flags.generation_config == "none";
   PLEIAD_TRY(policy, router::parse_policy(flags.policy));
-  s.router.policy.kind = policy;
-  if (!(s.router.policy.balance_relative >= 1.0)) {
+  s.router.core.policy.kind = policy;
+  if (!(s.router.core.policy.balance_relative >= 1.0)) {
     return invalid_input(
-        "--balance-rel-threshold must be at least 1, got {}", s.router.policy.balance_relative
+        "--balance-rel-threshold must be at least 1, got {}", s.router.core.policy.balance_relative
     );
   }
-  if (s.router.policy.balance_tokens < 0) {
+  if (s.router.core.policy.balance_tokens < 0) {
     return invalid_input(
-        "--balance-abs-threshold must be at least 0, got {}", s.router.policy.balance_tokens
+        "--balance-abs-threshold must be at least 0, got {}", s.router.core.policy.balance_tokens
     );
   }
   PLEIAD_TRY(secret, read_cluster_secret(flags.secret_file));

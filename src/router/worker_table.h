@@ -64,6 +64,8 @@ class WorkerTable {
   void missed(WorkerIndex worker, std::string_view reason);
   // A connection to it broke or was refused: down until it reports again.
   void lost(WorkerIndex worker, std::string_view reason);
+  // The unit had no room: not to be chosen until its worker reports again.
+  void full(UnitIndex unit) { eligible_[unit] = 0; }
 
   [[nodiscard]] std::span<const Worker> workers() const { return workers_; }
   [[nodiscard]] const UnitPlace& place(UnitIndex unit) const { return places_[unit]; }

@@ -118,7 +118,7 @@ void FakeWorker::generate(
     );
   }
   api::FinishEvent finish{
-      .request = api::RequestId(7), .reason = api::FinishReason::Length, .cached_tokens = 64};
+      .request = api::RequestId(7), .reason = api::FinishReason::Length, .cached_tokens = 2};
   switch (script.end) {
     case FakeAnswer::End::Finish:
       break;

@@ -1,4 +1,4 @@
-// Also tests: routed_request.cc
+// Also tests: http_worker_link.cc
 // Also tests: worker_watch.cc
 #include "router/routed_generator.h"
 
@@ -71,7 +71,7 @@ class Answer final : public api::GenerationSink {
 RouterOptions quick_options() {
   return {
       .secret = std::string(FakeWorker::kSecret),
-      .wait_max = std::chrono::seconds(5),
+      .core = {.wait_max = std::chrono::seconds(5)},
       .report_interval = std::chrono::milliseconds(5),
       .report_timeout = std::chrono::milliseconds(500),
   };
@@ -153,7 +153,7 @@ TEST(RoutedGenerator, AnAnswerComesThroughAsTheWorkerGaveIt) {
   EXPECT_THAT(answer.positions(), ElementsAre(3, 4, 5, 6, 7));
   EXPECT_EQ(answer.wait().prompt_tokens, 3);
   EXPECT_EQ(answer.wait().output_tokens, 5);
-  EXPECT_EQ(answer.wait().cached_tokens, 64);
+  EXPECT_EQ(answer.wait().cached_tokens, 2);
   EXPECT_EQ(router->limits().model_tokens_max, 4096);
   EXPECT_TRUE(router->status().accepting);
 }
@@ -212,7 +212,7 @@ TEST(RoutedGenerator, AFullWorkerPassesTheRequestOn) {
 TEST(RoutedGenerator, WhenAllAreFullARequestWaitsAndThenEndsAsLost) {
   FakeWorker full(always(End::Full));
   RouterOptions options = quick_options();
-  options.wait_max = std::chrono::milliseconds(50);
+  options.core.wait_max = std::chrono::milliseconds(50);
   Router router({&full}, options);
   router.wait_until_ready(1);
   Answer answer;
@@ -297,7 +297,7 @@ TEST(RoutedGenerator, CancellingHangsUpAndFinishingEarlyTellsTheWorker) {
 TEST(RoutedGenerator, AFrozenWorkersRequestsMoveOn) {
   FakeWorker frozen(always(End::Silence, 3));
   RouterOptions options = quick_options();
-  options.table.misses_max = 1;
+  options.core.table.misses_max = 1;
   Router router({&frozen}, options);
   router.wait_until_ready(1);
   Answer answer;
