@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/generation.h"
@@ -29,6 +30,10 @@ struct WorkerReport {
   bool accepting = false;
   std::vector<GeneratorStatus> ranks;  // [dp ranks]
 };
+
+// Names the start of the worker that a peer's request is meant for; another start refuses it, so
+// that what is told of a request is never told of another's.
+inline constexpr std::string_view kInstanceHeader = "x-pleiad-instance";
 
 Json to_json(const WorkerReport& report);
 // Fails with Corrupt, naming the member that is missing or none.

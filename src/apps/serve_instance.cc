@@ -211,7 +211,9 @@ Result<void> ServeInstance::load(const std::stop_token& stop) {
         *keeper_,
         loop_,
         server::PeerApi::Options{
-            .secret = settings_.cluster_secret, .report = [this] { return worker_report(); }}
+            .secret = settings_.cluster_secret,
+            .instance = instance_,
+            .report = [this] { return worker_report(); }}
     );
   }
   report_.ready_seconds = to_seconds(clock_.now() - begin);

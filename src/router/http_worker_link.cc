@@ -45,8 +45,9 @@ class HttpWorkerLink::Stream final : public api::GenerationSink {
 
   net::HttpCall call;
   net::HttpCall finish_call;  // tells the worker that the output is complete
-  int status = 0;             // of the answer; 0: none yet
-  std::string refusal;        // the answer's body when it is no stream
+  int finish_status = 0;
+  int status = 0;       // of the answer; 0: none yet
+  std::string refusal;  // the answer's body when it is no stream
 
  private:
   RouterCore& core_;
@@ -79,7 +80,9 @@ net::HttpClientRequest HttpWorkerLink::request_to(const Worker& worker, std::str
   return {
       .method = "POST",
       .url = net::parse_url(fmt::format("{}/internal/{}", worker.url, path)).value(),
-      .headers = {{"Authorization", "Bearer " + options_.secret}},
+      .headers =
+          {{"Authorization", "Bearer " + options_.secret},
+           {std::string(api::kInstanceHeader), worker.report.instance}},
       .replayable = true,
   };
 }
@@ -140,12 +143,15 @@ void HttpWorkerLink::on_end(AttemptId attempt, const Result<void>& ended) {
 
 // A worker that does not hear it is cut off by the request's own end.
 void HttpWorkerLink::finish(AttemptId attempt, const Worker& worker, api::RequestId remote) {
-  streams_.at(attempt)->finish_call = client_.send(
+  Stream& stream = *streams_.at(attempt);
+  stream.finish_call = client_.send(
       request_to(worker, fmt::format("finish/{}", remote.value())),
-      {.on_end =
-           [this, attempt](const Result<void>& ended) {
-             if (ended.ok()) return;
-             core_.on_broken(attempt, ended.error().message);
+      {.on_head = [&stream](const net::HttpResponseHead& head
+                  ) { stream.finish_status = head.status; },
+       .on_end =
+           [this, &stream, attempt](const Result<void>& ended) {
+             if (ended.ok() && stream.finish_status < 400) return;
+             core_.on_broken(attempt, ended.ok() ? "it is there no more" : ended.error().message);
              told_();
            }}
   );

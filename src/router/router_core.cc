@@ -257,7 +257,8 @@ void RouterCore::finish_early(api::RequestId id) {
 void RouterCore::on_report(WorkerIndex worker, Result<api::WorkerReport> report) {
   const WorkerState before = table_.workers()[worker].state;
   if (report.ok()) {
-    // A machine that went without a word leaves connections that only look open.
+    // A machine that went without a word leaves connections that only look open. What was sent
+    // since was refused: it named the start before.
     const std::string& instance = table_.workers()[worker].report.instance;
     const bool restarted = !instance.empty() && instance != report->instance;
     if (restarted) move_away_from(worker, "the worker was started again");

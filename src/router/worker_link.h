@@ -17,13 +17,14 @@ using AttemptId = Id<struct AttemptTag, std::uint64_t>;
 class WorkerLink {
  public:
   virtual ~WorkerLink() = default;
-  // Sends a request; `message` lives for the call only.
+  // Sends a request to the worker as it was started when it last reported: another start refuses it
+  // with Unavailable. `message` lives for the call only.
   virtual void send(AttemptId attempt, const Worker& worker, const api::SubmitMessage& message) = 0;
   // The attempt is over for the router: the worker stops, and nothing more is told of it. Follows
   // every send(), the attempts that ended by themselves too.
   virtual void hang_up(AttemptId attempt) = 0;
   // Tells the worker that the output of the request it knows as `remote` is complete. Its end is
-  // told as ever; on_broken when the worker can not be reached.
+  // told as ever; on_broken when the worker, in that start, can not be reached.
   virtual void finish(AttemptId attempt, const Worker& worker, api::RequestId remote) = 0;
 };
 

@@ -86,6 +86,10 @@ void PeerApi::handle(net::HttpRequest request, std::unique_ptr<net::Responder> r
   const std::string_view name = std::string_view(request.path).substr(kPrefix.size());
   if (name == kReport && request.method == "GET") {
     responder->respond(json_response(to_json(options_.report())));
+  } else if (meant_for_another(request)) {
+    responder->respond(error_response(
+        {.status = 503, .message = "the worker was started again; this was meant for before"}
+    ));
   } else if (name == kGenerate && request.method == "POST") {
     generate(request, std::move(responder));
   } else if (name.starts_with(kFinish) && request.method == "POST") {
@@ -93,6 +97,11 @@ void PeerApi::handle(net::HttpRequest request, std::unique_ptr<net::Responder> r
   } else {
     responder->respond(error_response(not_found_error(request.path)));
   }
+}
+
+bool PeerApi::meant_for_another(const net::HttpRequest& request) const {
+  const auto meant = request.headers.find(api::kInstanceHeader);
+  return meant && *meant != options_.instance;
 }
 
 void PeerApi::generate(const net::HttpRequest& request, std::unique_ptr<net::Responder> responder) {

@@ -28,7 +28,8 @@ class PeerApi {
   static constexpr std::string_view kPrefix = "/internal/";
 
   struct Options {
-    std::string secret;  // not empty: without one there is no such API
+    std::string secret;    // not empty: without one there is no such API
+    std::string instance;  // of this start: requests meant for another are refused with 503
     std::function<api::WorkerReport()> report;
   };
 
@@ -47,6 +48,7 @@ class PeerApi {
  private:
   class Stream;
 
+  [[nodiscard]] bool meant_for_another(const net::HttpRequest& request) const;
   void generate(const net::HttpRequest& request, std::unique_ptr<net::Responder> responder);
   void finish(std::string_view id, net::Responder& responder);
   void hang_up(std::uint64_t number);

@@ -55,6 +55,7 @@ class FakeWorker {
 
  private:
   void handle(const net::HttpRequest& request, std::unique_ptr<net::Responder> responder);
+  [[nodiscard]] bool meant_for_this_start(const net::HttpRequest& request) const;
   void generate(const api::GenerationRequest& request, std::unique_ptr<net::Responder> responder);
 
   Script script_;

@@ -316,6 +316,18 @@ TEST(RoutedGenerator, AFrozenWorkersRequestsMoveOn) {
   EXPECT_EQ(answer.tokens(), FakeWorker::answer({1, 2, 3}, 8));
 }
 
+TEST(RoutedGenerator, AWorkerThatWasStartedAgainIsAskedOnceItHasReported) {
+  FakeWorker worker(always(End::Finish));
+  Router router({&worker});
+  router.wait_until_ready(1);
+  worker.set_report([](api::WorkerReport& report) { report.instance = "second"; });
+  Answer answer;
+  ASSERT_TRUE(router->submit(request_of(1, 3), answer).ok());
+
+  EXPECT_EQ(answer.wait().reason, api::FinishReason::Length);
+  EXPECT_EQ(answer.tokens(), FakeWorker::answer({1, 2, 3}, 3));
+}
+
 TEST(RoutedGenerator, AWorkerOfAnotherModelIsRefusedWithBothValues) {
   FakeWorker worker(always(End::Finish));
   FakeWorker other(always(End::Finish));

@@ -19,6 +19,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
+const std::string kKey = "Bearer s3cret";
+
 // The API over a real server, in front of a fake generator.
 class LivePeerApi {
  public:
@@ -29,6 +31,7 @@ class LivePeerApi {
             loop_,
             PeerApi::Options{
                 .secret = std::move(secret),
+                .instance = "one start",
                 .report = [] { return api::WorkerReport{.instance = "one start", .ranks = {{}}}; }}
         )) {
     server_ = net::HttpServer::listen(
@@ -54,12 +57,13 @@ class LivePeerApi {
       const std::string& method,
       const std::string& path,
       const std::string& body = "",
-      const std::string& key = "Bearer s3cret"
+      const std::string& key = kKey,
+      const std::string& instance = "one start"
   ) {
     return net::http_fetch(
                {.method = method,
                 .url = net::parse_url("http://127.0.0.1:" + std::to_string(port()) + path).value(),
-                .headers = {{"Authorization", key}},
+                .headers = {{"Authorization", key}, {std::string(api::kInstanceHeader), instance}},
                 .body = body}
     )
         .value();
@@ -139,6 +143,15 @@ TEST(PeerApi, RefusalsHaveTheirStatus) {
       live.ask("POST", "/internal/generate", submission({.prompt = {1}, .max_tokens = 1})).status,
       429
   );
+}
+
+TEST(PeerApi, WhatIsMeantForAnotherStartIsRefused) {
+  LivePeerApi live([](const api::GenerationRequest&) { return Script{}; });
+  const std::string body = submission({.prompt = {1}, .max_tokens = 1});
+  EXPECT_EQ(live.ask("POST", "/internal/generate", body, kKey, "another").status, 503);
+  EXPECT_EQ(live.ask("POST", "/internal/finish/1", "", kKey, "another").status, 503);
+  EXPECT_EQ(live.ask("POST", "/internal/generate", body, kKey, "one start").status, 200);
+  EXPECT_EQ(live.ask("GET", "/internal/report", "", kKey, "another").status, 200);
 }
 
 TEST(PeerApi, APeerThatHangsUpCancels) {
