@@ -65,11 +65,12 @@ class Policy {
   [[nodiscard]] std::optional<Choice> of_session(const PolicyInput& input, std::int64_t least)
       const;
   [[nodiscard]] Choice cached(const PolicyInput& input, std::int64_t least);
-  Choice least_busy(const PolicyInput& input);
+  Choice least_busy(const PolicyInput& input, std::int64_t least);
   Choice drawn(const PolicyInput& input, int draws);
   Choice next_in_turn(const PolicyInput& input);
   UnitIndex random_eligible(const PolicyInput& input);
-  [[nodiscard]] bool too_busy(std::int64_t tokens, std::int64_t least) const;
+  // Tokens beyond which a unit is too busy, where the least busy one has `least`.
+  [[nodiscard]] std::int64_t busy_bound(std::int64_t least) const;
 
   PolicyOptions options_;
   Random random_;

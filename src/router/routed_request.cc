@@ -12,7 +12,7 @@ RoutedRequest::RoutedRequest(
 )
     : rest_{.id = id, .request = std::move(request)},
       sink_(sink),
-      keys_(page_keys(rest_.request.cache_salt, rest_.request.prompt)),
+      keys_(prefix_keys(rest_.request.cache_salt, rest_.request.prompt)),
       prompt_tokens_(
           static_cast<std::int32_t>(rest_.request.prompt.size()) - rest_.request.resumed_tokens
       ) {}

@@ -35,7 +35,7 @@ class RoutedRequest {
   [[nodiscard]] api::RequestId id() const { return rest_.id; }
   // What is left: the prompt has the tokens that came, resumed_tokens and max_tokens count them.
   [[nodiscard]] const api::SubmitMessage& rest() const { return rest_; }
-  // Of the pages of the prompt that the client sent.
+  // Of the prompt that the client sent (prefix_index.h).
   [[nodiscard]] const std::vector<std::uint64_t>& keys() const { return keys_; }
   [[nodiscard]] std::int64_t prompt_tokens() const {
     return static_cast<std::int64_t>(rest_.request.prompt.size());

@@ -14,7 +14,7 @@ Json unit_json(const WorkerTable& table, UnitIndex unit) {
   out.set("prefill_tokens", load.prefill);
   out.set("held_tokens", load.held);
   out.set("foreign_tokens", load.foreign);
-  out.set("cached_pages", static_cast<std::int64_t>(table.prefixes().size_of(unit)));
+  out.set("cached_pages", static_cast<std::int64_t>(table.prefixes().pages_of(unit)));
   return out;
 }
 
