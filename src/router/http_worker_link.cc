@@ -11,6 +11,7 @@
 namespace pleiad::router {
 namespace {
 
+constexpr std::size_t kOverMax = 256;  // answers whose connections are waited for
 constexpr std::size_t kRefusalBytesMax = std::size_t{64} << 10U;
 
 // What an answer that is no stream says.
@@ -36,6 +37,7 @@ class HttpWorkerLink::Stream final : public api::GenerationSink {
   Stream(RouterCore& core, AttemptId attempt) : core_(core), attempt_(attempt), reader_(*this) {}
 
   Result<void> feed(std::string_view bytes) { return reader_.feed(bytes); }
+  [[nodiscard]] bool finished() const { return reader_.finished(); }
 
   void on_prompt_token(const api::TokenEvent& event) override {
     core_.on_prompt_token(attempt_, event);
@@ -44,6 +46,7 @@ class HttpWorkerLink::Stream final : public api::GenerationSink {
   void on_finish(const api::FinishEvent& event) override { core_.on_finish(attempt_, event); }
 
   net::HttpCall call;
+  bool over = false;          // for the core; its connection is to be kept for others
   net::HttpCall finish_call;  // tells the worker that the output is complete
   int finish_status = 0;
   int status = 0;       // of the answer; 0: none yet
@@ -110,6 +113,12 @@ void HttpWorkerLink::send(
 void HttpWorkerLink::hang_up(AttemptId attempt) {
   const auto at = streams_.find(attempt);
   if (at == streams_.end()) return;
+  // Of an answer that is complete only HTTP's own end is to come.
+  if (at->second->finished() && over_ < kOverMax) {
+    at->second->over = true;
+    ++over_;
+    return;
+  }
   at->second->call.cancel();
   if (at->second.get() == fed_) fed_over_ = std::move(at->second);
   streams_.erase(at);
@@ -117,6 +126,7 @@ void HttpWorkerLink::hang_up(AttemptId attempt) {
 
 void HttpWorkerLink::on_body(AttemptId attempt, std::string_view bytes) {
   Stream& stream = *streams_.at(attempt);
+  if (stream.over) return;
   if (stream.status != 200) {
     stream.refusal.append(bytes.substr(0, kRefusalBytesMax - stream.refusal.size()));
     return;
@@ -131,6 +141,11 @@ void HttpWorkerLink::on_body(AttemptId attempt, std::string_view bytes) {
 
 void HttpWorkerLink::on_end(AttemptId attempt, const Result<void>& ended) {
   const Stream& stream = *streams_.at(attempt);
+  if (stream.over) {
+    --over_;
+    streams_.erase(attempt);
+    return;
+  }
   if (!ended.ok()) {
     core_.on_broken(attempt, ended.error().message);
   } else if (stream.status != 200) {

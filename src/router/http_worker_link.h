@@ -54,6 +54,7 @@ class HttpWorkerLink final : public WorkerLink {
   std::function<void()> told_;
   net::HttpClient client_;
   std::unordered_map<AttemptId, std::unique_ptr<Stream>> streams_;
+  std::size_t over_ = 0;              // of those, kept for their connections only
   const Stream* fed_ = nullptr;       // that takes bytes in just then
   std::unique_ptr<Stream> fed_over_;  // the same, when it was hung up meanwhile
 };
