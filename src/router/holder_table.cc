@@ -13,9 +13,7 @@ constexpr std::uint64_t bit(UnitIndex unit) {
   return std::uint64_t{1} << (unit % 64U);
 }
 
-bool has(const std::vector<std::uint64_t>& bits, UnitIndex unit) {
-  return unit / 64 < bits.size() && (bits[unit / 64] & bit(unit)) != 0;
-}
+constexpr std::size_t kLine = 8;  // words that one read of memory brings
 
 }  // namespace
 
@@ -45,9 +43,10 @@ std::uint32_t* HolderTable::pair_of(Slot& slot, UnitIndex unit) {
 bool HolderTable::touch(std::uint64_t key, UnitIndex unit) {
   Slot& slot = slots_[find(key)];
   if (slot.count > kFew) {
-    Set& set = sets_[slot.units[0]];
-    if (!has(set.held, unit)) return false;
-    set.used[unit / 64] |= bit(unit);
+    if (unit / 64 >= words_) return false;
+    const std::size_t word = word_of(slot, unit);
+    if ((held_[word] & bit(unit)) == 0) return false;
+    used_[word] |= bit(unit);
     return true;
   }
   std::uint32_t* pair = pair_of(slot, unit);
@@ -68,22 +67,18 @@ void HolderTable::insert(std::uint64_t key, UnitIndex unit) {
     slot.units[slot.count++] = unit;
     return;
   }
+  if (unit / 64 >= words_) widen(std::max<std::size_t>(2 * words_, unit / 64 + 1));
   if (slot.count == kFew) spread(slot);
-  Set& set = sets_[slot.units[0]];
-  if (unit / 64 >= set.held.size()) {
-    set.held.resize(unit / 64 + 1);
-    set.used.resize(unit / 64 + 1);
-  }
-  set.held[unit / 64] |= bit(unit);
+  held_[word_of(slot, unit)] |= bit(unit);
   ++slot.count;
 }
 
 bool HolderTable::take_used(std::uint64_t key, UnitIndex unit) {
   Slot& slot = at(key);
   if (slot.count > kFew) {
-    Set& set = sets_[slot.units[0]];
-    const bool used = has(set.used, unit);
-    set.used[unit / 64] &= ~bit(unit);
+    std::uint64_t& word = used_[word_of(slot, unit)];
+    const bool used = (word & bit(unit)) != 0;
+    word &= ~bit(unit);
     return used;
   }
   std::uint32_t* pair = pair_of(slot, unit);
@@ -98,9 +93,9 @@ void HolderTable::erase(std::uint64_t key, UnitIndex unit) {
   PLEIAD_CHECK(slot.key == key, "nobody holds that key");
   --pairs_;
   if (slot.count > kFew) {
-    Set& set = sets_[slot.units[0]];
-    set.held[unit / 64] &= ~bit(unit);
-    set.used[unit / 64] &= ~bit(unit);
+    const std::size_t word = word_of(slot, unit);
+    held_[word] &= ~bit(unit);
+    used_[word] &= ~bit(unit);
     --slot.count;
     if (slot.count == kFew) gather(slot);
     return;
@@ -111,48 +106,68 @@ void HolderTable::erase(std::uint64_t key, UnitIndex unit) {
 
 // From the slot into a set of bits.
 void HolderTable::spread(Slot& slot) {
-  std::uint32_t number = 0;
+  const std::array<std::uint32_t, kFew> pairs = slot.units;
+  for (const std::uint32_t pair : pairs) {
+    const std::size_t word = (pair & ~kUsed) / 64;
+    if (word >= words_) widen(std::max(2 * words_, word + 1));
+  }
   if (free_sets_.empty()) {
-    number = static_cast<std::uint32_t>(sets_.size());
-    sets_.emplace_back();
-  } else {
-    number = free_sets_.back();
-    free_sets_.pop_back();
+    free_sets_.push_back(static_cast<std::uint32_t>(held_.size() / words_));
+    held_.resize(held_.size() + words_);
+    used_.resize(used_.size() + words_);
   }
-  Set& set = sets_[number];
-  const UnitIndex last = *std::ranges::max_element(slot.units, {}, [](std::uint32_t pair) {
-    return pair & ~kUsed;
-  }) & ~kUsed;
-  set.held.assign(last / 64 + 1, 0);
-  set.used.assign(last / 64 + 1, 0);
-  for (const std::uint32_t pair : slot.units) {
+  slot.units[0] = free_sets_.back();
+  free_sets_.pop_back();
+  for (const std::uint32_t pair : pairs) {
     const UnitIndex unit = pair & ~kUsed;
-    set.held[unit / 64] |= bit(unit);
-    if ((pair & kUsed) != 0) set.used[unit / 64] |= bit(unit);
+    held_[word_of(slot, unit)] |= bit(unit);
+    if ((pair & kUsed) != 0) used_[word_of(slot, unit)] |= bit(unit);
   }
-  slot.units[0] = number;
 }
 
-// And back.
+// And back; the set is left empty.
 void HolderTable::gather(Slot& slot) {
-  const std::uint32_t number = slot.units[0];
-  const Set& set = sets_[number];
+  const std::size_t first = slot.units[0] * words_;
+  free_sets_.push_back(slot.units[0]);
   std::size_t next = 0;
-  for (std::size_t word = 0; word < set.held.size(); ++word) {
-    for (std::uint64_t bits = set.held[word]; bits != 0; bits &= bits - 1) {
+  for (std::size_t word = 0; word < words_; ++word) {
+    for (std::uint64_t bits = held_[first + word]; bits != 0; bits &= bits - 1) {
       const auto unit =
           static_cast<UnitIndex>(word * 64 + static_cast<std::size_t>(std::countr_zero(bits)));
-      slot.units[next++] = has(set.used, unit) ? unit | kUsed : unit;
+      const bool used = (used_[first + word] & bit(unit)) != 0;
+      slot.units[next++] = used ? unit | kUsed : unit;
     }
+    held_[first + word] = 0;
+    used_[first + word] = 0;
   }
-  free_sets_.push_back(number);
+}
+
+// More words for every set.
+void HolderTable::widen(std::size_t words) {
+  const std::size_t sets = held_.size() / words_;
+  for (std::vector<std::uint64_t>* bits : {&held_, &used_}) {
+    std::vector<std::uint64_t> wide(sets * words);
+    for (std::size_t set = 0; set < sets; ++set) {
+      std::copy_n(bits->data() + set * words_, words_, wide.data() + set * words);
+    }
+    *bits = std::move(wide);
+  }
+  words_ = words;
+}
+
+void HolderTable::prefetch_many(std::uint64_t key) const {
+  const Slot& slot = slots_[find(key)];
+  if (slot.count <= kFew) return;
+  for (std::size_t word = 0; word < words_; word += kLine) {
+    __builtin_prefetch(&held_[slot.units[0] * words_ + word]);
+  }
 }
 
 HolderTable::Holders HolderTable::holders(std::uint64_t key) const {
   const Slot& slot = slots_[find(key)];
   Holders out;
   if (slot.count > kFew) {
-    out.many = sets_[slot.units[0]].held;
+    out.many = std::span(held_).subspan(slot.units[0] * words_, words_);
     return out;
   }
   out.few_count = slot.count;

@@ -40,6 +40,8 @@ class HolderTable {
 
   // Has the processor read a key's slot, for a call soon.
   void prefetch(std::uint64_t key) const { __builtin_prefetch(&slots_[home(key)]); }
+  // Likewise the bits of a key that many hold; reads its slot.
+  void prefetch_many(std::uint64_t key) const;
   // (key, unit) pairs.
   [[nodiscard]] std::size_t pairs() const { return pairs_; }
 
@@ -53,24 +55,27 @@ class HolderTable {
     std::uint32_t count = 0;
     std::array<std::uint32_t, kFew> units{};  // or, of more, the number of their set first
   };
-  struct Set {
-    std::vector<std::uint64_t> held;  // [units / 64], bits
-    std::vector<std::uint64_t> used;
-  };
-
   [[nodiscard]] std::size_t home(std::uint64_t key) const { return key & (slots_.size() - 1); }
   [[nodiscard]] std::size_t find(std::uint64_t key) const;
   Slot& at(std::uint64_t key);
   static std::uint32_t* pair_of(Slot& slot, UnitIndex unit);
   void spread(Slot& slot);
   void gather(Slot& slot);
+  // The word of a set that has a unit's bit.
+  [[nodiscard]] std::size_t word_of(const Slot& slot, UnitIndex unit) const {
+    return slot.units[0] * words_ + unit / 64;
+  }
+  void widen(std::size_t words);
   void free_slot(std::size_t index);
   void grow();
 
   std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
   std::size_t keys_ = 0;
   std::size_t pairs_ = 0;
-  std::vector<Set> sets_;
+  // Sets of units as bits: set `n` has words_ words from n * words_ on in both.
+  std::vector<std::uint64_t> held_;
+  std::vector<std::uint64_t> used_;
+  std::size_t words_ = 4;
   std::vector<std::uint32_t> free_sets_;
 };
 

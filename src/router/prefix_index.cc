@@ -10,8 +10,8 @@
 namespace pleiad::router {
 namespace {
 
-constexpr std::size_t kSteps = 8;  // keys in each doubling of the length
-constexpr std::size_t kAhead = 4;  // entries that the hand has read before it comes by
+constexpr std::size_t kSteps = 8;   // keys in each doubling of the length
+constexpr std::size_t kAhead = 16;  // entries that the hand has read before it comes by
 
 // overlap[unit] = pages for each unit in `bits` and not in `but`.
 void note(
@@ -40,6 +40,7 @@ std::size_t pages_at(std::size_t index) {
 std::vector<std::uint64_t> prefix_keys(std::string_view salt, std::span<const TokenId> prompt) {
   std::vector<std::uint64_t> keys;
   const std::size_t pages = prompt.size() / kPageTokens;
+  keys.reserve(std::min<std::size_t>(pages, kSteps * std::bit_width(pages)));
   std::uint64_t key = hash64(salt);
   std::size_t begin = 0;
   for (std::size_t index = 0; pages_at(index) <= pages; ++index) {
@@ -62,7 +63,8 @@ void PrefixIndex::reset_unit(UnitIndex unit, std::size_t pages_max) {
 
 void PrefixIndex::push(Unit& unit, const Entry& entry) {
   if (unit.count == unit.ring.size()) {
-    std::ranges::rotate(unit.ring, unit.ring.begin() + static_cast<std::ptrdiff_t>(unit.first));
+    const auto first = unit.ring.begin() + static_cast<std::ptrdiff_t>(unit.first);
+    std::rotate(unit.ring.begin(), first, unit.ring.end());
     unit.first = 0;
     unit.ring.resize(std::max<std::size_t>(16, 2 * unit.ring.size()));
   }
@@ -95,8 +97,13 @@ void PrefixIndex::add(UnitIndex index, std::span<const std::uint64_t> keys) {
 
 void PrefixIndex::make_room(UnitIndex index) {
   Unit& unit = units_[index];
+  if (unit.pages <= unit.pages_max) return;
+  const std::size_t mask = unit.ring.size() - 1;
+  for (std::size_t i = 0; i < kAhead; ++i) {
+    table_.prefetch(unit.ring[(unit.first + i) & mask].key);
+  }
   while (unit.pages > unit.pages_max) {
-    table_.prefetch(unit.ring[(unit.first + kAhead) & (unit.ring.size() - 1)].key);
+    table_.prefetch(unit.ring[(unit.first + kAhead) & mask].key);
     const Entry entry = pop(unit);
     if (table_.take_used(entry.key, index)) {
       push(unit, entry);
@@ -113,6 +120,9 @@ void PrefixIndex::match(std::span<const std::uint64_t> keys, std::span<std::uint
   std::ranges::fill(overlap, 0U);
   for (const std::uint64_t key : keys) {
     table_.prefetch(key);
+  }
+  for (const std::uint64_t key : keys) {
+    table_.prefetch_many(key);
   }
   std::span<const std::uint64_t> many;  // of the key before
   std::size_t pages = 0;                // likewise

@@ -32,7 +32,7 @@ class PrefixIndex {
   void reset_unit(UnitIndex unit, std::size_t pages_max);
 
   // A request with these keys went to the unit.
-  void add(UnitIndex unit, std::span<const std::uint64_t> keys);
+  void add(UnitIndex index, std::span<const std::uint64_t> keys);
 
   // overlap[unit] = leading pages of the keys' prompt that the unit probably has. REQUIRES: overlap
   // has a place for every unit.

@@ -56,8 +56,8 @@ class RoutedGenerator final : public api::Generator {
   [[nodiscard]] const WorkerTable& table() const { return core_.table(); }
 
   Result<api::RequestId> submit(api::GenerationRequest request, api::GenerationSink& sink) override;
-  void cancel(api::RequestId request) override;
-  void finish_early(api::RequestId request) override;
+  void cancel(api::RequestId id) override;
+  void finish_early(api::RequestId id) override;
   [[nodiscard]] api::GeneratorStatus status() const override;
   [[nodiscard]] api::GeneratorLimits limits() const override;
   void reset_prefix_cache() override {}

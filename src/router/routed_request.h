@@ -46,7 +46,7 @@ class RoutedRequest {
   }
 
   // Tries it on `unit`, dp rank `dp_rank` of its worker.
-  void begin_attempt(AttemptId attempt, UnitIndex unit, std::int32_t dp_rank, RequestCost cost);
+  void begin_attempt(AttemptId id, UnitIndex unit, std::int32_t dp_rank, RequestCost cost);
 
   // Events of the attempt. A prompt that is scored again tells only what was not told before. A
   // token that is not the next one is Corrupt, and not told.

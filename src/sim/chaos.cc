@@ -96,6 +96,7 @@ class Chaos {
   void run_until(Nanoseconds time);
   bool run_until_idle(Nanoseconds deadline);
   [[nodiscard]] bool all_ready() const;
+  [[nodiscard]] std::int64_t worker_queue_max() const;
   void check_now();
   void check_end();
   void check_probes();
@@ -253,6 +254,12 @@ void Chaos::check_now() {
         "{} clients wait for the end of {} requests", open_.size(), core_.open_requests()
     ));
   }
+  for (std::size_t host = 0; host < network_.hosts(); ++host) {
+    const SimWorker* worker = network_.host(host).worker.get();
+    if (worker != nullptr && worker->queued() > worker_queue_max()) {
+      verdict_.violated(fmt::format("{} queues {}", network_.host(host).url, worker->queued()));
+    }
+  }
   std::int64_t placed = 0;
   const router::LoadLedger& loads = core_.table().loads();
   for (router::UnitIndex unit = 0; unit < loads.units(); ++unit) {
@@ -268,6 +275,12 @@ void Chaos::run_until(Nanoseconds time) {
   while (verdict_.good() && timeline_.now() < time && timeline_.step()) {
     check_now();
   }
+}
+
+// What was preempted waits too.
+std::int64_t Chaos::worker_queue_max() const {
+  return static_cast<std::int64_t>(setting_.dp_ranks) *
+         (setting_.scheduler.waiting_max + setting_.scheduler.running_max);
 }
 
 bool Chaos::all_ready() const {

@@ -117,8 +117,7 @@ void SimNetwork::arrive(const ConnectionPtr& connection, const api::GenerationRe
                          : Result<void>(unavailable("the worker was started again"));
   if (taken.ok()) return;
   streams_.erase(connection->stream);
-  const Error why = taken.error();
-  to_router(connection, [this, attempt = connection->attempt, why] {
+  to_router(connection, [this, attempt = connection->attempt, why = taken.error()] {
     core_.on_refused(attempt, why);
   });
 }

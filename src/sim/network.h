@@ -74,11 +74,11 @@ class SimNetwork final : public router::WorkerLink {
   void forget(router::WorkerIndex worker);
 
   // What happens to processes and machines.
-  void start(std::size_t host);
-  void kill(std::size_t host);
+  void start(std::size_t index);
+  void kill(std::size_t index);
   // Its connections are neither closed nor heard of again.
-  void lose_power(std::size_t host);
-  void go_on(std::size_t host);
+  void lose_power(std::size_t index);
+  void go_on(std::size_t index);
   // One connection, drawn: reset for both, or silent for both. False: there is none.
   bool break_one(std::size_t host);
   bool silence_one(std::size_t host);

@@ -62,7 +62,7 @@ class SimWorker {
   // As PeerApi answers: InvalidInput is a 400, Exhausted a 429, Unavailable a 503.
   Result<void> submit(StreamId stream, const api::GenerationRequest& request);
   void hang_up(StreamId stream);
-  void finish_early(api::RequestId request);
+  void finish_early(api::RequestId id);
   [[nodiscard]] api::WorkerReport report() const;
 
   // Takes nothing more.

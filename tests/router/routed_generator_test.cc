@@ -158,6 +158,19 @@ TEST(RoutedGenerator, AnAnswerComesThroughAsTheWorkerGaveIt) {
   EXPECT_TRUE(router->status().accepting);
 }
 
+TEST(RoutedGenerator, ConnectionsAreKeptAfterWholeAnswers) {
+  FakeWorker worker(always(End::Finish));
+  Router router({&worker});
+  router.wait_until_ready(1);
+  for (TokenId i = 0; i < 20; ++i) {
+    Answer answer;
+    ASSERT_TRUE(router->submit(request_of(i, 3), answer).ok());
+    EXPECT_EQ(answer.wait().reason, api::FinishReason::Length);
+  }
+  // One for reports, one for requests, and one where an answer's end was told before HTTP's own.
+  EXPECT_LE(worker.connections(), 3U);
+}
+
 TEST(RoutedGenerator, ARequestGoesOnWhereItsWorkerIsLost) {
   for (const End end : {End::Break, End::Lost, End::Leaving}) {
     FakeWorker dying(always(end, 4));
