@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "api/hand_over.h"
 #include "api/sampling.h"
 #include "base/id.h"
 #include "base/result.h"
@@ -37,6 +38,11 @@ struct GenerationRequest {
   std::string cache_salt;               // only requests of the same salt share cached prefixes
   std::int32_t priority = 0;            // lower runs earlier
   std::optional<std::int32_t> dp_rank;  // that must take it; none: the least busy one
+  // Another worker computes the prompt, all but its last token; this one takes over.
+  std::optional<PrefillFrom> prefill_from;
+  // The other side of that, within a process: nothing is sampled, and the keys and values go where
+  // this says. REQUIRES: max_tokens 0; the outlet lives until on_finish.
+  std::optional<KvOrder> kv_order;
 };
 
 // Error: something is wrong with the program or the request, and asking again will not help. Lost:
@@ -66,6 +72,9 @@ struct FinishEvent {
   std::int32_t cached_tokens = 0;  // prompt tokens taken from the prefix cache
   std::int32_t output_tokens = 0;
   std::string message;  // for Error and Lost: what went wrong
+  // Of Lost: the worker that was to compute the prompt failed, not the one that says so. Asking the
+  // latter again, with another one or none, may help.
+  bool prefill_lost = false;
 };
 
 // Receives what one request produces. Called on the engine's thread: must return at once, never

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,16 @@
 #include "base/result.h"
 
 namespace pleiad::api {
+
+// What a worker does of a request (--disaggregation-mode).
+enum class Role {
+  Both,
+  Prefill,  // computes prompts for decode workers; answers whole requests, too
+  Decode,   // takes prompts' keys and values over from prefill workers; computes them itself, too
+};
+
+std::string_view to_string(Role role);  // "both", "prefill", "decode"
+std::optional<Role> parse_role(std::string_view name);
 
 // What a worker tells those who send it requests: what it is, and how its dp ranks stand.
 struct WorkerReport {
@@ -26,6 +37,7 @@ struct WorkerReport {
 
   std::string instance;  // of this start of the process; another after a restart
   Identity identity;
+  Role role = Role::Both;
   GeneratorLimits limits;
   bool accepting = false;
   std::vector<GeneratorStatus> ranks;  // [dp ranks]
