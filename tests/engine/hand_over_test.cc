@@ -1,6 +1,6 @@
 // Two sets of engines: one computes prompts, the other goes on with them.
 // Also tests: engine_hand_over.cc, hand_overs.cc, kv_sender.cc, kv_fetch.cc, rank_caches.cc,
-// mapped_caches.cc, hand_over_metrics.cc, rank_set.cc
+// Also tests: mapped_caches.cc, hand_over_metrics.cc
 #include <map>
 #include <memory>
 #include <string>
