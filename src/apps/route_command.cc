@@ -26,6 +26,7 @@ struct RouteFlags {
   std::string chat_template;
   std::string generation_config = "auto";
   std::string log_level = "info";
+  bool apart = false;
   double drain_timeout_seconds = 30.0;
 };
 
@@ -45,7 +46,18 @@ HttpFlags http_flags(RouteFlags& flags) {
 
 void add_worker_flags(CLI::App& verb, RouteFlags& flags) {
   RouteSettings& s = flags.settings;
-  verb.add_option("--worker-urls", s.workers, "Workers, as http://host:port")->required();
+  verb.add_option("--worker-urls", s.workers, "Workers of any role, as http://host:port");
+  verb.add_option(
+      "--prefill", s.prefill_workers, "Workers that compute prompts for those of --decode"
+  );
+  verb.add_option("--decode", s.decode_workers, "Workers that go on with prompts of others");
+  verb.add_flag("--pd-disaggregation", flags.apart, "Implied by --prefill and --decode");
+  verb.add_option(
+          "--prefill-threshold",
+          s.router.core.prefill_tokens_min,
+          "Prompts with fewer tokens to compute stay with the decode worker"
+  )
+      ->capture_default_str();
   verb.add_option(
       "--cluster-secret-file",
       flags.secret_file,
@@ -70,6 +82,23 @@ void add_worker_flags(CLI::App& verb, RouteFlags& flags) {
       ->capture_default_str();
 }
 
+Result<void> check_workers(const RouteFlags& flags) {
+  const RouteSettings& s = flags.settings;
+  if (s.workers.empty() && s.decode_workers.empty()) {
+    return invalid_input("no worker answers requests: give --worker-urls, or --prefill and --decode"
+    );
+  }
+  if (flags.apart && (s.prefill_workers.empty() || s.decode_workers.empty())) {
+    return invalid_input("--pd-disaggregation wants --prefill and --decode");
+  }
+  if (s.router.core.prefill_tokens_min < 1) {
+    return invalid_input(
+        "--prefill-threshold must be at least 1, got {}", s.router.core.prefill_tokens_min
+    );
+  }
+  return {};
+}
+
 Result<void> complete_settings(RouteFlags& flags) {
   set_log_level(log_level(flags.log_level));
   RouteSettings& s = flags.settings;
@@ -88,6 +117,7 @@ Result<void> complete_settings(RouteFlags& flags) {
         "--balance-abs-threshold must be at least 0, got {}", s.router.core.policy.balance_tokens
     );
   }
+  PLEIAD_TRY(check_workers(flags));
   PLEIAD_TRY(secret, read_cluster_secret(flags.secret_file));
   s.router.secret = secret;
   return read_api_keys(flags.key_file, s.api_keys);
@@ -99,7 +129,8 @@ int route(RouteFlags flags) {
     fmt::print(stderr, "pleiad route: {}\n", complete.error().message);
     return 2;
   }
-  const std::size_t workers = flags.settings.workers.size();
+  const RouteSettings& s = flags.settings;
+  const std::size_t workers = s.workers.size() + s.prefill_workers.size() + s.decode_workers.size();
   auto instance = RouteInstance::start(std::move(flags.settings));
   if (!instance.ok()) {
     fmt::print(stderr, "pleiad route: {}\n", instance.error().message);

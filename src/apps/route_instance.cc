@@ -37,6 +37,12 @@ Result<void> RouteInstance::open() {
   for (const std::string& url : settings_.workers) {
     PLEIAD_TRY(generator_->add_worker(url));
   }
+  for (const std::string& url : settings_.prefill_workers) {
+    PLEIAD_TRY(generator_->add_worker(url, api::Role::Prefill));
+  }
+  for (const std::string& url : settings_.decode_workers) {
+    PLEIAD_TRY(generator_->add_worker(url, api::Role::Decode));
+  }
   service_ = std::make_unique<server::OpenaiService>(
       server::ServiceParts{
           .loop = &loop_,

@@ -26,7 +26,9 @@ struct RouteSettings {
   std::vector<std::string> served_names;  // empty: the folder's name
   bool ignore_generation_config = false;
   ModelTextSettings text;            // of the model that the workers serve
-  std::vector<std::string> workers;  // "http://host:port"
+  std::vector<std::string> workers;  // "http://host:port", of any role
+  std::vector<std::string> prefill_workers;
+  std::vector<std::string> decode_workers;
   router::RouterOptions router;
 };
 

@@ -22,6 +22,11 @@ RoutedGenerator::Metrics RoutedGenerator::make_metrics(MetricsRegistry& registry
           "pleiad_router_prefix_hit_tokens_total",
           "Prompt tokens expected in the prefix cache of the chosen worker"
       ),
+      .hand_overs =
+          registry.counter("pleiad_router_hand_overs_total", "Prompts sent to a prefill worker"),
+      .prefill_losses = registry.counter(
+          "pleiad_router_prefill_losses_total", "Of these, those that it did not bring"
+      ),
       .open = registry.gauge("pleiad_router_open_requests", "Requests under way or waiting"),
       .ready = registry.gauge("pleiad_router_ready_workers", "Workers that take requests"),
   };
@@ -63,9 +68,9 @@ void RoutedGenerator::tick() {
   timer_ = loop_.after(options_.tick_interval, [this] { tick(); });
 }
 
-Result<void> RoutedGenerator::add_worker(const std::string& url) {
+Result<void> RoutedGenerator::add_worker(const std::string& url, std::optional<api::Role> wanted) {
   PLEIAD_TRY(net::parse_url(url));
-  PLEIAD_TRY(worker, core_.add_worker(url));
+  PLEIAD_TRY(worker, core_.add_worker(url, wanted));
   return watch_.watch(worker, url);
 }
 
@@ -143,6 +148,8 @@ void RoutedGenerator::count() {
   grow(metrics_.failed, counts.failed, counted_.failed);
   grow(metrics_.prompt_tokens, counts.prompt_tokens, counted_.prompt_tokens);
   grow(metrics_.cached_tokens, counts.cached_tokens, counted_.cached_tokens);
+  grow(metrics_.hand_overs, counts.hand_overs, counted_.hand_overs);
+  grow(metrics_.prefill_losses, counts.prefill_losses, counted_.prefill_losses);
   counted_ = counts;
   const std::uint64_t ended = counts.requests - core_.open_requests();
   open_.fetch_sub(ended - ended_);

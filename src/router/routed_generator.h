@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -46,7 +47,7 @@ class RoutedGenerator final : public api::Generator {
   ~RoutedGenerator() override = default;
 
   // Fails with InvalidInput: no URL, or a worker that is here already.
-  Result<void> add_worker(const std::string& url);
+  Result<void> add_worker(const std::string& url, std::optional<api::Role> wanted = std::nullopt);
   // Fail with NotFound.
   Result<void> drain_worker(std::string_view url, bool draining);
   // What runs there goes on elsewhere.
@@ -71,6 +72,8 @@ class RoutedGenerator final : public api::Generator {
     Counter& failed;
     Counter& prompt_tokens;
     Counter& cached_tokens;
+    Counter& hand_overs;
+    Counter& prefill_losses;
     Gauge& open;
     Gauge& ready;
   };

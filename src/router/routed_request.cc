@@ -17,14 +17,11 @@ RoutedRequest::RoutedRequest(
           static_cast<std::int32_t>(rest_.request.prompt.size()) - rest_.request.resumed_tokens
       ) {}
 
-void RoutedRequest::begin_attempt(
-    AttemptId id,
-    UnitIndex unit,
-    std::int32_t dp_rank,
-    RequestCost cost
-) {
+void RoutedRequest::begin_attempt(Attempt begun, std::int32_t dp_rank) {
   rest_.request.dp_rank = dp_rank;
-  attempt = Attempt{.id = id, .unit = unit, .cost = cost};
+  rest_.request.prefill_from.reset();
+  if (begun.prefill) rest_.request.prefill_from = begun.prefill->from;
+  attempt = std::move(begun);
 }
 
 void RoutedRequest::on_prompt_token(const api::TokenEvent& event) {

@@ -19,6 +19,13 @@ namespace pleiad::router {
 // another attempt begins with.
 class RoutedRequest {
  public:
+  // Another unit that computes the prompt.
+  struct Prefill {
+    UnitIndex unit = 0;
+    RequestCost cost;
+    api::PrefillFrom from;
+  };
+
   // Where it is tried now.
   struct Attempt {
     AttemptId id;
@@ -26,6 +33,7 @@ class RoutedRequest {
     RequestCost cost;
     bool connected = false;                // the worker may have begun
     bool prefilled = false;                // a token came
+    std::optional<Prefill> prefill;        // until then: computes the prompt for the unit
     std::optional<api::RequestId> remote;  // the worker's id of the request, once a token told it
   };
 
@@ -45,8 +53,8 @@ class RoutedRequest {
     return output_tokens_ > 0 && rest_.request.max_tokens == 0;
   }
 
-  // Tries it on `unit`, dp rank `dp_rank` of its worker.
-  void begin_attempt(AttemptId id, UnitIndex unit, std::int32_t dp_rank, RequestCost cost);
+  // Tries it on `begun.unit`, dp rank `dp_rank` of its worker.
+  void begin_attempt(Attempt begun, std::int32_t dp_rank);
 
   // Events of the attempt. A prompt that is scored again tells only what was not told before. A
   // token that is not the next one is Corrupt, and not told.
@@ -58,6 +66,7 @@ class RoutedRequest {
 
   std::optional<Attempt> attempt;          // none: waits for a unit
   std::vector<UnitIndex> avoided;          // units that had no room for it, or lost it
+  std::vector<UnitIndex> prefill_avoided;  // units that did not bring its prompt
   std::optional<Nanoseconds> waits_since;  // in the queue
   Nanoseconds waited{0};                   // there before, since a worker last began with it
   int deaths = 0;                          // attempts that ended with the loss of a worker

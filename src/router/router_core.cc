@@ -15,7 +15,8 @@ RouterCore::RouterCore(const Clock& clock, WorkerLink& link, const RouterCoreOpt
       link_(link),
       options_(options),
       table_(options.table),
-      policy_(options.policy, options.seed) {}
+      policy_(options.policy, options.seed),
+      prefill_policy_(options.policy, options.seed + 1) {}
 
 RouterCore::~RouterCore() {
   for (const auto& [id, request] : requests_) {
@@ -23,8 +24,9 @@ RouterCore::~RouterCore() {
   }
 }
 
-Result<WorkerIndex> RouterCore::add_worker(const std::string& url) {
-  return table_.add(url);
+Result<WorkerIndex>
+RouterCore::add_worker(const std::string& url, std::optional<api::Role> wanted) {
+  return table_.add(url, wanted);
 }
 
 Result<void> RouterCore::drain_worker(std::string_view url, bool draining) {
@@ -102,19 +104,86 @@ void RouterCore::begin(RoutedRequest& request, const Choice& choice) {
   if (request.waits_since) request.waited += clock_.now() - *request.waits_since;
   request.waits_since.reset();
   const std::int64_t prompt = request.prompt_tokens();
-  const RequestCost cost{
-      .prefill = std::max<std::int64_t>(prompt - choice.cached_tokens, 0),
-      .held = prompt + request.rest().request.max_tokens,
-  };
   const UnitPlace& place = table_.place(choice.unit);
   const AttemptId attempt(next_attempt_++);
-  request.begin_attempt(attempt, choice.unit, place.dp_rank, cost);
-  attempts_.emplace(attempt, &request);
-  table_.loads().begin(choice.unit, cost);
+  RoutedRequest::Attempt begun{
+      .id = attempt,
+      .unit = choice.unit,
+      .cost =
+          {.prefill = std::max<std::int64_t>(prompt - choice.cached_tokens, 0),
+           .held = prompt + request.rest().request.max_tokens},
+      .prefill = choose_prefill(request, choice),
+  };
+  if (begun.prefill) {
+    begun.cost.prefill = 1;
+    ++counts_.hand_overs;
+    table_.loads().begin(begun.prefill->unit, begun.prefill->cost);
+    table_.prefixes().add(begun.prefill->unit, request.keys());
+  }
+  table_.loads().begin(choice.unit, begun.cost);
   table_.prefixes().add(choice.unit, request.keys());
+  request.begin_attempt(std::move(begun), place.dp_rank);
+  attempts_.emplace(attempt, &request);
   counts_.prompt_tokens += static_cast<std::uint64_t>(prompt);
   counts_.cached_tokens += static_cast<std::uint64_t>(std::min(choice.cached_tokens, prompt));
   link_.send(attempt, table_.workers()[place.worker], request.rest());
+}
+
+// Who computes the prompt, when the chosen unit takes prompts over and it is worth the way.
+std::optional<RoutedRequest::Prefill>
+RouterCore::choose_prefill(const RoutedRequest& request, const Choice& choice) {
+  const Worker& decode = table_.workers()[table_.place(choice.unit).worker];
+  const std::int64_t prompt = request.prompt_tokens();
+  const bool scored = request.rest().request.prompt_top_logprobs.has_value();
+  const std::size_t losses = request.prefill_avoided.size();
+  if (decode.report.role != api::Role::Decode || scored || losses >= options_.prefill_losses_max ||
+      prompt - choice.cached_tokens < options_.prefill_tokens_min) {
+    return std::nullopt;
+  }
+  const auto eligible = table_.prefill_eligible();
+  eligible_.assign(eligible.begin(), eligible.end());
+  for (const UnitIndex unit : request.prefill_avoided) {
+    eligible_[unit] = 0;
+  }
+  // overlap_ is still of this prompt.
+  const auto chosen = prefill_policy_.choose({
+      .loads = &table_.loads(),
+      .eligible = eligible_,
+      .overlap = overlap_,
+      .prompt_tokens = prompt,
+  });
+  if (!chosen) return std::nullopt;
+  const UnitPlace& place = table_.place(chosen->unit);
+  return RoutedRequest::Prefill{
+      .unit = chosen->unit,
+      .cost =
+          {.prefill = std::max<std::int64_t>(prompt - chosen->cached_tokens, 0), .held = prompt},
+      .from =
+          {.url = table_.workers()[place.worker].url,
+           .dp_rank = place.dp_rank,
+           .attempt = static_cast<std::uint32_t>(losses)},
+  };
+}
+
+// The prompt is with the unit that goes on with it, or wanted no more.
+void RouterCore::end_prefill(RoutedRequest::Attempt& attempt) {
+  if (!attempt.prefill) return;
+  table_.loads().end(attempt.prefill->unit, attempt.prefill->cost, /*prefilled=*/false);
+  attempt.prefill.reset();
+}
+
+// The unit that was to go on with the prompt is well: it is asked again, with another to compute
+// it.
+void RouterCore::prefill_lost(RoutedRequest& request, std::string_view why) {
+  if (request.early) {
+    finish(request, api::FinishReason::Stop);
+    return;
+  }
+  request.prefill_avoided.push_back(request.attempt->prefill->unit);
+  PLEIAD_LOG(Warning, "request {} lost its prefill: {}", request.id().value(), why);
+  ++counts_.prefill_losses;
+  end_attempt(request);
+  dispatch(request);
 }
 
 void RouterCore::on_connected(AttemptId attempt) {
@@ -136,6 +205,7 @@ void RouterCore::on_token(AttemptId attempt, const api::TokenEvent& event) {
     worker_lost(*request, taken.error().message);
   } else if (!prefilled) {
     table_.loads().prefilled(request->attempt->unit, request->attempt->cost);
+    end_prefill(*request->attempt);
   }
 }
 
@@ -153,6 +223,10 @@ void RouterCore::on_finish(AttemptId attempt, const api::FinishEvent& event) {
       try_again(*request);
       return;
     case api::FinishReason::Lost:
+      if (event.prefill_lost && request->attempt->prefill) {
+        prefill_lost(*request, event.message);
+        return;
+      }
       ++request->deaths;
       try_again(*request);
       return;
@@ -215,6 +289,7 @@ void RouterCore::try_again(RoutedRequest& request) {
 
 void RouterCore::end_attempt(RoutedRequest& request) {
   if (!request.attempt) return;
+  end_prefill(*request.attempt);
   const RoutedRequest::Attempt attempt = *request.attempt;
   table_.loads().end(attempt.unit, attempt.cost, attempt.prefilled);
   attempts_.erase(attempt.id);
@@ -285,12 +360,20 @@ void RouterCore::on_report(WorkerIndex worker, Result<api::WorkerReport> report)
 void RouterCore::move_away_from(WorkerIndex worker, std::string_view why) {
   const std::string reason(why);  // the worker's own may change
   std::vector<AttemptId> there;
+  std::vector<AttemptId> prefilled_there;
   for (const auto& [attempt, request] : attempts_) {
+    const auto& prefill = request->attempt->prefill;
     if (table_.place(request->attempt->unit).worker == worker) there.push_back(attempt);
+    if (prefill && table_.place(prefill->unit).worker == worker) prefilled_there.push_back(attempt);
   }
   std::ranges::sort(there);
+  std::ranges::sort(prefilled_there);
   for (const AttemptId attempt : there) {
     on_broken(attempt, reason);
+  }
+  for (const AttemptId attempt : prefilled_there) {
+    RoutedRequest* request = find(attempt);
+    if (request != nullptr) prefill_lost(*request, reason);
   }
 }
 

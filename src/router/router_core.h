@@ -27,6 +27,10 @@ struct RouterCoreOptions {
   // Workers that may be lost under one request; it ends with an error at the last: it may be what
   // kills them.
   int deaths_max = 2;
+  // Prompts with fewer tokens to compute stay with the decode worker.
+  std::int64_t prefill_tokens_min = 256;
+  // Prefill workers that may fail one request; then its decode worker computes the prompt.
+  std::size_t prefill_losses_max = 2;
   // Time without a worker that begins with it, once accepted.
   Nanoseconds wait_max = std::chrono::seconds(30);
 };
@@ -37,7 +41,9 @@ struct RouterCounts {
   std::uint64_t replays = 0;  // times that a request went on at another worker
   std::uint64_t failed = 0;   // requests that ended with an error
   std::uint64_t prompt_tokens = 0;
-  std::uint64_t cached_tokens = 0;  // of these, expected in the chosen unit's cache
+  std::uint64_t cached_tokens = 0;   // of these, expected in the chosen unit's cache
+  std::uint64_t hand_overs = 0;      // prompts sent to a prefill worker
+  std::uint64_t prefill_losses = 0;  // of these, those that it did not bring
 };
 
 // How the workers stand, in sum.
@@ -65,8 +71,10 @@ class RouterCore {
   // Open requests end with Cancelled; the link is not told.
   ~RouterCore();
 
-  // Fails with InvalidInput when there is one of that URL, or there are too many.
-  Result<WorkerIndex> add_worker(const std::string& url);
+  // Fails with InvalidInput when there is one of that URL, or there are too many. A worker of
+  // another role than `wanted` is refused when it reports.
+  Result<WorkerIndex>
+  add_worker(const std::string& url, std::optional<api::Role> wanted = std::nullopt);
   // Fails with NotFound, as does the next.
   Result<void> drain_worker(std::string_view url, bool draining);
   // What runs there goes on elsewhere.
@@ -104,6 +112,10 @@ class RouterCore {
   std::optional<Choice> choose(const RoutedRequest& request);
   void enqueue(RoutedRequest& request);
   void begin(RoutedRequest& request, const Choice& choice);
+  std::optional<RoutedRequest::Prefill>
+  choose_prefill(const RoutedRequest& request, const Choice& choice);
+  void prefill_lost(RoutedRequest& request, std::string_view why);
+  void end_prefill(RoutedRequest::Attempt& attempt);
   void worker_lost(RoutedRequest& request, std::string_view why);
   void try_again(RoutedRequest& request);
   void end_attempt(RoutedRequest& request);
@@ -120,6 +132,7 @@ class RouterCore {
   const RouterCoreOptions options_;
   WorkerTable table_;
   Policy policy_;
+  Policy prefill_policy_;
   RouterCounts counts_;
   std::unordered_map<api::RequestId, std::unique_ptr<RoutedRequest>> requests_;
   std::unordered_map<AttemptId, RoutedRequest*> attempts_;  // under way

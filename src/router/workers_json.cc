@@ -27,6 +27,7 @@ Json workers_json(const WorkerTable& table) {
     Json out;
     out.set("url", worker.url);
     out.set("state", to_string(worker.state));
+    out.set("role", api::to_string(worker.report.role));
     if (!worker.reason.empty()) out.set("reason", worker.reason);
     JsonArray ranks;
     for (const UnitIndex unit : worker.units) {

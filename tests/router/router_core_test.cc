@@ -106,6 +106,130 @@ class RouterCoreTest : public ::testing::Test {
   std::optional<RouterCore> core_;
 };
 
+// Workers 0 and 1 compute prompts, 2 and 3 go on with them.
+class PairedCoreTest : public RouterCoreTest {
+ protected:
+  void start_pairs(RouterCoreOptions options = {}) {
+    options.prefill_tokens_min = 2;
+    core_.emplace(clock_, link_, options);
+    for (int i = 0; i < 4; ++i) {
+      const api::Role role = i < 2 ? api::Role::Prefill : api::Role::Decode;
+      const auto worker = core_->add_worker("http://w" + std::to_string(i), role).value();
+      core_->on_report(worker, report_of(role));
+    }
+  }
+  static api::WorkerReport report_of(api::Role role) {
+    api::WorkerReport out = report();
+    out.role = role;
+    return out;
+  }
+  static std::string prefill_of(const RecordingLink::Sent& sent) {
+    const auto& from = sent.message.request.prefill_from;
+    return from ? from->url : "";
+  }
+  static api::FinishEvent prefill_lost() {
+    return {.reason = api::FinishReason::Lost, .message = "it broke", .prefill_lost = true};
+  }
+};
+
+TEST_F(PairedCoreTest, ADecodeWorkerIsToldWhoComputesThePrompt) {
+  start_pairs();
+  const auto sent = submit(1);
+  EXPECT_THAT(sent.url, testing::AnyOf("http://w2", "http://w3"));
+  EXPECT_THAT(prefill_of(sent), testing::AnyOf("http://w0", "http://w1"));
+  EXPECT_EQ(sent.message.request.prefill_from->dp_rank, 0);
+  // Both are busy with it: the next pair is the other one.
+  const auto other = submit(2);
+  EXPECT_NE(other.url, sent.url);
+  EXPECT_NE(prefill_of(other), prefill_of(sent));
+  for (const AttemptId attempt : {sent.attempt, other.attempt}) {
+    tokens(attempt, 4);
+    core_->on_finish(attempt, {.reason = api::FinishReason::Length});
+  }
+  EXPECT_EQ(core_->counts().hand_overs, 2U);
+  EXPECT_EQ(held(), 0);
+}
+
+TEST_F(PairedCoreTest, ShortAndScoredPromptsStayWithTheDecodeWorker) {
+  start_pairs({});
+  core_->submit(api::RequestId(1), {.prompt = {1}, .max_tokens = 1}, answers_[1]);
+  EXPECT_EQ(prefill_of(link_.sent.back()), "");
+  core_->submit(
+      api::RequestId(2),
+      {.prompt = {1, 2, 3}, .max_tokens = 1, .prompt_top_logprobs = 1},
+      answers_[2]
+  );
+  EXPECT_EQ(prefill_of(link_.sent.back()), "");
+  EXPECT_EQ(core_->counts().hand_overs, 0U);
+}
+
+TEST_F(PairedCoreTest, ALostPrefillIsTriedWithAnotherAndThenWithout) {
+  start_pairs();
+  const auto first = submit(1);
+  core_->on_connected(first.attempt);
+  core_->on_finish(first.attempt, prefill_lost());
+  ASSERT_EQ(link_.sent.size(), 2U);
+  const auto second = link_.sent[1];
+  EXPECT_NE(prefill_of(second), "");
+  EXPECT_NE(prefill_of(second), prefill_of(first));
+  EXPECT_EQ(second.message.request.prefill_from->attempt, 1U);
+  core_->on_finish(second.attempt, prefill_lost());
+  ASSERT_EQ(link_.sent.size(), 3U);
+  EXPECT_EQ(prefill_of(link_.sent[2]), "");
+  tokens(link_.sent[2].attempt, 4);
+  core_->on_finish(link_.sent[2].attempt, {.reason = api::FinishReason::Length});
+  EXPECT_EQ(answers_[1].finish->reason, api::FinishReason::Length);
+  EXPECT_EQ(core_->counts().prefill_losses, 2U);
+  EXPECT_EQ(core_->counts().failed, 0U);
+  EXPECT_EQ(held(), 0);
+}
+
+TEST_F(PairedCoreTest, APrefillWorkerThatGoesDownTakesNoRequestWithIt) {
+  start_pairs();
+  const auto first = submit(1);
+  const auto second = submit(2);
+  tokens(second.attempt, 1);  // its prompt is where it belongs
+  const WorkerIndex down = prefill_of(first) == "http://w0" ? 0 : 1;
+  for (const WorkerIndex worker : {down, down == 0 ? 1U : 0U}) {
+    for (int i = 0; i < 3; ++i)
+      core_->on_report(worker, unavailable("no answer"));
+  }
+  ASSERT_GE(link_.sent.size(), 3U);
+  EXPECT_EQ(link_.sent.back().message.id, api::RequestId(1));
+  EXPECT_EQ(prefill_of(link_.sent.back()), "");
+  EXPECT_FALSE(answers_[2].finish.has_value());
+  EXPECT_EQ(core_->counts().replays, 0U);
+}
+
+TEST_F(PairedCoreTest, ADecodeWorkerThatGoesDownIsReplacedAndThePromptIsComputedAgain) {
+  start_pairs();
+  const auto first = submit(1);
+  tokens(first.attempt, 2);
+  core_->on_broken(first.attempt, "reset");
+  const auto& second = link_.sent.back();
+  EXPECT_NE(second.url, first.url);
+  EXPECT_NE(prefill_of(second), "");
+  EXPECT_EQ(second.message.request.resumed_tokens, 2);
+}
+
+TEST_F(PairedCoreTest, PrefillWorkersAloneAnswerNothing) {
+  core_.emplace(clock_, link_, RouterCoreOptions{});
+  const auto worker = core_->add_worker("http://w0", api::Role::Prefill).value();
+  core_->on_report(worker, report_of(api::Role::Prefill));
+  EXPECT_THAT(core_->summary().not_ready, HasSubstr("no worker is ready"));
+}
+
+TEST_F(PairedCoreTest, AWorkerOfAnotherRoleIsRefusedWithBoth) {
+  start_pairs();
+  core_->on_report(2, report_of(api::Role::Both));
+  EXPECT_EQ(core_->table().workers()[2].state, WorkerState::Refused);
+  EXPECT_THAT(
+      core_->table().workers()[2].reason,
+      HasSubstr("--disaggregation-mode decode is wanted, the worker's is both")
+  );
+  EXPECT_THAT(workers_json(core_->table()).dump(), HasSubstr("\"role\":\"prefill\""));
+}
+
 TEST_F(RouterCoreTest, ARequestIsSentOnceAndItsTokensComeThrough) {
   start(2);
   const AttemptId attempt = submit(1).attempt;
