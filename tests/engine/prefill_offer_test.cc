@@ -75,7 +75,9 @@ TEST(PrefillOffer, WhatIsMissingOrNoneIsNamed) {
 TEST(PrefillOffer, ACacheThatCannotHoldItsPagesIsRefused) {
   EXPECT_THAT(cache_refusal("bytes", 1000), HasSubstr("not what its lines need"));
   EXPECT_THAT(cache_refusal("pages", 0), HasSubstr("not what its lines need"));
-  EXPECT_THAT(cache_refusal("pages", UINT32_MAX), HasSubstr("not what its lines need"));
+  EXPECT_THAT(
+      cache_refusal("pages", std::int64_t{UINT32_MAX}), HasSubstr("not what its lines need")
+  );
   EXPECT_THAT(cache_refusal("heads", 3), HasSubstr("not what its lines need"));
   EXPECT_THAT(cache_refusal("heads", 0), HasSubstr("not what its lines need"));
   EXPECT_THAT(cache_refusal("process", -1), HasSubstr("process"));
