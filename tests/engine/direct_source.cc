@@ -153,19 +153,15 @@ void DirectSource::wait_held(int count) {
 }
 
 void DirectSource::note_gone(std::atomic<bool>& gone) {
-  {
-    const std::scoped_lock lock(mutex_);
-    gone.store(true);
-  }
+  const std::scoped_lock lock(mutex_);
+  gone.store(true);
   changed_.notify_all();
 }
 
 void DirectSource::note_finished() {
-  {
-    const std::scoped_lock lock(mutex_);
-    --open_;
-  }
-  changed_.notify_all();
+  const std::scoped_lock lock(mutex_);
+  --open_;
+  changed_.notify_all();  // under the lock: whoever waits may destroy this
 }
 
 void DirectSource::wait_finished() {

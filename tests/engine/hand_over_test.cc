@@ -403,7 +403,7 @@ TEST(HandOver, RandomLoadWithCancelsEndsAndLeaksNothing) {
       api::RequestId id;
     };
     std::vector<std::unique_ptr<Open>> all;
-    for (int i = 0; i < 60; ++i) {
+    for (int i = 0; i < 32; ++i) {
       auto open = std::make_unique<Open>();
       auto prompt = random_prompt(random, 1 + random.below(400));
       if (random.below(2) == 0)
