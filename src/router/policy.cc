@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/spelling.h"
 
 namespace pleiad::router {
 namespace {
@@ -41,13 +42,14 @@ std::int64_t least_tokens(const PolicyInput& input) {
 }  // namespace
 
 Result<PolicyKind> parse_policy(std::string_view name) {
-  std::string known;
-  for (const Name& row : kNames) {
-    if (row.name == name) return row.kind;
-    known += known.empty() ? "" : ", ";
-    known += row.name;
+  std::array<std::string_view, kNames.size()> known;
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (kNames[i].name == name) return kNames[i].kind;
+    known[i] = kNames[i].name;
   }
-  return invalid_input("policy {} is none; known: {}", name, known);
+  return invalid_input(
+      "policy {} is none; nearest: {} (known: {})", name, nearest_word(name, known), listed(known)
+  );
 }
 
 std::string_view to_string(PolicyKind kind) {
