@@ -52,6 +52,9 @@ struct Choice {
   std::int64_t cached_tokens = 0;  // expected
 };
 
+// Prompt tokens expected in the unit's cache.
+std::int64_t expected_hit(const PolicyInput& input, UnitIndex unit);
+
 // Chooses units. Deterministic but for what is drawn from its seed. Allocates nothing. Not
 // thread-safe.
 class Policy {
@@ -60,6 +63,12 @@ class Policy {
 
   // None: no unit is eligible.
   std::optional<Choice> choose(const PolicyInput& input);
+  // Other rules from the next choice on.
+  void set_options(const PolicyOptions& options) { options_ = options; }
+  [[nodiscard]] const PolicyOptions& options() const { return options_; }
+  // Whether the unit has so much more to do than the least busy one that neither its cache nor a
+  // session counts. REQUIRES: a unit is eligible.
+  [[nodiscard]] bool too_busy(UnitIndex unit, const PolicyInput& input) const;
 
  private:
   [[nodiscard]] std::optional<Choice> of_session(const PolicyInput& input, std::int64_t least)

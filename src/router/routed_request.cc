@@ -27,6 +27,10 @@ void RoutedRequest::begin_attempt(
   attempt = Attempt{.id = id, .unit = unit, .cost = cost};
 }
 
+void RoutedRequest::tell_place(std::string place) {
+  sink_.on_placed({.request = id(), .place = std::move(place)});
+}
+
 void RoutedRequest::on_prompt_token(const api::TokenEvent& event) {
   attempt->remote = event.request;
   waited = {};

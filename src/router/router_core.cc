@@ -89,6 +89,7 @@ std::optional<Choice> RouterCore::choose(const RoutedRequest& request) {
       .eligible = eligible_,
       .overlap = overlap_,
       .prompt_tokens = request.prompt_tokens(),
+      .session = request.rest().request.session,
   });
 }
 
@@ -114,6 +115,8 @@ void RouterCore::begin(RoutedRequest& request, const Choice& choice) {
   table_.prefixes().add(choice.unit, request.keys());
   counts_.prompt_tokens += static_cast<std::uint64_t>(prompt);
   counts_.cached_tokens += static_cast<std::uint64_t>(std::min(choice.cached_tokens, prompt));
+  request.tell_place(fmt::format("{};dp_rank={}", table_.workers()[place.worker].url, place.dp_rank)
+  );
   link_.send(attempt, table_.workers()[place.worker], request.rest());
 }
 

@@ -93,7 +93,11 @@ class RouterCore {
   // Time has passed. To be called a few times a second.
   void on_tick();
 
+  // Other rules for the choices from now on.
+  void set_policy(const PolicyOptions& policy) { policy_.set_options(policy); }
+
   [[nodiscard]] const WorkerTable& table() const { return table_; }
+  [[nodiscard]] const Policy& policy() const { return policy_; }
   [[nodiscard]] const RouterCounts& counts() const { return counts_; }
   [[nodiscard]] RouterSummary summary() const;
   [[nodiscard]] std::size_t open_requests() const { return requests_.size(); }

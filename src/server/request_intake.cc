@@ -52,7 +52,21 @@ std::variant<AcceptedCompletion, ApiError>
 RequestIntake::completion(Endpoint endpoint, const net::HttpRequest& request) const {
   auto body = parse_body(request);
   if (auto* error = std::get_if<ApiError>(&body)) return std::move(*error);
-  auto out = read(endpoint, std::get<Json>(body));
+  return accept(endpoint, std::get<Json>(body));
+}
+
+std::variant<AcceptedCompletion, ApiError> RequestIntake::completion_of_either(
+    const net::HttpRequest& request
+) const {
+  auto body = parse_body(request);
+  if (auto* error = std::get_if<ApiError>(&body)) return std::move(*error);
+  const Json& json = std::get<Json>(body);
+  return accept(json.find("messages") != nullptr ? Endpoint::Chat : Endpoint::Completion, json);
+}
+
+std::variant<AcceptedCompletion, ApiError>
+RequestIntake::accept(Endpoint endpoint, const Json& body) const {
+  auto out = read(endpoint, body);
   if (auto* completion = std::get_if<AcceptedCompletion>(&out)) {
     if (auto error = settle_lengths(*completion)) return *std::move(error);
   }
@@ -134,6 +148,7 @@ std::optional<ApiError> RequestIntake::settle_lengths(AcceptedCompletion& comple
         )
     );
   }
+  completion.output_bounded = request.max_tokens.has_value() || !chat;
   request.max_tokens = static_cast<std::int32_t>(wanted);
   return std::nullopt;
 }
