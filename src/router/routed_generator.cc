@@ -86,6 +86,15 @@ Json RoutedGenerator::workers_json() const {
   return router::workers_json(core_.table());
 }
 
+Json RoutedGenerator::explain(const RouteQuestion& question) const {
+  return explain_route(core_.table(), core_.policy(), question);
+}
+
+std::string RoutedGenerator::why_not_ready() const {
+  const std::scoped_lock lock(mutex_);
+  return summary_.not_ready;
+}
+
 Result<void> RoutedGenerator::check(const api::GenerationRequest& request) const {
   if (!accepting_.load()) return unavailable("the router is draining");
   if (request.prompt.empty()) return invalid_input("the prompt has no tokens");

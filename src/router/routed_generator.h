@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "net/event_loop.h"
 #include "router/http_worker_link.h"
+#include "router/route_explanation.h"
 #include "router/router_core.h"
 #include "router/worker_watch.h"
 
@@ -51,6 +52,10 @@ class RoutedGenerator final : public api::Generator {
   Result<void> drain_worker(std::string_view url, bool draining);
   // What runs there goes on elsewhere.
   Result<void> remove_worker(std::string_view url);
+  // Other rules for the choices from now on.
+  void set_policy(const PolicyOptions& policy) { core_.set_policy(policy); }
+  // Where such a request would go (explain_route).
+  [[nodiscard]] Json explain(const RouteQuestion& question) const;
   // Every worker with its state, load and why.
   [[nodiscard]] Json workers_json() const;
   [[nodiscard]] const WorkerTable& table() const { return core_.table(); }
@@ -61,6 +66,8 @@ class RoutedGenerator final : public api::Generator {
   [[nodiscard]] api::GeneratorStatus status() const override;
   [[nodiscard]] api::GeneratorLimits limits() const override;
   void reset_prefix_cache() override {}
+  // Why nothing is taken; empty: it is. Any thread.
+  [[nodiscard]] std::string why_not_ready() const;
   // Refuses new requests from now on; those accepted go on. Any thread.
   void stop_accepting() { accepting_.store(false); }
 
