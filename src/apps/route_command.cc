@@ -23,6 +23,7 @@ struct RouteFlags {
   std::string policy = "cache_aware";
   std::string key_file;
   std::string secret_file;
+  std::string admin_key_file;
   std::string chat_template;
   std::string generation_config = "auto";
   std::string log_level = "info";
@@ -45,7 +46,21 @@ HttpFlags http_flags(RouteFlags& flags) {
 
 void add_worker_flags(CLI::App& verb, RouteFlags& flags) {
   RouteSettings& s = flags.settings;
-  verb.add_option("--worker-urls", s.workers, "Workers, as http://host:port")->required();
+  verb.add_option(
+      "--worker-urls", s.workers, "Workers, as http://host:port; others may register themselves"
+  );
+  verb.add_option(
+      "--policy-file",
+      s.policy_file,
+      "YAML or JSON file of policy, priority classes and keys with their limits; read anew when it "
+      "changes and on SIGHUP"
+  );
+  verb.add_option(
+      "--admin-key-file",
+      flags.admin_key_file,
+      "File with the keys of the admin routes, one a line (also env PLEIAD_ADMIN_KEY); none: there "
+      "are no such routes"
+  );
   verb.add_option(
       "--cluster-secret-file",
       flags.secret_file,
@@ -90,11 +105,12 @@ Result<void> complete_settings(RouteFlags& flags) {
   }
   PLEIAD_TRY(secret, read_cluster_secret(flags.secret_file));
   s.router.secret = secret;
+  PLEIAD_TRY(read_admin_keys(flags.admin_key_file, s.admin_keys));
   return read_api_keys(flags.key_file, s.api_keys);
 }
 
 int route(RouteFlags flags) {
-  const sigset_t signals = block_end_signals();
+  const sigset_t signals = block_end_and_reload_signals();
   if (const auto complete = complete_settings(flags); !complete.ok()) {
     fmt::print(stderr, "pleiad route: {}\n", complete.error().message);
     return 2;
@@ -113,9 +129,12 @@ int route(RouteFlags flags) {
       (*instance)->url()
   );
   std::fflush(stdout);
-  wait_and_drain(signals, flags.drain_timeout_seconds, [&](net::Task on_drained) {
-    (*instance)->drain(std::move(on_drained));
-  });
+  wait_and_drain(
+      signals,
+      flags.drain_timeout_seconds,
+      {.drain = [&](net::Task on_drained) { (*instance)->drain(std::move(on_drained)); },
+       .reload = [&] { (*instance)->reload_policy(); }}
+  );
   return 0;
 }
 

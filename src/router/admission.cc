@@ -402,7 +402,10 @@ void Admission::shed(std::size_t in, Nanoseconds now) {
       victim,
       {.reason = api::RefusalReason::QueueFull,
        .message = fmt::format(
-           "{} requests of class {} wait already; try later", line.rules.queue_max, line.rules.name
+           "{} requests run and {} of class {} wait, as many as may; try later",
+           running_,
+           line.rules.queue_max,
+           line.rules.name
        ),
        .retry_after = std::clamp(expected, kRetryMin, kRetryMax),
        .rates = {}},

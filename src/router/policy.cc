@@ -37,10 +37,6 @@ std::int64_t least_tokens(const PolicyInput& input) {
 
 }  // namespace
 
-std::int64_t expected_hit(const PolicyInput& input, UnitIndex unit) {
-  return static_cast<std::int64_t>(input.overlap[unit]) * static_cast<std::int64_t>(kPageTokens);
-}
-
 Result<PolicyKind> parse_policy(std::string_view name) {
   std::array<std::string_view, kNames.size()> known;
   for (std::size_t i = 0; i < known.size(); ++i) {

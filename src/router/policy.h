@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -44,6 +45,12 @@ struct PolicyInput {
 
 // Why a unit was chosen, for /route/explain and metrics.
 enum class ChoiceReason { Session, Cached, LeastBusy, Drawn, Turn };
+inline constexpr std::array kChoiceReasons = {
+    ChoiceReason::Session,
+    ChoiceReason::Cached,
+    ChoiceReason::LeastBusy,
+    ChoiceReason::Drawn,
+    ChoiceReason::Turn};
 std::string_view to_string(ChoiceReason reason);
 
 struct Choice {
@@ -53,7 +60,9 @@ struct Choice {
 };
 
 // Prompt tokens expected in the unit's cache.
-std::int64_t expected_hit(const PolicyInput& input, UnitIndex unit);
+inline std::int64_t expected_hit(const PolicyInput& input, UnitIndex unit) {
+  return static_cast<std::int64_t>(input.overlap[unit]) * static_cast<std::int64_t>(kPageTokens);
+}
 
 // Chooses units. Deterministic but for what is drawn from its seed. Allocates nothing. Not
 // thread-safe.

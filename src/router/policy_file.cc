@@ -15,7 +15,7 @@ namespace pleiad::router {
 namespace {
 
 constexpr std::size_t kClassesMax = 16;
-constexpr std::size_t kKeysMax = 4096;
+constexpr std::size_t kKeysMax = 1024;
 constexpr std::size_t kDigestsMax = 8;  // of one key: rotation needs two
 constexpr std::size_t kNameBytesMax = 64;
 constexpr std::int64_t kRequestsMax = 1'000'000;
@@ -124,6 +124,7 @@ Result<void> check_classes(
     const std::vector<ClassRules>& classes
 ) {
   std::vector<std::string_view> known;
+  known.reserve(classes.size());
   for (const ClassRules& line : classes) {
     known.push_back(line.name);
   }

@@ -14,7 +14,7 @@ namespace pleiad::router {
 // A request that somebody wonders about.
 struct RouteQuestion {
   std::int64_t prompt_tokens = 0;
-  std::span<const std::uint64_t> keys;  // of the prompt's pages
+  std::span<const std::uint64_t> keys;  // of the prompt (prefix_keys)
   std::string_view session;             // empty: none
 };
 

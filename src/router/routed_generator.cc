@@ -8,7 +8,7 @@
 namespace pleiad::router {
 
 RoutedGenerator::Metrics RoutedGenerator::make_metrics(MetricsRegistry& registry) {
-  return {
+  Metrics out{
       .requests = registry.counter("pleiad_router_requests_total", "Requests accepted"),
       .replays = registry.counter(
           "pleiad_router_replays_total", "Times that a request went on at another worker"
@@ -25,6 +25,14 @@ RoutedGenerator::Metrics RoutedGenerator::make_metrics(MetricsRegistry& registry
       .open = registry.gauge("pleiad_router_open_requests", "Requests under way or waiting"),
       .ready = registry.gauge("pleiad_router_ready_workers", "Workers that take requests"),
   };
+  for (const ChoiceReason reason : kChoiceReasons) {
+    out.choices[static_cast<std::size_t>(reason)] = &registry.counter(
+        "pleiad_router_decisions_total",
+        "Choices of a unit, by what decided them",
+        {{"reason", std::string(to_string(reason))}}
+    );
+  }
+  return out;
 }
 
 RoutedGenerator::RoutedGenerator(
@@ -152,6 +160,9 @@ void RoutedGenerator::count() {
   grow(metrics_.failed, counts.failed, counted_.failed);
   grow(metrics_.prompt_tokens, counts.prompt_tokens, counted_.prompt_tokens);
   grow(metrics_.cached_tokens, counts.cached_tokens, counted_.cached_tokens);
+  for (std::size_t reason = 0; reason < counts.choices.size(); ++reason) {
+    grow(*metrics_.choices[reason], counts.choices[reason], counted_.choices[reason]);
+  }
   counted_ = counts;
   const std::uint64_t ended = counts.requests - core_.open_requests();
   open_.fetch_sub(ended - ended_);

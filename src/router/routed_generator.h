@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <mutex>
@@ -80,6 +81,7 @@ class RoutedGenerator final : public api::Generator {
     Counter& cached_tokens;
     Gauge& open;
     Gauge& ready;
+    std::array<Counter*, kChoiceReasons.size()> choices{};  // by reason
   };
   static Metrics make_metrics(MetricsRegistry& registry);
   [[nodiscard]] Result<void> check(const api::GenerationRequest& request) const;

@@ -9,6 +9,25 @@
 #include "base/log.h"
 
 namespace pleiad::router {
+namespace {
+
+constexpr std::size_t kNamedMax = 4;  // workers that a message names
+
+// "no worker is ready: http://a is draining, http://b is down (connection refused)".
+std::string why_not_ready(std::span<const Worker> workers) {
+  std::string out;
+  std::size_t here = 0;
+  for (const Worker& worker : workers) {
+    if (worker.state == WorkerState::Removed || ++here > kNamedMax) continue;
+    out += fmt::format("{} {} is {}", out.empty() ? ":" : ",", worker.url, to_string(worker.state));
+    if (!worker.reason.empty()) out += fmt::format(" ({})", worker.reason);
+  }
+  if (here == 0) return "there is no worker";
+  if (here > kNamedMax) out += fmt::format(", and {} more are not", here - kNamedMax);
+  return "no worker is ready" + out;
+}
+
+}  // namespace
 
 RouterCore::RouterCore(const Clock& clock, WorkerLink& link, const RouterCoreOptions& options)
     : clock_(clock),
@@ -113,6 +132,7 @@ void RouterCore::begin(RoutedRequest& request, const Choice& choice) {
   attempts_.emplace(attempt, &request);
   table_.loads().begin(choice.unit, cost);
   table_.prefixes().add(choice.unit, request.keys());
+  ++counts_.choices[static_cast<std::size_t>(choice.reason)];
   counts_.prompt_tokens += static_cast<std::uint64_t>(prompt);
   counts_.cached_tokens += static_cast<std::uint64_t>(std::min(choice.cached_tokens, prompt));
   request.tell_place(fmt::format("{};dp_rank={}", table_.workers()[place.worker].url, place.dp_rank)
@@ -325,11 +345,9 @@ RouterSummary RouterCore::summary() const {
       .status = {.accepting = table_.any_eligible()},
       .limits = table_.limits(),
   };
-  std::string why = table_.workers().empty() ? "there is no worker" : "no worker is ready";
   for (const Worker& worker : table_.workers()) {
     if (worker.state == WorkerState::Removed) continue;
     if (worker.state == WorkerState::Ready) ++sum.ready_workers;
-    if (!worker.reason.empty()) why = fmt::format("worker {}: {}", worker.url, worker.reason);
     for (const api::GeneratorStatus& rank : worker.report.ranks) {
       sum.status.running += rank.running;
       sum.status.waiting += rank.waiting;
@@ -342,7 +360,7 @@ RouterSummary RouterCore::summary() const {
     sum.status.tokens_outstanding += table_.loads().load(unit).tokens();
   }
   sum.status.waiting += static_cast<std::int64_t>(waiting_.size());
-  if (!sum.status.accepting) sum.not_ready = why;
+  if (!sum.status.accepting) sum.not_ready = why_not_ready(table_.workers());
   return sum;
 }
 

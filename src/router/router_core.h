@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -38,6 +39,7 @@ struct RouterCounts {
   std::uint64_t failed = 0;   // requests that ended with an error
   std::uint64_t prompt_tokens = 0;
   std::uint64_t cached_tokens = 0;  // of these, expected in the chosen unit's cache
+  std::array<std::uint64_t, kChoiceReasons.size()> choices{};  // by reason
 };
 
 // How the workers stand, in sum.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -120,8 +121,11 @@ std::optional<ApiError> RequestIntake::settle_lengths(AcceptedCompletion& comple
     longest = std::max(longest, static_cast<std::int64_t>(prompt.tokens.size()));
   }
   constexpr std::int64_t kCompletionDefault = 16;
+  const std::int64_t choices = static_cast<std::int64_t>(completion.prompts.size()) * request.n;
+  // A router whose workers have told nothing yet refuses what it gets, and says why.
+  const bool unknown = context >= std::numeric_limits<std::int32_t>::max();
   const std::int64_t fallback =
-      chat ? std::max<std::int64_t>(context - longest, 1) : kCompletionDefault;
+      chat && !unknown ? std::max<std::int64_t>(context - longest, 1) : kCompletionDefault;
   const std::int64_t wanted = request.max_tokens ? *request.max_tokens : fallback;
   if (longest + wanted > context) {
     ApiError error = bad_parameter(
@@ -136,7 +140,6 @@ std::optional<ApiError> RequestIntake::settle_lengths(AcceptedCompletion& comple
     error.code = "context_length_exceeded";
     return error;
   }
-  const std::int64_t choices = static_cast<std::int64_t>(completion.prompts.size()) * request.n;
   if (choices * wanted > options_.output_tokens_max) {
     return bad_parameter(
         "max_tokens",

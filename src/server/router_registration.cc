@@ -31,7 +31,9 @@ Result<std::unique_ptr<RouterRegistration>>
 RouterRegistration::create(net::EventLoop& loop, Options options) {
   auto out = std::unique_ptr<RouterRegistration>(new RouterRegistration(loop, std::move(options)));
   for (const std::string& name : out->options_.routers) {
-    PLEIAD_TRY(url, net::parse_url(name));
+    auto parsed = net::parse_url(name);
+    if (!parsed.ok()) return with_context(std::move(parsed).error(), name);
+    const net::Url& url = *parsed;
     if (url.target != "/") {
       return invalid_input("{} names a path; a router is http://host:port", name);
     }
@@ -89,22 +91,23 @@ void RouterRegistration::tell(Router& router) {
   Json body;
   body.set("url", options_.url);
   body.set("lease_seconds", std::int64_t{options_.lease.count()});
-  router.call = send(router, router.register_url, body.dump(), [this, &router](Result<void> ended) {
-    on_told(router, ended);
-  });
+  router.call =
+      send(router, router.register_url, body.dump(), [this, &router](const Result<void>& ended) {
+        on_told(router, ended);
+      });
 }
 
 void RouterRegistration::on_told(Router& router, const Result<void>& ended) {
   const std::string failure = failure_of(router.status, router.answer, ended);
-  if (failure.empty()) {
-    if (!std::exchange(router.known, true)) {
-      PLEIAD_LOG(Info, "registered with router {} as {}", router.name, options_.url);
-    }
-  } else if (router.known || failure != router.last_failure) {
-    PLEIAD_LOG(Warning, "router {} did not register this worker: {}", router.name, failure);
-    router.known = false;
-  }
+  const bool changed = !router.told || failure != router.last_failure;
+  router.told = true;
   router.last_failure = failure;
+  if (changed && failure.empty()) {
+    PLEIAD_LOG(Info, "registered with router {} as {}", router.name, options_.url);
+  }
+  if (changed && !failure.empty()) {
+    PLEIAD_LOG(Warning, "router {} did not register this worker: {}", router.name, failure);
+  }
   router.timer = loop_.after(failure.empty() ? options_.interval : options_.retry, [this, &router] {
     tell(router);
   });
@@ -117,8 +120,9 @@ void RouterRegistration::leave(net::Task on_left) {
   body.set("url", options_.url);
   for (const auto& router : routers_) {
     router->timer.cancel();
-    router->call =
-        send(*router, router->deregister_url, body.dump(), [this](Result<void>) { on_gone(); });
+    router->call = send(*router, router->deregister_url, body.dump(), [this](const Result<void>&) {
+      on_gone();
+    });
   }
   if (to_leave_ == 0) loop_.post(std::exchange(on_left_, {}));
 }

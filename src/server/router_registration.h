@@ -24,8 +24,8 @@ class RouterRegistration {
     std::vector<std::string> routers;  // "http://host:port"
     std::string url;                   // of this worker, as routers reach it
     std::string secret;                // the cluster's
-    std::chrono::seconds lease{15};
-    Nanoseconds interval = std::chrono::seconds(5);  // from an answer to the next word
+    std::chrono::seconds lease{10};
+    Nanoseconds interval = std::chrono::seconds(3);  // from an answer to the next word
     Nanoseconds retry = std::chrono::seconds(1);     // the same after a failure
     Nanoseconds timeout = std::chrono::seconds(1);   // of a connection, and of an answer
   };
@@ -49,8 +49,8 @@ class RouterRegistration {
     net::Timer timer;
     int status = 0;
     std::string answer;
-    bool known = false;        // it has taken the last word
-    std::string last_failure;  // already logged
+    bool told = false;         // once at least
+    std::string last_failure;  // already logged; empty: it took the last word
   };
 
   RouterRegistration(net::EventLoop& loop, Options options);
