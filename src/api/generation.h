@@ -35,8 +35,9 @@ struct GenerationRequest {
   bool ignore_eos = false;           // go on after the model's own end-of-sequence tokens
   std::optional<std::int32_t> top_logprobs;  // 0..20 alternatives per output token; none: no scores
   std::optional<std::int32_t> prompt_top_logprobs;  // likewise for prompt tokens
-  std::string cache_salt;               // only requests of the same salt share cached prefixes
-  std::int32_t priority = 0;            // lower runs earlier
+  std::string cache_salt;     // only requests of the same salt share cached prefixes
+  std::int32_t priority = 0;  // lower runs earlier
+  std::string session;        // requests of one session are best kept together; empty: none
   std::optional<std::int32_t> dp_rank;  // that must take it; none: the least busy one
   // Another worker computes the prompt, all but its last token; this one takes over.
   std::optional<PrefillFrom> prefill_from;
@@ -64,6 +65,12 @@ struct TokenEvent {
   std::array<TokenLogprob, kTopLogprobsMax> top{};
 };
 
+// Where a request is worked at, said by what sends requests to several places.
+struct PlacedEvent {
+  RequestId request;
+  std::string place;  // in printable ASCII
+};
+
 struct FinishEvent {
   RequestId request;
   FinishReason reason = FinishReason::Stop;
@@ -84,6 +91,9 @@ struct FinishEvent {
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
+  // Before its tokens from that place; again when it goes on elsewhere. Never where there is one
+  // place only.
+  virtual void on_placed(const PlacedEvent& /*event*/) {}
   // Score of prompt token `position` (1 .. prompt - 1) given those before it; only when asked for.
   virtual void on_prompt_token(const TokenEvent& event) = 0;
   // An output token. The token that ends the output by stopping it is not one.

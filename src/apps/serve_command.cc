@@ -92,6 +92,20 @@ void add_model_flags(CLI::App& verb, ServeFlags& flags) {
       ->capture_default_str();
 }
 
+void add_register_flags(CLI::App& verb, ServeFlags& flags) {
+  verb.add_option(
+          "--register",
+          flags.settings.routers,
+          "Routers that are told of this worker, as http://host:port; several with commas"
+  )
+      ->delimiter(',')
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  verb.add_option(
+          "--register-url", flags.settings.register_url, "How those routers reach this worker"
+  )
+      ->default_str("as it listens");
+}
+
 void add_limit_flags(CLI::App& verb, ServeFlags& flags) {
   engine::LoadSettings& load = flags.settings.load;
   verb.add_option(
@@ -310,9 +324,9 @@ int serve_http(ServeFlags flags, const sigset_t& signals) {
   print_report((*instance)->model_name(), (*instance)->report());
   fmt::print("  listening on {}\n", (*instance)->url());
   std::fflush(stdout);
-  wait_and_drain(signals, flags.drain_timeout_seconds, [&](net::Task on_drained) {
-    (*instance)->drain(std::move(on_drained));
-  });
+  wait_and_drain(signals, flags.drain_timeout_seconds, {.drain = [&](net::Task on_drained) {
+                   (*instance)->drain(std::move(on_drained));
+                 }});
   return 0;
 }
 
@@ -364,6 +378,7 @@ void add_serve_command(CLI::App& app, Command& chosen) {
   add_size_flags(*verb, flags->group);
   add_ep_flags(*verb, flags->group);
   add_node_flags(*verb, *flags);
+  add_register_flags(*verb, *flags);
   add_hand_over_flags(*verb, flags->hand_over);
   verb->callback([&chosen, flags] { chosen = [flags] { return serve(*flags); }; });
 }

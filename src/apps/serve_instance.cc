@@ -73,6 +73,32 @@ Result<void> check_group_settings(const ServeSettings& settings) {
   return {};
 }
 
+Result<void> check_register_settings(const ServeSettings& settings) {
+  if (settings.routers.empty()) {
+    if (settings.register_url.empty()) return {};
+    return invalid_input("--register-url says how routers of --register reach this worker");
+  }
+  if (settings.cluster_secret.empty()) {
+    return invalid_input(
+        "--register needs the cluster's secret: --cluster-secret-file, or env "
+        "PLEIAD_CLUSTER_SECRET, here and on the routers"
+    );
+  }
+  const bool any = settings.host == "0.0.0.0" || settings.host == "::";
+  if (any && settings.register_url.empty()) {
+    return invalid_input(
+        "--host {} is no address that a router can reach: give --register-url "
+        "http://THIS-HOST:{}",
+        settings.host,
+        settings.port
+    );
+  }
+  if (settings.register_url.empty()) return {};
+  auto url = net::parse_url(settings.register_url);
+  if (!url.ok()) return with_context(std::move(url).error(), "--register-url");
+  return {};
+}
+
 engine::GroupOptions
 group_options(const ServeSettings& settings, const engine::LoadedModel& model) {
   engine::GroupOptions out{
@@ -113,9 +139,11 @@ StartReport report_of(const engine::LoadedModel& model, const plan::ParallelLayo
 Result<std::unique_ptr<ServeInstance>>
 ServeInstance::start(ServeSettings settings, const std::stop_token& stop) {
   PLEIAD_TRY(check_group_settings(settings));
+  PLEIAD_TRY(check_register_settings(settings));
   PLEIAD_TRY(check_exposure({settings.host, settings.api_keys, settings.allow_unauthenticated}));
   auto instance = std::unique_ptr<ServeInstance>(new ServeInstance(std::move(settings)));
   PLEIAD_TRY(instance->listen());
+  PLEIAD_TRY(instance->open_registration());
   PLEIAD_TRY(instance->load(stop));
   return instance;
 }
@@ -142,6 +170,7 @@ ServeInstance::~ServeInstance() {
   prefill_client_.reset();
   peers_.reset();
   service_.reset();
+  registration_.reset();
   server_.reset();
 }
 
@@ -220,6 +249,20 @@ Result<void> ServeInstance::load(const std::stop_token& stop) {
   if (!settings_.cluster_secret.empty()) offer_to_peers();
   report_.ready_seconds = to_seconds(clock_.now() - begin);
   ready_service_.store(service_.get());
+  if (registration_) loop_.post([this] { registration_->start(); });
+  return {};
+}
+
+Result<void> ServeInstance::open_registration() {
+  if (settings_.routers.empty()) return {};
+  auto made = server::RouterRegistration::create(
+      loop_,
+      {.routers = settings_.routers,
+       .url = settings_.register_url.empty() ? url() : settings_.register_url,
+       .secret = settings_.cluster_secret}
+  );
+  if (!made.ok()) return with_context(std::move(made).error(), "--register");
+  registration_ = *std::move(made);
   return {};
 }
 
@@ -290,7 +333,13 @@ void ServeInstance::drain(net::Task on_drained) {
   loop_.post([this, on_drained = std::move(on_drained)]() mutable {
     service_->begin_drain();
     keeper_->stop_accepting();
-    server_->close_listener(std::move(on_drained));
+    if (!registration_) {
+      server_->close_listener(std::move(on_drained));
+      return;
+    }
+    registration_->leave([this, on_drained = std::move(on_drained)]() mutable {
+      server_->close_listener(std::move(on_drained));
+    });
   });
 }
 

@@ -23,6 +23,7 @@
 #include "server/openai_service.h"
 #include "server/peer_api.h"
 #include "server/prefill_client.h"
+#include "server/router_registration.h"
 
 namespace pleiad::apps {
 
@@ -39,6 +40,9 @@ struct ServeSettings {
   // For a group of several nodes:
   std::string dist_init_addr;  // node 0's, host:port
   std::string cluster_secret;
+  // Routers that this worker registers with, and how they reach it; empty: as it listens.
+  std::vector<std::string> routers;
+  std::string register_url;
   std::chrono::milliseconds step_timeout{60'000};  // of one wait for a peer
   comm::UcxGroupOptions ucx;
 };
@@ -51,6 +55,9 @@ std::string model_name_of(const ServeSettings& settings);
 
 // Checks what a node of a group needs beside the model, and what the worker's role does.
 Result<void> check_group_settings(const ServeSettings& settings);
+
+// Checks what a worker needs to register with routers.
+Result<void> check_register_settings(const ServeSettings& settings);
 
 // How long the phases of a start took, in seconds, and what was loaded.
 struct StartReport {
@@ -101,6 +108,7 @@ class ServeInstance {
   Result<void> listen();
   Result<void> load(const std::stop_token& stop);
   Result<void> form_and_try(const std::stop_token& stop);
+  Result<void> open_registration();
   void handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
   [[nodiscard]] api::WorkerReport worker_report() const;
   [[nodiscard]] api::WorkerReport::Identity identity_of(const engine::LoadedModel& model) const;
@@ -122,6 +130,7 @@ class ServeInstance {
   std::unique_ptr<engine::GroupKeeper> keeper_;
   std::unique_ptr<server::OpenaiService> service_;
   std::unique_ptr<server::PeerApi> peers_;                      // null without a secret
+  std::unique_ptr<server::RouterRegistration> registration_;    // null without routers
   std::atomic<server::OpenaiService*> ready_service_{nullptr};  // null: still loading
   std::thread loop_thread_;
   std::thread text_thread_;

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/spelling.h"
 
 namespace pleiad::router {
 namespace {
@@ -24,10 +25,6 @@ constexpr std::array kNames = {
 
 constexpr std::int64_t kNobody = std::numeric_limits<std::int64_t>::max();
 
-std::int64_t cached_tokens(const PolicyInput& input, UnitIndex unit) {
-  return static_cast<std::int64_t>(input.overlap[unit]) * static_cast<std::int64_t>(kPageTokens);
-}
-
 // Of the eligible units; kNobody: there is none.
 std::int64_t least_tokens(const PolicyInput& input) {
   const std::span<const std::int64_t> tokens = input.loads->tokens();
@@ -41,13 +38,14 @@ std::int64_t least_tokens(const PolicyInput& input) {
 }  // namespace
 
 Result<PolicyKind> parse_policy(std::string_view name) {
-  std::string known;
-  for (const Name& row : kNames) {
-    if (row.name == name) return row.kind;
-    known += known.empty() ? "" : ", ";
-    known += row.name;
+  std::array<std::string_view, kNames.size()> known;
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (kNames[i].name == name) return kNames[i].kind;
+    known[i] = kNames[i].name;
   }
-  return invalid_input("policy {} is none; known: {}", name, known);
+  return invalid_input(
+      "policy {} is none; nearest: {} (known: {})", name, nearest_word(name, known), listed(known)
+  );
 }
 
 std::string_view to_string(PolicyKind kind) {
@@ -93,6 +91,10 @@ std::optional<Choice> Policy::choose(const PolicyInput& input) {
   return std::nullopt;
 }
 
+bool Policy::too_busy(UnitIndex unit, const PolicyInput& input) const {
+  return input.loads->tokens()[unit] > busy_bound(least_tokens(input));
+}
+
 std::int64_t Policy::busy_bound(std::int64_t least) const {
   const double bound = options_.balance_relative * static_cast<double>(least) +
                        static_cast<double>(options_.balance_tokens);
@@ -114,7 +116,7 @@ std::optional<Choice> Policy::of_session(const PolicyInput& input, std::int64_t 
     }
   }
   if (!best || input.loads->tokens()[*best] > busy_bound(least)) return std::nullopt;
-  return Choice{*best, ChoiceReason::Session, cached_tokens(input, *best)};
+  return Choice{*best, ChoiceReason::Session, expected_hit(input, *best)};
 }
 
 // The work that is ahead of the request's first token there: what waits, and what its prompt lacks.
@@ -130,7 +132,7 @@ Choice Policy::cached(const PolicyInput& input, std::int64_t least) {
       if (input.eligible[unit] == 0 || tokens[unit] > bound) continue;
       const std::int64_t prefill = input.loads->load(unit).prefill;
       const std::int64_t cost =
-          prefill + (tokens[unit] - prefill) / kHeldShare - cached_tokens(input, unit);
+          prefill + (tokens[unit] - prefill) / kHeldShare - expected_hit(input, unit);
       if (cost >= best_cost) continue;
       best = unit;
       best_cost = cost;
@@ -140,7 +142,7 @@ Choice Policy::cached(const PolicyInput& input, std::int64_t least) {
   look(turn_, units);
   look(0, std::min(turn_, units));
   turn_ = (best + 1) % units;
-  const std::int64_t hit = cached_tokens(input, best);
+  const std::int64_t hit = expected_hit(input, best);
   return {best, hit > 0 ? ChoiceReason::Cached : ChoiceReason::LeastBusy, hit};
 }
 
@@ -152,7 +154,7 @@ Choice Policy::least_busy(const PolicyInput& input, std::int64_t least) {
     best = best + 1 == units ? 0 : best + 1;
   }
   turn_ = (best + 1) % units;
-  return {best, ChoiceReason::LeastBusy, cached_tokens(input, best)};
+  return {best, ChoiceReason::LeastBusy, expected_hit(input, best)};
 }
 
 // The least busy of so many draws.
@@ -162,7 +164,7 @@ Choice Policy::drawn(const PolicyInput& input, int draws) {
     const UnitIndex other = random_eligible(input);
     if (input.loads->tokens()[other] < input.loads->tokens()[best]) best = other;
   }
-  return {best, ChoiceReason::Drawn, cached_tokens(input, best)};
+  return {best, ChoiceReason::Drawn, expected_hit(input, best)};
 }
 
 Choice Policy::next_in_turn(const PolicyInput& input) {
@@ -172,7 +174,7 @@ Choice Policy::next_in_turn(const PolicyInput& input) {
     unit = unit + 1 == units ? 0 : unit + 1;
   }
   turn_ = (unit + 1) % units;
-  return {unit, ChoiceReason::Turn, cached_tokens(input, unit)};
+  return {unit, ChoiceReason::Turn, expected_hit(input, unit)};
 }
 
 UnitIndex Policy::random_eligible(const PolicyInput& input) {

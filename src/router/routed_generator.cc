@@ -8,7 +8,7 @@
 namespace pleiad::router {
 
 RoutedGenerator::Metrics RoutedGenerator::make_metrics(MetricsRegistry& registry) {
-  return {
+  Metrics out{
       .requests = registry.counter("pleiad_router_requests_total", "Requests accepted"),
       .replays = registry.counter(
           "pleiad_router_replays_total", "Times that a request went on at another worker"
@@ -30,6 +30,14 @@ RoutedGenerator::Metrics RoutedGenerator::make_metrics(MetricsRegistry& registry
       .open = registry.gauge("pleiad_router_open_requests", "Requests under way or waiting"),
       .ready = registry.gauge("pleiad_router_ready_workers", "Workers that take requests"),
   };
+  for (const ChoiceReason reason : kChoiceReasons) {
+    out.choices[static_cast<std::size_t>(reason)] = &registry.counter(
+        "pleiad_router_decisions_total",
+        "Choices of a unit, by what decided them",
+        {{"reason", std::string(to_string(reason))}}
+    );
+  }
+  return out;
 }
 
 RoutedGenerator::RoutedGenerator(
@@ -91,6 +99,15 @@ Json RoutedGenerator::workers_json() const {
   return router::workers_json(core_.table());
 }
 
+Json RoutedGenerator::explain(const RouteQuestion& question) const {
+  return explain_route(core_.table(), core_.policies(), question);
+}
+
+std::string RoutedGenerator::why_not_ready() const {
+  const std::scoped_lock lock(mutex_);
+  return summary_.not_ready;
+}
+
 Result<void> RoutedGenerator::check(const api::GenerationRequest& request) const {
   if (!accepting_.load()) return unavailable("the router is draining");
   if (request.prompt.empty()) return invalid_input("the prompt has no tokens");
@@ -150,6 +167,9 @@ void RoutedGenerator::count() {
   grow(metrics_.cached_tokens, counts.cached_tokens, counted_.cached_tokens);
   grow(metrics_.hand_overs, counts.hand_overs, counted_.hand_overs);
   grow(metrics_.prefill_losses, counts.prefill_losses, counted_.prefill_losses);
+  for (std::size_t reason = 0; reason < counts.choices.size(); ++reason) {
+    grow(*metrics_.choices[reason], counts.choices[reason], counted_.choices[reason]);
+  }
   counted_ = counts;
   const std::uint64_t ended = counts.requests - core_.open_requests();
   open_.fetch_sub(ended - ended_);

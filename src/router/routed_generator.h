@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <mutex>
@@ -14,6 +15,7 @@
 #include "base/result.h"
 #include "net/event_loop.h"
 #include "router/http_worker_link.h"
+#include "router/route_explanation.h"
 #include "router/router_core.h"
 #include "router/worker_watch.h"
 
@@ -52,6 +54,12 @@ class RoutedGenerator final : public api::Generator {
   Result<void> drain_worker(std::string_view url, bool draining);
   // What runs there goes on elsewhere.
   Result<void> remove_worker(std::string_view url);
+  // Other rules for the choices from now on.
+  void set_policy(const PolicyOptions& policy, std::int64_t prefill_tokens_min) {
+    core_.set_policy(policy, prefill_tokens_min);
+  }
+  // Where such a request would go (explain_route).
+  [[nodiscard]] Json explain(const RouteQuestion& question) const;
   // Every worker with its state, load and why.
   [[nodiscard]] Json workers_json() const;
   [[nodiscard]] const WorkerTable& table() const { return core_.table(); }
@@ -62,6 +70,8 @@ class RoutedGenerator final : public api::Generator {
   [[nodiscard]] api::GeneratorStatus status() const override;
   [[nodiscard]] api::GeneratorLimits limits() const override;
   void reset_prefix_cache() override {}
+  // Why nothing is taken; empty: it is. Any thread.
+  [[nodiscard]] std::string why_not_ready() const;
   // Refuses new requests from now on; those accepted go on. Any thread.
   void stop_accepting() { accepting_.store(false); }
 
@@ -76,6 +86,7 @@ class RoutedGenerator final : public api::Generator {
     Counter& prefill_losses;
     Gauge& open;
     Gauge& ready;
+    std::array<Counter*, kChoiceReasons.size()> choices{};  // by reason
   };
   static Metrics make_metrics(MetricsRegistry& registry);
   [[nodiscard]] Result<void> check(const api::GenerationRequest& request) const;

@@ -24,6 +24,10 @@ void RoutedRequest::begin_attempt(Attempt begun, std::int32_t dp_rank) {
   attempt = std::move(begun);
 }
 
+void RoutedRequest::tell_place(std::string place) {
+  sink_.on_placed({.request = id(), .place = std::move(place)});
+}
+
 void RoutedRequest::on_prompt_token(const api::TokenEvent& event) {
   attempt->remote = event.request;
   waited = {};

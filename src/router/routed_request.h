@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "api/generation.h"
@@ -56,6 +57,8 @@ class RoutedRequest {
   // Tries it on `begun.unit`, dp rank `dp_rank` of its worker.
   void begin_attempt(Attempt begun, std::int32_t dp_rank);
 
+  // Tells the client where it is tried.
+  void tell_place(std::string place);
   // Events of the attempt. A prompt that is scored again tells only what was not told before. A
   // token that is not the next one is Corrupt, and not told.
   void on_prompt_token(const api::TokenEvent& event);

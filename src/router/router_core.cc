@@ -9,6 +9,25 @@
 #include "base/log.h"
 
 namespace pleiad::router {
+namespace {
+
+constexpr std::size_t kNamedMax = 4;  // workers that a message names
+
+// "no worker is ready: http://a is draining, http://b is down (connection refused)".
+std::string why_not_ready(std::span<const Worker> workers) {
+  std::string out;
+  std::size_t here = 0;
+  for (const Worker& worker : workers) {
+    if (worker.state == WorkerState::Removed || ++here > kNamedMax) continue;
+    out += fmt::format("{} {} is {}", out.empty() ? ":" : ",", worker.url, to_string(worker.state));
+    if (!worker.reason.empty()) out += fmt::format(" ({})", worker.reason);
+  }
+  if (here == 0) return "there is no worker";
+  if (here > kNamedMax) out += fmt::format(", and {} more are not", here - kNamedMax);
+  return "no worker is ready" + out;
+}
+
+}  // namespace
 
 RouterCore::RouterCore(const Clock& clock, WorkerLink& link, const RouterCoreOptions& options)
     : clock_(clock),
@@ -16,7 +35,8 @@ RouterCore::RouterCore(const Clock& clock, WorkerLink& link, const RouterCoreOpt
       options_(options),
       table_(options.table),
       policy_(options.policy, options.seed),
-      prefill_policy_(options.policy, options.seed + 1) {}
+      prefill_policy_(options.policy, options.seed + 1),
+      prefill_tokens_min_(options.prefill_tokens_min) {}
 
 RouterCore::~RouterCore() {
   for (const auto& [id, request] : requests_) {
@@ -43,6 +63,12 @@ Result<WorkerIndex> RouterCore::remove_worker(std::string_view url) {
   table_.remove(*worker);
   move_away_from(*worker, "the worker was removed");
   return *worker;
+}
+
+void RouterCore::set_policy(const PolicyOptions& policy, std::int64_t prefill_tokens_min) {
+  policy_.set_options(policy);
+  prefill_policy_.set_options(policy);
+  prefill_tokens_min_ = prefill_tokens_min;
 }
 
 void RouterCore::submit(
@@ -91,6 +117,7 @@ std::optional<Choice> RouterCore::choose(const RoutedRequest& request) {
       .eligible = eligible_,
       .overlap = overlap_,
       .prompt_tokens = request.prompt_tokens(),
+      .session = request.rest().request.session,
   });
 }
 
@@ -124,9 +151,22 @@ void RouterCore::begin(RoutedRequest& request, const Choice& choice) {
   table_.prefixes().add(choice.unit, request.keys());
   request.begin_attempt(std::move(begun), place.dp_rank);
   attempts_.emplace(attempt, &request);
+  ++counts_.choices[static_cast<std::size_t>(choice.reason)];
   counts_.prompt_tokens += static_cast<std::uint64_t>(prompt);
   counts_.cached_tokens += static_cast<std::uint64_t>(std::min(choice.cached_tokens, prompt));
+  request.tell_place(name_of(*request.attempt));
   link_.send(attempt, table_.workers()[place.worker], request.rest());
+}
+
+// "http://d;dp_rank=0", and behind that who computes the prompt, where that is another.
+std::string RouterCore::name_of(const RoutedRequest::Attempt& attempt) const {
+  const UnitPlace& place = table_.place(attempt.unit);
+  std::string out = fmt::format("{};dp_rank={}", table_.workers()[place.worker].url, place.dp_rank);
+  if (attempt.prefill) {
+    const api::PrefillFrom& from = attempt.prefill->from;
+    out += fmt::format(";prefill={};prefill_dp_rank={}", from.url, from.dp_rank.value_or(0));
+  }
+  return out;
 }
 
 // Who computes the prompt, when the chosen unit takes prompts over and it is worth the way.
@@ -137,7 +177,7 @@ RouterCore::choose_prefill(const RoutedRequest& request, const Choice& choice) {
   const bool scored = request.rest().request.prompt_top_logprobs.has_value();
   const std::size_t losses = request.prefill_avoided.size();
   if (decode.report.role != api::Role::Decode || scored || losses >= options_.prefill_losses_max ||
-      prompt - choice.cached_tokens < options_.prefill_tokens_min) {
+      prompt - choice.cached_tokens < prefill_tokens_min_) {
     return std::nullopt;
   }
   const auto eligible = table_.prefill_eligible();
@@ -405,11 +445,9 @@ RouterSummary RouterCore::summary() const {
       .status = {.accepting = table_.any_eligible()},
       .limits = table_.limits(),
   };
-  std::string why = table_.workers().empty() ? "there is no worker" : "no worker is ready";
   for (const Worker& worker : table_.workers()) {
     if (worker.state == WorkerState::Removed) continue;
     if (worker.state == WorkerState::Ready) ++sum.ready_workers;
-    if (!worker.reason.empty()) why = fmt::format("worker {}: {}", worker.url, worker.reason);
     for (const api::GeneratorStatus& rank : worker.report.ranks) {
       sum.status.running += rank.running;
       sum.status.waiting += rank.waiting;
@@ -422,7 +460,7 @@ RouterSummary RouterCore::summary() const {
     sum.status.tokens_outstanding += table_.loads().load(unit).tokens();
   }
   sum.status.waiting += static_cast<std::int64_t>(waiting_.size());
-  if (!sum.status.accepting) sum.not_ready = why;
+  if (!sum.status.accepting) sum.not_ready = why_not_ready(table_.workers());
   return sum;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -14,6 +15,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "router/policy.h"
+#include "router/route_explanation.h"
 #include "router/routed_request.h"
 #include "router/worker_link.h"
 #include "router/worker_table.h"
@@ -44,6 +46,7 @@ struct RouterCounts {
   std::uint64_t cached_tokens = 0;   // of these, expected in the chosen unit's cache
   std::uint64_t hand_overs = 0;      // prompts sent to a prefill worker
   std::uint64_t prefill_losses = 0;  // of these, those that it did not bring
+  std::array<std::uint64_t, kChoiceReasons.size()> choices{};  // by reason
 };
 
 // How the workers stand, in sum.
@@ -101,7 +104,14 @@ class RouterCore {
   // Time has passed. To be called a few times a second.
   void on_tick();
 
+  // Other rules for the choices from now on, and another RouterCoreOptions::prefill_tokens_min.
+  void set_policy(const PolicyOptions& policy, std::int64_t prefill_tokens_min);
+
   [[nodiscard]] const WorkerTable& table() const { return table_; }
+  // What choices rest on, for explanations.
+  [[nodiscard]] RoutePolicies policies() const {
+    return {&policy_, &prefill_policy_, prefill_tokens_min_};
+  }
   [[nodiscard]] const RouterCounts& counts() const { return counts_; }
   [[nodiscard]] RouterSummary summary() const;
   [[nodiscard]] std::size_t open_requests() const { return requests_.size(); }
@@ -114,6 +124,7 @@ class RouterCore {
   void begin(RoutedRequest& request, const Choice& choice);
   std::optional<RoutedRequest::Prefill>
   choose_prefill(const RoutedRequest& request, const Choice& choice);
+  [[nodiscard]] std::string name_of(const RoutedRequest::Attempt& attempt) const;
   void prefill_lost(RoutedRequest& request, std::string_view why);
   void end_prefill(RoutedRequest::Attempt& attempt);
   void worker_lost(RoutedRequest& request, std::string_view why);
@@ -133,6 +144,7 @@ class RouterCore {
   WorkerTable table_;
   Policy policy_;
   Policy prefill_policy_;
+  std::int64_t prefill_tokens_min_;
   RouterCounts counts_;
   std::unordered_map<api::RequestId, std::unique_ptr<RoutedRequest>> requests_;
   std::unordered_map<AttemptId, RoutedRequest*> attempts_;  // under way

@@ -144,6 +144,23 @@ TEST(ServeInstance, DrainEndsWhenNothingIsOpen) {
   EXPECT_EQ(drained.get_future().wait_for(std::chrono::seconds{30}), std::future_status::ready);
 }
 
+TEST(ServeInstance, WhatARegistrationLacksIsSaidAtOnce) {
+  ServeSettings settings = fable();
+  settings.routers = {"http://127.0.0.1:1"};
+  EXPECT_TRUE(contains(refusal(settings), "PLEIAD_CLUSTER_SECRET"));
+  settings.cluster_secret = "of the test";
+  settings.routers = {"127.0.0.1:1"};
+  EXPECT_TRUE(contains(refusal(settings), "--register"));
+  settings.routers = {"http://127.0.0.1:1"};
+  settings.host = "0.0.0.0";
+  settings.allow_unauthenticated = true;
+  EXPECT_TRUE(contains(refusal(settings), "--register-url"));
+  settings.register_url = "me";
+  EXPECT_TRUE(contains(refusal(settings), "--register-url"));
+  settings.routers.clear();
+  EXPECT_TRUE(contains(refusal(settings), "--register"));
+}
+
 // A worker of a role, and a request to it as a router sends it.
 std::unique_ptr<ServeInstance> worker(api::Role role, const HandOverChoice& how = {}) {
   ServeSettings settings = fable();

@@ -3,6 +3,7 @@
 #include "router/router_core.h"
 
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,6 +44,7 @@ class RecordingLink final : public WorkerLink {
 
 class Answer final : public api::GenerationSink {
  public:
+  void on_placed(const api::PlacedEvent& event) override { place = event.place; }
   void on_prompt_token(const api::TokenEvent& event) override { scored.push_back(event.position); }
   void on_token(const api::TokenEvent& event) override { tokens.push_back(event.chosen.token); }
   void on_finish(const api::FinishEvent& event) override {
@@ -50,6 +52,7 @@ class Answer final : public api::GenerationSink {
     finish = event;
   }
 
+  std::string place;
   std::vector<std::int32_t> scored;
   std::vector<TokenId> tokens;
   std::optional<api::FinishEvent> finish;
@@ -427,6 +430,40 @@ TEST_F(RouterCoreTest, AllTokensWithoutAnEndAreAWholeAnswer) {
   EXPECT_EQ(link_.sent.size(), 1U);
 }
 
+TEST_F(RouterCoreTest, RequestsOfOneSessionStayTogetherAndTheirPlaceIsTold) {
+  start(4);
+  for (std::uint64_t id = 1; id < 6; ++id) {
+    core_->submit(
+        api::RequestId(id), {.prompt = {1, 2, 3}, .max_tokens = 4, .session = "s"}, answers_[id]
+    );
+    EXPECT_EQ(link_.sent.back().url, link_.sent.front().url);
+    EXPECT_EQ(answers_[id].place, link_.sent.front().url + ";dp_rank=0");
+  }
+  EXPECT_EQ(core_->counts().choices[static_cast<std::size_t>(ChoiceReason::Session)], 5U);
+}
+
+TEST_F(RouterCoreTest, ASessionIsNeverSentToAnOverloadedWorker) {
+  RouterCoreOptions options;
+  options.policy.balance_tokens = 10;
+  start(2, options);
+  std::set<std::string> urls;
+  for (std::uint64_t id = 1; id < 7; ++id) {
+    core_->submit(
+        api::RequestId(id), {.prompt = {1, 2, 3}, .max_tokens = 40, .session = "s"}, answers_[id]
+    );
+    urls.insert(link_.sent.back().url);
+  }
+  EXPECT_EQ(urls.size(), 2U);
+}
+
+TEST_F(RouterCoreTest, AnotherPolicyIsInForceAtTheNextChoice) {
+  start(3);
+  core_->set_policy({.kind = PolicyKind::RoundRobin}, 1);
+  submit(1);
+  submit(2);
+  EXPECT_EQ(core_->counts().choices[static_cast<std::size_t>(ChoiceReason::Turn)], 2U);
+}
+
 TEST_F(RouterCoreTest, WhatIsOpenAtTheEndIsCancelled) {
   start(1);
   submit(1);
@@ -439,7 +476,11 @@ TEST_F(RouterCoreTest, TellsWhyNothingIsTakenAndWhatWorkersDo) {
   EXPECT_EQ(core_->summary().not_ready, "there is no worker");
   ASSERT_TRUE(core_->add_worker("http://w0").ok());
   core_->on_report(0, unavailable("connection refused"));
-  EXPECT_EQ(core_->summary().not_ready, "no worker is ready");
+  EXPECT_EQ(core_->summary().not_ready, "no worker is ready: http://w0 is joining");
+  for (int i = 1; i < 6; ++i) {
+    ASSERT_TRUE(core_->add_worker("http://w" + std::to_string(i)).ok());
+  }
+  EXPECT_THAT(core_->summary().not_ready, HasSubstr("and 2 more are not"));
   core_->on_report(0, report());
   EXPECT_THAT(core_->summary().not_ready, IsEmpty());
   submit(1);
