@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "api/hand_over.h"
 #include "api/sampling.h"
 #include "base/id.h"
 #include "base/result.h"
@@ -34,9 +35,15 @@ struct GenerationRequest {
   bool ignore_eos = false;           // go on after the model's own end-of-sequence tokens
   std::optional<std::int32_t> top_logprobs;  // 0..20 alternatives per output token; none: no scores
   std::optional<std::int32_t> prompt_top_logprobs;  // likewise for prompt tokens
-  std::string cache_salt;               // only requests of the same salt share cached prefixes
-  std::int32_t priority = 0;            // lower runs earlier
+  std::string cache_salt;     // only requests of the same salt share cached prefixes
+  std::int32_t priority = 0;  // lower runs earlier
+  std::string session;        // requests of one session are best kept together; empty: none
   std::optional<std::int32_t> dp_rank;  // that must take it; none: the least busy one
+  // Another worker computes the prompt, all but its last token; this one takes over.
+  std::optional<PrefillFrom> prefill_from;
+  // The other side of that, within a process: nothing is sampled, and the keys and values go where
+  // this says. REQUIRES: max_tokens 0; the outlet lives until on_finish.
+  std::optional<KvOrder> kv_order;
 };
 
 // Error: something is wrong with the program or the request, and asking again will not help. Lost:
@@ -58,6 +65,12 @@ struct TokenEvent {
   std::array<TokenLogprob, kTopLogprobsMax> top{};
 };
 
+// Where a request is worked at, said by what sends requests to several places.
+struct PlacedEvent {
+  RequestId request;
+  std::string place;  // in printable ASCII
+};
+
 struct FinishEvent {
   RequestId request;
   FinishReason reason = FinishReason::Stop;
@@ -66,6 +79,9 @@ struct FinishEvent {
   std::int32_t cached_tokens = 0;  // prompt tokens taken from the prefix cache
   std::int32_t output_tokens = 0;
   std::string message;  // for Error and Lost: what went wrong
+  // Of Lost: the worker that was to compute the prompt failed, not the one that says so. Asking the
+  // latter again, with another one or none, may help.
+  bool prefill_lost = false;
 };
 
 // Receives what one request produces. Called on the engine's thread: must return at once, never
@@ -75,6 +91,9 @@ struct FinishEvent {
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
+  // Before its tokens from that place; again when it goes on elsewhere. Never where there is one
+  // place only.
+  virtual void on_placed(const PlacedEvent& /*event*/) {}
   // Score of prompt token `position` (1 .. prompt - 1) given those before it; only when asked for.
   virtual void on_prompt_token(const TokenEvent& event) = 0;
   // An output token. The token that ends the output by stopping it is not one.

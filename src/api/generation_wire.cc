@@ -90,6 +90,28 @@ Result<Sampling> read_sampling(ByteReader& in) {
   return s;
 }
 
+void write(ByteWriter& out, const TransferId& id) {
+  out.number(id.epoch);
+  out.number(id.number);
+  out.number(id.attempt);
+}
+
+void write(ByteWriter& out, const PrefillFrom& from) {
+  write(out, from.url);
+  write(out, from.dp_rank);
+  out.number(from.attempt);
+}
+
+Result<PrefillFrom> read_prefill_from(ByteReader& in) {
+  PrefillFrom from;
+  PLEIAD_TRY(url, read_text(in));
+  from.url = std::move(url);
+  PLEIAD_TRY(dp_rank, read_optional(in));
+  from.dp_rank = dp_rank;
+  PLEIAD_TRY(read_into(in, from.attempt));
+  return from;
+}
+
 }  // namespace
 
 std::vector<std::byte> encode(const SubmitMessage& message) {
@@ -107,6 +129,8 @@ std::vector<std::byte> encode(const SubmitMessage& message) {
   write(out, request.cache_salt);
   out.number(request.priority);
   write(out, request.dp_rank);
+  out.number(static_cast<std::uint8_t>(request.prefill_from ? 1 : 0));
+  if (request.prefill_from) write(out, *request.prefill_from);
   return out.take();
 }
 
@@ -135,6 +159,46 @@ Result<SubmitMessage> decode_submit(std::span<const std::byte> bytes) {
   PLEIAD_TRY(read_into(in, request.priority));
   PLEIAD_TRY(dp_rank, read_optional(in));
   request.dp_rank = dp_rank;
+  PLEIAD_TRY(handed_over, read_flag(in));
+  if (handed_over) {
+    PLEIAD_TRY(from, read_prefill_from(in));
+    request.prefill_from = std::move(from);
+  }
+  PLEIAD_TRY(in.end());
+  return out;
+}
+
+std::vector<std::byte> encode(const PrefillOrder& order) {
+  ByteWriter out;
+  write(out, order.id);
+  write(out, order.instance);
+  write(out, order.prompt);
+  out.number(order.first);
+  out.number(static_cast<std::uint8_t>(order.shared ? 1 : 0));
+  write(out, order.cache_salt);
+  out.number(order.priority);
+  write(out, order.dp_rank);
+  return out.take();
+}
+
+Result<PrefillOrder> decode_prefill_order(std::span<const std::byte> bytes) {
+  ByteReader in(bytes);
+  PrefillOrder out;
+  PLEIAD_TRY(read_into(in, out.id.epoch));
+  PLEIAD_TRY(read_into(in, out.id.number));
+  PLEIAD_TRY(read_into(in, out.id.attempt));
+  PLEIAD_TRY(instance, read_text(in));
+  out.instance = std::move(instance);
+  PLEIAD_TRY(prompt, read_tokens(in));
+  out.prompt = std::move(prompt);
+  PLEIAD_TRY(read_into(in, out.first));
+  PLEIAD_TRY(shared, read_flag(in));
+  out.shared = shared;
+  PLEIAD_TRY(salt, read_text(in));
+  out.cache_salt = std::move(salt);
+  PLEIAD_TRY(read_into(in, out.priority));
+  PLEIAD_TRY(dp_rank, read_optional(in));
+  out.dp_rank = dp_rank;
   PLEIAD_TRY(in.end());
   return out;
 }
@@ -183,6 +247,7 @@ std::vector<std::byte> encode(const FinishEvent& event) {
   out.number(event.cached_tokens);
   out.number(event.output_tokens);
   write(out, event.message);
+  out.number(static_cast<std::uint8_t>(event.prefill_lost ? 1 : 0));
   return out.take();
 }
 
@@ -204,6 +269,8 @@ Result<FinishEvent> decode_finish(std::span<const std::byte> bytes) {
   PLEIAD_TRY(read_into(in, out.output_tokens));
   PLEIAD_TRY(message, read_text(in));
   out.message = std::move(message);
+  PLEIAD_TRY(prefill_lost, read_flag(in));
+  out.prefill_lost = prefill_lost;
   PLEIAD_TRY(in.end());
   return out;
 }

@@ -26,6 +26,10 @@ struct SubmitMessage {
 std::vector<std::byte> encode(const SubmitMessage& message);
 Result<SubmitMessage> decode_submit(std::span<const std::byte> bytes);
 
+// What a decode worker asks of a prefill worker.
+std::vector<std::byte> encode(const PrefillOrder& order);
+Result<PrefillOrder> decode_prefill_order(std::span<const std::byte> bytes);
+
 // A token of the output, or the score of one of the prompt.
 std::vector<std::byte> encode(const TokenEvent& event);
 Result<TokenEvent> decode_token(std::span<const std::byte> bytes);

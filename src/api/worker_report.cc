@@ -79,7 +79,28 @@ Result<GeneratorStatus> status_of(const Json& json) {
   return status;
 }
 
+struct RoleName {
+  Role role;
+  std::string_view name;
+};
+constexpr std::array kRoles = {
+    RoleName{Role::Both, "both"},
+    RoleName{Role::Prefill, "prefill"},
+    RoleName{Role::Decode, "decode"},
+};
+
 }  // namespace
+
+std::string_view to_string(Role role) {
+  return kRoles.at(static_cast<std::size_t>(role)).name;
+}
+
+std::optional<Role> parse_role(std::string_view name) {
+  for (const RoleName& known : kRoles) {
+    if (known.name == name) return known.role;
+  }
+  return std::nullopt;
+}
 
 Json to_json(const WorkerReport& report) {
   Json out;
@@ -88,6 +109,7 @@ Json to_json(const WorkerReport& report) {
     out.set(std::string(text.name), report.identity.*text.field);
   }
   out.set("page_tokens", report.identity.page_tokens);
+  out.set("role", to_string(report.role));
   out.set("vocabulary", report.limits.vocabulary);
   out.set("model_tokens_max", report.limits.model_tokens_max);
   out.set("accepting", report.accepting);
@@ -109,6 +131,10 @@ Result<WorkerReport> worker_report_of(const Json& json) {
   }
   PLEIAD_TRY(page_tokens, count_of(json, "page_tokens"));
   report.identity.page_tokens = page_tokens;
+  PLEIAD_TRY(role_name, text_of(json, "role"));
+  const auto role = parse_role(role_name);
+  if (!role) return corrupt("a worker's report with the role {}", role_name);
+  report.role = *role;
   PLEIAD_TRY(vocabulary, count_of(json, "vocabulary"));
   PLEIAD_TRY(tokens, count_of(json, "model_tokens_max"));
   report.limits = {.vocabulary = vocabulary, .model_tokens_max = tokens};

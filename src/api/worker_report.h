@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/generation.h"
@@ -9,6 +11,16 @@
 #include "base/result.h"
 
 namespace pleiad::api {
+
+// What a worker does of a request (--disaggregation-mode).
+enum class Role {
+  Both,
+  Prefill,  // computes prompts for decode workers; answers whole requests, too
+  Decode,   // takes prompts' keys and values over from prefill workers; computes them itself, too
+};
+
+std::string_view to_string(Role role);  // "both", "prefill", "decode"
+std::optional<Role> parse_role(std::string_view name);
 
 // What a worker tells those who send it requests: what it is, and how its dp ranks stand.
 struct WorkerReport {
@@ -25,10 +37,15 @@ struct WorkerReport {
 
   std::string instance;  // of this start of the process; another after a restart
   Identity identity;
+  Role role = Role::Both;
   GeneratorLimits limits;
   bool accepting = false;
   std::vector<GeneratorStatus> ranks;  // [dp ranks]
 };
+
+// Names the start of the worker that a peer's request is meant for; another start refuses it, so
+// that what is told of a request is never told of another's.
+inline constexpr std::string_view kInstanceHeader = "x-pleiad-instance";
 
 Json to_json(const WorkerReport& report);
 // Fails with Corrupt, naming the member that is missing or none.

@@ -1,15 +1,18 @@
 #include "apps/drain_wait.h"
 
+#include <initializer_list>
+
 #include <unistd.h>
 
 #include "base/log.h"
 
 namespace pleiad::apps {
+namespace {
 
-sigset_t block_end_signals() {
+sigset_t block(std::initializer_list<int> blocked) {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
+  for (const int signal : blocked) {
     sigaddset(&signals, signal);
   }
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
@@ -17,16 +20,24 @@ sigset_t block_end_signals() {
   return signals;
 }
 
-void wait_and_drain(
-    const sigset_t& signals,
-    double timeout_seconds,
-    const std::function<void(net::Task on_drained)>& drain
-) {
+}  // namespace
+
+sigset_t block_end_signals() {
+  return block({SIGTERM, SIGINT, SIGUSR1});
+}
+
+sigset_t block_end_and_reload_signals() {
+  return block({SIGTERM, SIGINT, SIGUSR1, SIGHUP});
+}
+
+void wait_and_drain(const sigset_t& signals, double timeout_seconds, const SignalActions& actions) {
   int signal = 0;
-  sigwait(&signals, &signal);
+  for (sigwait(&signals, &signal); signal == SIGHUP; sigwait(&signals, &signal)) {
+    actions.reload();
+  }
   PLEIAD_LOG(Info, "draining: open requests may end within {} s", timeout_seconds);
   // The loop tells by a signal of its own, so that one wait serves all three outcomes.
-  drain([pid = getpid()] { kill(pid, SIGUSR1); });
+  actions.drain([pid = getpid()] { kill(pid, SIGUSR1); });
   const auto seconds = static_cast<time_t>(timeout_seconds);
   const timespec limit{
       .tv_sec = seconds,

@@ -15,7 +15,8 @@ Result<void> check_exposure(const Exposure& exposure) {
   for (const std::string& key : exposure.api_keys) {
     if (key.empty()) return invalid_input("--api-key must not be empty");
   }
-  const bool guarded = !exposure.api_keys.empty() || exposure.allow_unauthenticated;
+  const bool guarded =
+      !exposure.api_keys.empty() || exposure.more_keys || exposure.allow_unauthenticated;
   if (is_loopback(exposure.host) || guarded) return {};
   return invalid_input(
       "--host {} is reachable from other machines and there is no key: give --api-key, or "

@@ -14,6 +14,7 @@ struct Exposure {
   std::string host;
   std::vector<std::string> api_keys;
   bool allow_unauthenticated = false;
+  bool more_keys = false;  // of a policy file
 };
 
 // Beyond loopback a key is needed, or the wish to do without; no key is empty. Fails with

@@ -23,9 +23,11 @@ struct RouteFlags {
   std::string policy = "cache_aware";
   std::string key_file;
   std::string secret_file;
+  std::string admin_key_file;
   std::string chat_template;
   std::string generation_config = "auto";
   std::string log_level = "info";
+  bool apart = false;
   double drain_timeout_seconds = 30.0;
 };
 
@@ -45,7 +47,36 @@ HttpFlags http_flags(RouteFlags& flags) {
 
 void add_worker_flags(CLI::App& verb, RouteFlags& flags) {
   RouteSettings& s = flags.settings;
-  verb.add_option("--worker-urls", s.workers, "Workers, as http://host:port")->required();
+  verb.add_option(
+      "--worker-urls",
+      s.workers,
+      "Workers of any role, as http://host:port; others may register themselves"
+  );
+  verb.add_option(
+      "--prefill", s.prefill_workers, "Workers that compute prompts for those of --decode"
+  );
+  verb.add_option("--decode", s.decode_workers, "Workers that go on with prompts of others");
+  verb.add_flag(
+      "--pd-disaggregation", flags.apart, "Needs not be said: workers of both roles are paired"
+  );
+  verb.add_option(
+          "--prefill-threshold",
+          s.router.core.prefill_tokens_min,
+          "Prompts with fewer tokens to compute stay with the decode worker"
+  )
+      ->capture_default_str();
+  verb.add_option(
+      "--policy-file",
+      s.policy_file,
+      "YAML or JSON file of policy, priority classes and keys with their limits; read anew when it "
+      "changes and on SIGHUP"
+  );
+  verb.add_option(
+      "--admin-key-file",
+      flags.admin_key_file,
+      "File with the keys of the admin routes, one a line (also env PLEIAD_ADMIN_KEY); none: there "
+      "are no such routes"
+  );
   verb.add_option(
       "--cluster-secret-file",
       flags.secret_file,
@@ -57,17 +88,27 @@ void add_worker_flags(CLI::App& verb, RouteFlags& flags) {
       ->capture_default_str();
   verb.add_option(
           "--balance-rel-threshold",
-          s.router.policy.balance_relative,
+          s.router.core.policy.balance_relative,
           "A cached prefix counts while its rank has at most this many times the least busy one's "
           "tokens"
   )
       ->capture_default_str();
   verb.add_option(
-          "--balance-abs-threshold", s.router.policy.balance_tokens, "... plus so many tokens"
+          "--balance-abs-threshold", s.router.core.policy.balance_tokens, "... plus so many tokens"
   )
       ->capture_default_str();
   verb.add_option("--max-concurrent-requests", s.router.open_max, "Requests at once; beyond: 429")
       ->capture_default_str();
+}
+
+Result<void> check_workers(const RouteFlags& flags) {
+  const RouteSettings& s = flags.settings;
+  if (s.router.core.prefill_tokens_min < 1) {
+    return invalid_input(
+        "--prefill-threshold must be at least 1, got {}", s.router.core.prefill_tokens_min
+    );
+  }
+  return {};
 }
 
 Result<void> complete_settings(RouteFlags& flags) {
@@ -77,29 +118,32 @@ Result<void> complete_settings(RouteFlags& flags) {
   if (!flags.chat_template.empty()) s.text.chat_template = flags.chat_template;
   s.ignore_generation_config = flags.generation_config == "none";
   PLEIAD_TRY(policy, router::parse_policy(flags.policy));
-  s.router.policy.kind = policy;
-  if (!(s.router.policy.balance_relative >= 1.0)) {
+  s.router.core.policy.kind = policy;
+  if (!(s.router.core.policy.balance_relative >= 1.0)) {
     return invalid_input(
-        "--balance-rel-threshold must be at least 1, got {}", s.router.policy.balance_relative
+        "--balance-rel-threshold must be at least 1, got {}", s.router.core.policy.balance_relative
     );
   }
-  if (s.router.policy.balance_tokens < 0) {
+  if (s.router.core.policy.balance_tokens < 0) {
     return invalid_input(
-        "--balance-abs-threshold must be at least 0, got {}", s.router.policy.balance_tokens
+        "--balance-abs-threshold must be at least 0, got {}", s.router.core.policy.balance_tokens
     );
   }
+  PLEIAD_TRY(check_workers(flags));
   PLEIAD_TRY(secret, read_cluster_secret(flags.secret_file));
   s.router.secret = secret;
+  PLEIAD_TRY(read_admin_keys(flags.admin_key_file, s.admin_keys));
   return read_api_keys(flags.key_file, s.api_keys);
 }
 
 int route(RouteFlags flags) {
-  const sigset_t signals = block_end_signals();
+  const sigset_t signals = block_end_and_reload_signals();
   if (const auto complete = complete_settings(flags); !complete.ok()) {
     fmt::print(stderr, "pleiad route: {}\n", complete.error().message);
     return 2;
   }
-  const std::size_t workers = flags.settings.workers.size();
+  const RouteSettings& s = flags.settings;
+  const std::size_t workers = s.workers.size() + s.prefill_workers.size() + s.decode_workers.size();
   auto instance = RouteInstance::start(std::move(flags.settings));
   if (!instance.ok()) {
     fmt::print(stderr, "pleiad route: {}\n", instance.error().message);
@@ -113,9 +157,12 @@ int route(RouteFlags flags) {
       (*instance)->url()
   );
   std::fflush(stdout);
-  wait_and_drain(signals, flags.drain_timeout_seconds, [&](net::Task on_drained) {
-    (*instance)->drain(std::move(on_drained));
-  });
+  wait_and_drain(
+      signals,
+      flags.drain_timeout_seconds,
+      {.drain = [&](net::Task on_drained) { (*instance)->drain(std::move(on_drained)); },
+       .reload = [&] { (*instance)->reload_policy(); }}
+  );
   return 0;
 }
 

@@ -14,18 +14,9 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-}  // namespace
-
-Result<std::string> read_cluster_secret(const std::string& file) {
-  if (file.empty()) return environment("PLEIAD_CLUSTER_SECRET");
-  constexpr std::size_t kSecretBytesMax = 4096;
-  PLEIAD_TRY(text, weights::read_text_file(file, kSecretBytesMax));
-  const std::size_t end = text.find_last_not_of(" \t\r\n");
-  return end == std::string::npos ? "" : text.substr(0, end + 1);
-}
-
-Result<void> read_api_keys(const std::string& file, std::vector<std::string>& keys) {
-  const std::string key = environment("PLEIAD_API_KEY");
+Result<void>
+read_keys(const char* variable, const std::string& file, std::vector<std::string>& keys) {
+  const std::string key = environment(variable);
   if (!key.empty()) keys.push_back(key);
   if (file.empty()) return {};
   constexpr std::size_t kKeyFileBytesMax = std::size_t{1} << 20U;
@@ -38,6 +29,24 @@ Result<void> read_api_keys(const std::string& file, std::vector<std::string>& ke
     if (end != std::string_view::npos) keys.emplace_back(line.substr(0, end + 1));
   }
   return {};
+}
+
+}  // namespace
+
+Result<std::string> read_cluster_secret(const std::string& file) {
+  if (file.empty()) return environment("PLEIAD_CLUSTER_SECRET");
+  constexpr std::size_t kSecretBytesMax = 4096;
+  PLEIAD_TRY(text, weights::read_text_file(file, kSecretBytesMax));
+  const std::size_t end = text.find_last_not_of(" \t\r\n");
+  return end == std::string::npos ? "" : text.substr(0, end + 1);
+}
+
+Result<void> read_api_keys(const std::string& file, std::vector<std::string>& keys) {
+  return read_keys("PLEIAD_API_KEY", file, keys);
+}
+
+Result<void> read_admin_keys(const std::string& file, std::vector<std::string>& keys) {
+  return read_keys("PLEIAD_ADMIN_KEY", file, keys);
 }
 
 }  // namespace pleiad::apps

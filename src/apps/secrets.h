@@ -15,4 +15,7 @@ Result<std::string> read_cluster_secret(const std::string& file);
 // thread starts.
 Result<void> read_api_keys(const std::string& file, std::vector<std::string>& keys);
 
+// The same of env PLEIAD_ADMIN_KEY and the file of admin keys.
+Result<void> read_admin_keys(const std::string& file, std::vector<std::string>& keys);
+
 }  // namespace pleiad::apps

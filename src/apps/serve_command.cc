@@ -13,6 +13,7 @@
 #include "apps/drain_wait.h"
 #include "apps/flag_values.h"
 #include "apps/group_flags.h"
+#include "apps/hand_over_flags.h"
 #include "apps/http_flags.h"
 #include "apps/secrets.h"
 #include "apps/serve_instance.h"
@@ -34,6 +35,7 @@ struct ServeFlags {
   std::string generation_config = "auto";
   std::string log_level = "info";
   GroupFlags group;
+  HandOverFlags hand_over;
   std::string secret_file;
   double step_timeout_seconds = 60.0;
   bool no_checksums = false;
@@ -88,6 +90,20 @@ void add_model_flags(CLI::App& verb, ServeFlags& flags) {
   verb.add_option("--cpu-isa", flags.isa, "Instruction set of the kernels")
       ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512", "avx512_bf16"}))
       ->capture_default_str();
+}
+
+void add_register_flags(CLI::App& verb, ServeFlags& flags) {
+  verb.add_option(
+          "--register",
+          flags.settings.routers,
+          "Routers that are told of this worker, as http://host:port; several with commas"
+  )
+      ->delimiter(',')
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  verb.add_option(
+          "--register-url", flags.settings.register_url, "How those routers reach this worker"
+  )
+      ->default_str("as it listens");
 }
 
 void add_limit_flags(CLI::App& verb, ServeFlags& flags) {
@@ -206,6 +222,8 @@ Result<void> complete_settings(ServeFlags& flags) {
       std::chrono::milliseconds(static_cast<std::int64_t>(flags.step_timeout_seconds * 1e3) + 1);
   PLEIAD_TRY(secret, read_cluster_secret(flags.secret_file));
   s.cluster_secret = secret;
+  PLEIAD_TRY(hand_over, complete(flags.hand_over));
+  s.hand_over = hand_over;
   if (!flags.chat_template.empty()) s.text.chat_template = flags.chat_template;
   if (flags.isa != "auto") {
     const auto isa = device::parse_cpu_isa(flags.isa);
@@ -306,9 +324,9 @@ int serve_http(ServeFlags flags, const sigset_t& signals) {
   print_report((*instance)->model_name(), (*instance)->report());
   fmt::print("  listening on {}\n", (*instance)->url());
   std::fflush(stdout);
-  wait_and_drain(signals, flags.drain_timeout_seconds, [&](net::Task on_drained) {
-    (*instance)->drain(std::move(on_drained));
-  });
+  wait_and_drain(signals, flags.drain_timeout_seconds, {.drain = [&](net::Task on_drained) {
+                   (*instance)->drain(std::move(on_drained));
+                 }});
   return 0;
 }
 
@@ -360,6 +378,8 @@ void add_serve_command(CLI::App& app, Command& chosen) {
   add_size_flags(*verb, flags->group);
   add_ep_flags(*verb, flags->group);
   add_node_flags(*verb, *flags);
+  add_register_flags(*verb, *flags);
+  add_hand_over_flags(*verb, flags->hand_over);
   verb->callback([&chosen, flags] { chosen = [flags] { return serve(*flags); }; });
 }
 

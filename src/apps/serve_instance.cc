@@ -50,6 +50,12 @@ std::string model_name_of(const ServeSettings& settings) {
 
 Result<void> check_group_settings(const ServeSettings& settings) {
   const plan::ParallelLayout& layout = settings.load.layout;
+  PLEIAD_TRY(check_role(
+      settings.hand_over.role,
+      {.secret = !settings.cluster_secret.empty(),
+       .nodes = layout.nnodes,
+       .gpu = settings.load.gpu.has_value()}
+  ));
   if (layout.nnodes == 1) return {};
   if (settings.dist_init_addr.empty()) {
     return invalid_input(
@@ -64,6 +70,32 @@ Result<void> check_group_settings(const ServeSettings& settings) {
         layout.nnodes
     );
   }
+  return {};
+}
+
+Result<void> check_register_settings(const ServeSettings& settings) {
+  if (settings.routers.empty()) {
+    if (settings.register_url.empty()) return {};
+    return invalid_input("--register-url says how routers of --register reach this worker");
+  }
+  if (settings.cluster_secret.empty()) {
+    return invalid_input(
+        "--register needs the cluster's secret: --cluster-secret-file, or env "
+        "PLEIAD_CLUSTER_SECRET, here and on the routers"
+    );
+  }
+  const bool any = settings.host == "0.0.0.0" || settings.host == "::";
+  if (any && settings.register_url.empty()) {
+    return invalid_input(
+        "--host {} is no address that a router can reach: give --register-url "
+        "http://THIS-HOST:{}",
+        settings.host,
+        settings.port
+    );
+  }
+  if (settings.register_url.empty()) return {};
+  auto url = net::parse_url(settings.register_url);
+  if (!url.ok()) return with_context(std::move(url).error(), "--register-url");
   return {};
 }
 
@@ -107,9 +139,11 @@ StartReport report_of(const engine::LoadedModel& model, const plan::ParallelLayo
 Result<std::unique_ptr<ServeInstance>>
 ServeInstance::start(ServeSettings settings, const std::stop_token& stop) {
   PLEIAD_TRY(check_group_settings(settings));
+  PLEIAD_TRY(check_register_settings(settings));
   PLEIAD_TRY(check_exposure({settings.host, settings.api_keys, settings.allow_unauthenticated}));
   auto instance = std::unique_ptr<ServeInstance>(new ServeInstance(std::move(settings)));
   PLEIAD_TRY(instance->listen());
+  PLEIAD_TRY(instance->open_registration());
   PLEIAD_TRY(instance->load(stop));
   return instance;
 }
@@ -120,6 +154,9 @@ ServeInstance::ServeInstance(ServeSettings settings)
   if (settings_.served_names.empty()) settings_.served_names = {model_name_};
   settings_.load.model_name = model_name_;
   settings_.text.model = settings_.load.model;
+  // Only who computes for others has something to read.
+  settings_.load.share_caches =
+      settings_.hand_over.role == api::Role::Prefill && settings_.hand_over.share_memory;
 }
 
 ServeInstance::~ServeInstance() {
@@ -130,8 +167,10 @@ ServeInstance::~ServeInstance() {
   // The ranks' last events go to sessions of the service, so they go first.
   keeper_.reset();
   ranks_.reset();
+  prefill_client_.reset();
   peers_.reset();
   service_.reset();
+  registration_.reset();
   server_.reset();
 }
 
@@ -184,7 +223,8 @@ Result<void> ServeInstance::load(const std::stop_token& stop) {
   text_ = std::move(text);
   report_ = report_of(loaded, settings_.load.layout);
   const engine::GroupOptions group = group_options(settings_, loaded);
-  ranks_ = std::make_unique<engine::RankSet>(std::move(loaded), clock_, metrics_);
+  const engine::HandOverSettings hand_over = hand_over_settings(loaded);
+  ranks_ = std::make_unique<engine::RankSet>(std::move(loaded), clock_, metrics_, hand_over);
   PLEIAD_TRY(keeper, engine::GroupKeeper::start(*ranks_, group));
   keeper_ = std::move(keeper);
   PLEIAD_TRY(form_and_try(stop));
@@ -206,17 +246,51 @@ Result<void> ServeInstance::load(const std::stop_token& stop) {
           .other_metrics = [keeper = keeper_.get()] { return keeper->node_metrics(); },
       }
   );
-  if (!settings_.cluster_secret.empty()) {
-    peers_ = std::make_unique<server::PeerApi>(
-        *keeper_,
-        loop_,
-        server::PeerApi::Options{
-            .secret = settings_.cluster_secret, .report = [this] { return worker_report(); }}
-    );
-  }
+  if (!settings_.cluster_secret.empty()) offer_to_peers();
   report_.ready_seconds = to_seconds(clock_.now() - begin);
   ready_service_.store(service_.get());
+  if (registration_) loop_.post([this] { registration_->start(); });
   return {};
+}
+
+Result<void> ServeInstance::open_registration() {
+  if (settings_.routers.empty()) return {};
+  auto made = server::RouterRegistration::create(
+      loop_,
+      {.routers = settings_.routers,
+       .url = settings_.register_url.empty() ? url() : settings_.register_url,
+       .secret = settings_.cluster_secret}
+  );
+  if (!made.ok()) return with_context(std::move(made).error(), "--register");
+  registration_ = *std::move(made);
+  return {};
+}
+
+void ServeInstance::offer_to_peers() {
+  server::PeerApi::Options options{
+      .secret = settings_.cluster_secret, .instance = instance_, .report = [this] {
+        return worker_report();
+      }};
+  if (settings_.hand_over.role == api::Role::Prefill) {
+    options.prefill_offer = [this] { return ranks_->prefill_offer(); };
+  }
+  peers_ = std::make_unique<server::PeerApi>(*keeper_, loop_, std::move(options));
+}
+
+engine::HandOverSettings ServeInstance::hand_over_settings(const engine::LoadedModel& model) {
+  const HandOverChoice& choice = settings_.hand_over;
+  if (choice.role == api::Role::Decode) {
+    prefill_client_ = std::make_unique<server::PrefillClient>(server::PrefillClient::Options{
+        .secret = settings_.cluster_secret});
+  }
+  return {
+      .role = choice.role,
+      .identity = identity_of(model),
+      .instance = instance_,
+      .source = prefill_client_.get(),
+      .share_memory = choice.share_memory,
+      .lease = choice.lease,
+  };
 }
 
 // A node that is lost before the canary has ended is waited for like any other.
@@ -230,16 +304,21 @@ Result<void> ServeInstance::form_and_try(const std::stop_token& stop) {
   }
 }
 
+api::WorkerReport::Identity ServeInstance::identity_of(const engine::LoadedModel& model) const {
+  return {
+      .version = PLEIAD_VERSION,
+      .model = model_name_,
+      .digest = model.digest,
+      .compute = engine::arithmetic_of(model),
+      .page_tokens = sched::kPageTokens,
+  };
+}
+
 api::WorkerReport ServeInstance::worker_report() const {
-  const engine::LoadedModel& model = ranks_->model();
   return {
       .instance = instance_,
-      .identity =
-          {.version = PLEIAD_VERSION,
-           .model = model_name_,
-           .digest = model.digest,
-           .compute = engine::arithmetic_of(model),
-           .page_tokens = sched::kPageTokens},
+      .identity = identity_of(ranks_->model()),
+      .role = settings_.hand_over.role,
       .limits = keeper_->limits(),
       .accepting = keeper_->status().accepting,
       .ranks = keeper_->status_of_ranks(),
@@ -254,7 +333,13 @@ void ServeInstance::drain(net::Task on_drained) {
   loop_.post([this, on_drained = std::move(on_drained)]() mutable {
     service_->begin_drain();
     keeper_->stop_accepting();
-    server_->close_listener(std::move(on_drained));
+    if (!registration_) {
+      server_->close_listener(std::move(on_drained));
+      return;
+    }
+    registration_->leave([this, on_drained = std::move(on_drained)]() mutable {
+      server_->close_listener(std::move(on_drained));
+    });
   });
 }
 

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "apps/hand_over_flags.h"
 #include "apps/model_text_loader.h"
 #include "base/clock.h"
 #include "base/metrics.h"
@@ -21,6 +22,8 @@
 #include "net/http_server.h"
 #include "server/openai_service.h"
 #include "server/peer_api.h"
+#include "server/prefill_client.h"
+#include "server/router_registration.h"
 
 namespace pleiad::apps {
 
@@ -33,9 +36,13 @@ struct ServeSettings {
   bool ignore_generation_config = false;
   ModelTextSettings text;
   engine::LoadSettings load;
+  HandOverChoice hand_over;
   // For a group of several nodes:
   std::string dist_init_addr;  // node 0's, host:port
   std::string cluster_secret;
+  // Routers that this worker registers with, and how they reach it; empty: as it listens.
+  std::vector<std::string> routers;
+  std::string register_url;
   std::chrono::milliseconds step_timeout{60'000};  // of one wait for a peer
   comm::UcxGroupOptions ucx;
 };
@@ -46,8 +53,11 @@ engine::GroupOptions group_options(const ServeSettings& settings, const engine::
 // The name that clients are told, and the label of the metrics.
 std::string model_name_of(const ServeSettings& settings);
 
-// Checks what a node of a group needs beside the model.
+// Checks what a node of a group needs beside the model, and what the worker's role does.
 Result<void> check_group_settings(const ServeSettings& settings);
+
+// Checks what a worker needs to register with routers.
+Result<void> check_register_settings(const ServeSettings& settings);
 
 // How long the phases of a start took, in seconds, and what was loaded.
 struct StartReport {
@@ -98,8 +108,12 @@ class ServeInstance {
   Result<void> listen();
   Result<void> load(const std::stop_token& stop);
   Result<void> form_and_try(const std::stop_token& stop);
+  Result<void> open_registration();
   void handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
   [[nodiscard]] api::WorkerReport worker_report() const;
+  [[nodiscard]] api::WorkerReport::Identity identity_of(const engine::LoadedModel& model) const;
+  [[nodiscard]] engine::HandOverSettings hand_over_settings(const engine::LoadedModel& model);
+  void offer_to_peers();
 
   ServeSettings settings_;
   const std::string instance_;  // of this start, among all of them
@@ -111,10 +125,12 @@ class ServeInstance {
   net::EventLoop loop_;
   net::EventLoop text_loop_;
   std::unique_ptr<net::HttpServer> server_;
+  std::unique_ptr<server::PrefillClient> prefill_client_;  // of a decode worker
   std::unique_ptr<engine::RankSet> ranks_;
   std::unique_ptr<engine::GroupKeeper> keeper_;
   std::unique_ptr<server::OpenaiService> service_;
   std::unique_ptr<server::PeerApi> peers_;                      // null without a secret
+  std::unique_ptr<server::RouterRegistration> registration_;    // null without routers
   std::atomic<server::OpenaiService*> ready_service_{nullptr};  // null: still loading
   std::thread loop_thread_;
   std::thread text_thread_;

@@ -5,7 +5,6 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "engine/balancedness.h"
 #include "engine/request_check.h"
 
 namespace pleiad::engine {
@@ -63,6 +62,7 @@ Engine::Engine(EngineParts parts, Peers peers, const Clock& clock, MetricsRegist
   metrics_.pages_total.set(static_cast<double>(parts_.limits.pages));
   const auto tokens = parts_.model->expert_tokens();  // of groups before this one, too
   expert_tokens_.assign(tokens.begin(), tokens.end());
+  if (peers_.room != nullptr) make_hand_overs(registry);
   thread_ = std::thread([this] { run(); });
 }
 
@@ -95,6 +95,7 @@ Result<api::RequestId> Engine::submit(api::GenerationRequest request, api::Gener
 }
 
 Result<void> Engine::check(const api::GenerationRequest& request) const {
+  PLEIAD_TRY(HandOvers::check(role(), request));
   return check_request(request, parts_.limits, shape_.vocabulary);
 }
 
@@ -107,6 +108,15 @@ Engine::submit_as(api::RequestId id, api::GenerationRequest request, api::Genera
       .sink = &sink,
       .submitted = clock_.now(),
   };
+  // Before the engine's thread can know of it.
+  const bool sends = submission.request.kv_order.has_value();
+  if (sends) hand_overs_->open(id, submission.request);
+  auto posted = post(std::move(submission));
+  if (sends && !posted.ok()) hand_overs_->end(id, {});
+  return posted;
+}
+
+Result<void> Engine::post(Submission submission) {
   {
     const std::scoped_lock lock(mutex_);
     if (!failure_.empty()) return unavailable("the group of ranks broke: {}", failure_);
@@ -136,17 +146,17 @@ void Engine::wake() {
 }
 
 void Engine::cancel(api::RequestId request) {
-  ask_to_end({request, api::FinishReason::Cancelled});
+  ask_to_end({.id = request});
 }
 
 void Engine::finish_early(api::RequestId request) {
-  ask_to_end({request, api::FinishReason::Stop});
+  ask_to_end({.id = request, .reason = api::FinishReason::Stop});
 }
 
 void Engine::ask_to_end(Ending ending) {
   {
     const std::scoped_lock lock(mutex_);
-    mail_.endings.push_back(ending);
+    mail_.endings.push_back(std::move(ending));
   }
   wake();
 }
@@ -171,7 +181,8 @@ api::GeneratorStatus Engine::status() const {
       .pages_cached = pages_cached_.load(),
       .steps = steps_.load(),
       .tokens_outstanding = tokens_outstanding_.load(),
-      .seconds_since_progress = open > 0 ? to_seconds(Nanoseconds{since_ns}) : 0.0,
+      .seconds_since_progress =
+          open > 0 && !resting_.load() ? to_seconds(Nanoseconds{since_ns}) : 0.0,
   };
 }
 
@@ -212,7 +223,8 @@ Result<void> Engine::run_until_stopped() {
     if (!go_on) return {};
     handle(mail);
     const bool with_peers = peers_.lockstep != nullptr && called_;
-    if (with_peers || !scheduler_.idle()) PLEIAD_TRY(step());
+    if (resting_.exchange(false)) progress_ns_.store(clock_.now().count());
+    if (with_peers || has_work()) PLEIAD_TRY(step());
     called_ = false;
     publish_state();
   }
@@ -221,7 +233,7 @@ Result<void> Engine::run_until_stopped() {
 // Sleeps while there is nothing to do. False: the engine is to end; what still came lies in mail_.
 Result<bool> Engine::take_mail(Mail& mail) {
   while (fetch_mail(mail)) {
-    const bool asked = called_ || !scheduler_.idle() || !mail.empty();
+    const bool asked = called_ || has_work() || !mail.empty();
     if (asked || peers_.lockstep == nullptr) return true;
     PLEIAD_TRY(woken, peers_.lockstep->wait());
     called_ = woken == comm::Group::Wake::Message;
@@ -232,7 +244,7 @@ Result<bool> Engine::take_mail(Mail& mail) {
 // What has come; a rank alone sleeps here while nothing has. False: the engine is to end.
 bool Engine::fetch_mail(Mail& mail) {
   std::unique_lock lock(mutex_);
-  if (peers_.lockstep == nullptr && scheduler_.idle()) {
+  if (peers_.lockstep == nullptr && !has_work()) {
     wake_.wait(lock, [this] { return stopping_ || !mail_.empty(); });
   }
   if (stopping_) return false;
@@ -241,16 +253,22 @@ bool Engine::fetch_mail(Mail& mail) {
 }
 
 void Engine::handle(Mail& mail) {
+  if (!mail.empty()) blocked_ = false;
   for (Submission& submission : mail.submissions) {
     admit(std::move(submission));
   }
-  for (const Ending& ending : mail.endings) {
+  for (Ending& ending : mail.endings) {
     const auto found = slots_.find(ending.id);
-    if (found != slots_.end()) finish(found->second, {.reason = ending.reason});
+    if (found == slots_.end()) continue;
+    finish(found->second, {.reason = ending.reason, .message = std::move(ending.message)});
+  }
+  for (Receipt& receipt : mail.receipts) {
+    take_receipt(std::move(receipt));
   }
   if (mail.reset_prefix_cache) scheduler_.drop_cached_pages();
   mail.submissions.clear();
   mail.endings.clear();
+  mail.receipts.clear();
   mail.reset_prefix_cache = false;
 }
 
@@ -265,12 +283,15 @@ void Engine::admit(Submission submission) {
       .cache_salt = request.cache_salt,
       .priority = request.priority,
       .score_prompt = request.prompt_top_logprobs.has_value(),
+      .keys_only = request.kv_order.has_value(),
+      .awaits_keys = request.prefill_from.has_value(),
   });
   if (!added.ok()) {
     // submit() judged by the same limits, so this is for the log as well as for the client.
     PLEIAD_LOG(Error, "request {} refused: {}", submission.id.value(), added.error().message);
     open_requests_.fetch_sub(1);
     tokens_outstanding_.fetch_sub(tokens);
+    if (request.kv_order) hand_overs_->end(submission.id, added.error().message);
     submission.sink->on_finish({
         .request = submission.id,
         .reason = api::FinishReason::Error,
@@ -295,15 +316,20 @@ void Engine::admit(Submission submission) {
 // One step of the model. With peers, also one to which this rank brings nothing.
 Result<void> Engine::step() {
   const std::span<const sched::PlannedChunk> plan = scheduler_.plan_step();
+  if (!scheduler_.admitted().empty()) begin_hand_overs();
+  blocked_ = plan.empty();
+  if (plan.empty() && !called_) {
+    PLEIAD_CHECK(scheduler_.holds() > 0, "a scheduler with work always has a step");
+    return {};
+  }
   const Nanoseconds begin = clock_.now();
   note_first_step(plan, begin);
   batch_.assemble(scheduler_, plan);
   model::Batch batch = batch_.batch();
+  batch.observer = observer_of(plan);
   if (peers_.lockstep != nullptr) {
     PLEIAD_TRY(go_on, agree(batch));
     if (!go_on) return {};
-  } else {
-    PLEIAD_CHECK(!plan.empty(), "a scheduler with work always has a step");
   }
   PLEIAD_TRY(parts_.model->forward(batch, parts_.cache));
   for (const sched::PlannedChunk& chunk : plan) {
@@ -386,6 +412,7 @@ void Engine::sample_chunk(std::size_t index, const sched::PlannedChunk& chunk, S
 void Engine::deliver(std::size_t index, const sched::PlannedChunk& chunk) {
   Live& request = live(chunk.slot);
   if (chunk.all_logits) deliver_prompt_scores(index, chunk, request);
+  if (scheduler_.kept(chunk.slot)) metrics_.prompt_tokens.add(request.prompt_tokens);
   if (!chunk.last) return;
   if (request.output_tokens == 0) metrics_.prompt_tokens.add(request.prompt_tokens);
   if (request.request.max_tokens == 0) {
@@ -453,6 +480,9 @@ void Engine::observe_token(Live& request) {
 void Engine::finish(sched::SlotId slot, Ended ended) {
   Live request = std::exchange(live(slot), Live{});
   PLEIAD_CHECK(request.sink != nullptr);
+  if (request.request.kv_order || request.request.prefill_from) {
+    end_hand_over(request, ended);
+  }
   const std::int64_t cached = scheduler_.cached_tokens(slot);
   scheduler_.remove(slot);
   slots_.erase(request.id);
@@ -489,6 +519,7 @@ void Engine::finish(sched::SlotId slot, Ended ended) {
       .cached_tokens = static_cast<std::int32_t>(cached),
       .output_tokens = request.output_tokens,
       .message = std::move(ended.message),
+      .prefill_lost = ended.prefill_lost,
   });
 }
 
@@ -496,71 +527,6 @@ void Engine::finish_all(api::FinishReason reason, const std::string& message) {
   while (!slots_.empty()) {
     finish(slots_.begin()->second, {.reason = reason, .message = message});
   }
-}
-
-void Engine::publish_state() {
-  const sched::SchedulerStats stats = scheduler_.stats();
-  const sched::PagePool& pool = scheduler_.page_pool();
-  running_.store(stats.running);
-  waiting_.store(stats.waiting);
-  pages_held_.store(pool.held());
-  pages_cached_.store(pool.cached());
-  metrics_.requests_running.set(static_cast<double>(stats.running));
-  metrics_.requests_waiting.set(static_cast<double>(stats.waiting));
-  metrics_.pages_held.set(static_cast<double>(pool.held()));
-  metrics_.pages_cached.set(static_cast<double>(pool.cached()));
-  metrics_.kv_cache_usage.set(static_cast<double>(pool.held()) / static_cast<double>(pool.total()));
-  const auto add = [](Counter& counter, std::uint64_t now, std::uint64_t before) {
-    if (now != before) counter.add(static_cast<double>(now - before));
-  };
-  add(metrics_.preemptions, stats.preemptions, published_stats_.preemptions);
-  add(metrics_.prefix_queried_tokens,
-      stats.prefix_queried_tokens,
-      published_stats_.prefix_queried_tokens);
-  add(metrics_.prefix_hit_tokens, stats.prefix_hit_tokens, published_stats_.prefix_hit_tokens);
-  add(metrics_.page_evictions, pool.evictions(), published_evictions_);
-  published_stats_ = stats;
-  published_evictions_ = pool.evictions();
-
-  publish_ep();
-}
-
-void Engine::publish_ep() {
-  const ep::EpStats& stats = *parts_.stats;
-  const auto follow = [](Counter& counter, const std::atomic<std::uint64_t>& total, double unit) {
-    const double now = static_cast<double>(total.load(std::memory_order_relaxed)) * unit;
-    counter.add(now - counter.value());
-  };
-  follow(metrics_.ep_dispatch_bytes, stats.dispatch_bytes, 1.0);
-  follow(metrics_.ep_combine_bytes, stats.combine_bytes, 1.0);
-  follow(metrics_.ep_dispatch_wait_seconds, stats.dispatch_wait_ns, 1e-9);
-  follow(metrics_.ep_combine_wait_seconds, stats.combine_wait_ns, 1e-9);
-  follow(metrics_.ep_rows_sent, stats.rows_sent, 1.0);
-  follow(metrics_.ep_assignments, stats.assignments, 1.0);
-  follow(metrics_.ep_extra_rounds, stats.extra_rounds, 1.0);
-  follow(metrics_.ep_extra_passes, stats.extra_passes, 1.0);
-
-  const auto tokens = parts_.model->expert_tokens();
-  const auto experts = static_cast<std::size_t>(shape_.moe.gate.experts);
-  if (experts == 0 || tokens.empty()) return;
-  double sum = 0.0;
-  double least = 1.0;
-  for (std::size_t first = 0; first < tokens.size(); first += experts) {
-    const double layer = balancedness(tokens.subspan(first, experts));
-    sum += layer;
-    least = std::min(least, layer);
-  }
-  metrics_.expert_balance.set(
-      sum * static_cast<double>(experts) / static_cast<double>(tokens.size())
-  );
-  metrics_.expert_balance_least.set(least);
-  const std::scoped_lock lock(expert_tokens_mutex_);
-  std::ranges::copy(tokens, expert_tokens_.begin());
-}
-
-std::vector<std::uint64_t> Engine::expert_tokens() const {
-  const std::scoped_lock lock(expert_tokens_mutex_);
-  return expert_tokens_;
 }
 
 }  // namespace pleiad::engine

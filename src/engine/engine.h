@@ -16,6 +16,7 @@
 #include "base/metrics.h"
 #include "device/thread_pool.h"
 #include "engine/engine_metrics.h"
+#include "engine/hand_overs.h"
 #include "engine/lockstep.h"
 #include "engine/sampler.h"
 #include "engine/shared_batch.h"
@@ -39,6 +40,7 @@ struct EngineParts {
   std::int32_t ranks = 1;
   model::TensorPlace tensor;
   std::unique_ptr<ep::EpStats> stats;
+  std::optional<kv::SharedName> shared_cache;  // of `cache`, where others may read it
 };
 
 // What clients should know of a model served within these limits.
@@ -63,6 +65,9 @@ class Engine final : public api::Generator {
     std::unique_ptr<Lockstep> lockstep;  // null: alone
     // Called on the engine's thread, as its last act, when the group has broken.
     std::function<void(const Error&)> on_failure;
+    // Of a rank that leads its tensor parts, when the process hands keys and values over.
+    HandOverRoom* room = nullptr;
+    RankCaches caches;
   };
 
   // `clock` and `registry` must outlive the engine. Request ids are those with id % ranks == rank.
@@ -123,16 +128,24 @@ class Engine final : public api::Generator {
   struct Ending {
     api::RequestId id;
     api::FinishReason reason = api::FinishReason::Cancelled;
+    std::string message;
+  };
+
+  // What a request awaited has come, or not.
+  struct Receipt {
+    api::RequestId id;
+    Result<void> how;
   };
 
   // What other threads ask of the engine's thread.
   struct Mail {
     std::vector<Submission> submissions;
     std::vector<Ending> endings;
+    std::vector<Receipt> receipts;
     bool reset_prefix_cache = false;
 
     [[nodiscard]] bool empty() const {
-      return submissions.empty() && endings.empty() && !reset_prefix_cache;
+      return submissions.empty() && endings.empty() && receipts.empty() && !reset_prefix_cache;
     }
   };
 
@@ -151,12 +164,20 @@ class Engine final : public api::Generator {
     Nanoseconds last_token{};
   };
 
+  Result<void> post(Submission submission);
   void run();
   Result<void> run_until_stopped();
   Result<bool> take_mail(Mail& mail);
   bool fetch_mail(Mail& mail);
   void handle(Mail& mail);
   void ask_to_end(Ending ending);
+  void make_hand_overs(MetricsRegistry& registry);
+  void take_receipt(Receipt receipt);
+  void begin_hand_overs();
+  model::LayerObserver* observer_of(std::span<const sched::PlannedChunk> plan);
+  // Whether a step would run anything.
+  [[nodiscard]] bool has_work() const { return !scheduler_.idle() && !blocked_; }
+  [[nodiscard]] api::Role role() const;
   void wake();
   void admit(Submission submission);
   Result<void> step();
@@ -170,8 +191,10 @@ class Engine final : public api::Generator {
     api::FinishReason reason = api::FinishReason::Stop;
     std::optional<TokenId> stop_token;
     std::string message;
+    bool prefill_lost = false;
   };
   void finish(sched::SlotId slot, Ended ended);
+  void end_hand_over(const Live& request, Ended& ended);
   void finish_all(api::FinishReason reason, const std::string& message);
   [[nodiscard]] bool stops(const Live& request, TokenId token) const;
   void observe_token(Live& request);
@@ -195,7 +218,9 @@ class Engine final : public api::Generator {
   std::unordered_map<api::RequestId, sched::SlotId> slots_;
   sched::SchedulerStats published_stats_;  // as last added to the metrics
   std::uint64_t published_evictions_ = 0;
-  bool called_ = false;  // a peer has begun a step
+  bool called_ = false;                    // a peer has begun a step
+  bool blocked_ = false;                   // all that waits, waits for a hand-over
+  std::unique_ptr<HandOvers> hand_overs_;  // null: none
 
   // Shared.
   mutable std::mutex expert_tokens_mutex_;    // guards expert_tokens_
@@ -205,7 +230,8 @@ class Engine final : public api::Generator {
   Mail mail_;
   bool stopping_ = false;
   std::atomic<bool> accepting_{true};
-  std::string failure_;  // why the group broke; guarded by mutex_
+  std::atomic<bool> resting_{true};  // nothing to compute, whatever is open
+  std::string failure_;              // why the group broke; guarded by mutex_
   std::atomic<std::uint64_t> next_id_;
   std::atomic<std::int64_t> open_requests_{0};
   std::atomic<std::int64_t> tokens_outstanding_{0};  // prompt + max_tokens of open requests

@@ -254,6 +254,15 @@ make_ranks(const LoadSettings& s, int threads, std::int64_t longest, LoadedModel
   return {};
 }
 
+Result<void> make_shared_cache(const kv::CacheShape& shape, EngineParts& parts) {
+  const std::int64_t pages = parts.limits.pages;
+  const std::size_t bytes = shape.page_bytes_all_layers() * static_cast<std::size_t>(pages);
+  PLEIAD_TRY(memory, kv::SharedMemory::allocate(bytes));
+  parts.shared_cache = memory->name();
+  parts.cache = kv::PagedCache::elsewhere(shape, pages, std::move(memory));
+  return {};
+}
+
 // What is left of memory becomes the ranks' KV caches.
 Result<void> make_caches(
     const LoadSettings& s,
@@ -279,9 +288,13 @@ Result<void> make_caches(
       })
   );
   for (EngineParts& parts : out.ranks) {
-    PLEIAD_TRY(cache, out.weights->make_cache(capacity.pages));
-    parts.cache = std::move(cache);
     parts.limits = scheduler_options(s, capacity);
+    if (s.share_caches) {
+      PLEIAD_TRY(make_shared_cache(shape.cache, parts));
+    } else {
+      PLEIAD_TRY(cache, out.weights->make_cache(capacity.pages));
+      parts.cache = std::move(cache);
+    }
   }
   return {};
 }

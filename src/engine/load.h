@@ -35,6 +35,7 @@ struct LoadSettings {
   double mem_fraction_static = 0.8;
   std::size_t kv_cache_bytes = 0;  // of all ranks here; 0: what the fraction leaves
   bool prefix_cache = true;
+  bool share_caches = false;  // with processes of the same machine, to read
   std::string model_name;
   plan::ParallelLayout layout;  // of the group; this process hosts the ranks of layout.node_rank
   plan::EpSettings ep;

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -17,9 +19,13 @@ namespace pleiad::engine {
 // groups they run in; weights, pools and caches stay. One thread at a time.
 class RankSet {
  public:
-  // `clock` and `registry` must outlive the set.
-  RankSet(LoadedModel model, const Clock& clock, MetricsRegistry& registry)
-      : model_(std::move(model)), clock_(clock), registry_(registry) {}
+  // `clock`, `registry` and what `hand_over` points at must outlive the set.
+  RankSet(
+      LoadedModel model,
+      const Clock& clock,
+      MetricsRegistry& registry,
+      HandOverSettings hand_over = {}
+  );
   ~RankSet() { stop(); }
   RankSet(const RankSet&) = delete;
   RankSet& operator=(const RankSet&) = delete;
@@ -43,13 +49,18 @@ class RankSet {
   // Empty while stopped.
   [[nodiscard]] std::span<const std::unique_ptr<Engine>> engines() const { return engines_; }
   [[nodiscard]] const LoadedModel& model() const { return model_; }
+  // What decode workers are told of this process, when its role is Prefill.
+  [[nodiscard]] std::string prefill_offer() const { return to_text(room_.offer); }
   // Where the engines' metrics are.
   [[nodiscard]] const MetricsRegistry& registry() const { return registry_; }
 
  private:
   void take_back();
+  void fill_room(HandOverSettings settings);
+  [[nodiscard]] RankCaches caches_of(std::size_t first);
 
   LoadedModel model_;
+  HandOverRoom room_;
   const Clock& clock_;
   MetricsRegistry& registry_;
   std::vector<std::unique_ptr<Engine>> engines_;

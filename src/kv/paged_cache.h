@@ -26,7 +26,8 @@ struct CacheShape {
   [[nodiscard]] std::size_t page_bytes_all_layers() const;
 };
 
-// Memory of a cache that does not lie on the host. Its bytes belong to whoever computes with it.
+// Memory of a cache that the cache does not allocate itself: of a device, or shared. Its bytes
+// belong to whoever computes with it.
 class CacheMemory {
  public:
   virtual ~CacheMemory() = default;
@@ -43,7 +44,7 @@ class PagedCache {
   static Result<PagedCache> allocate(const CacheShape& shape, std::int64_t pages);
 
   // A cache in another memory, of at least pages * shape.page_bytes_all_layers() bytes. The host
-  // must not follow its pointers.
+  // must not follow its pointers when that is a device's.
   static PagedCache
   elsewhere(const CacheShape& shape, std::int64_t pages, std::unique_ptr<CacheMemory> memory);
 

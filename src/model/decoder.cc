@@ -287,6 +287,10 @@ Result<void> Decoder::run_layer(const LayerState& at, const Step& step) {
   for (int part = 0; part < step.part_count; ++part) {
     PLEIAD_TRY(begin_layer(at, step, part));
   }
+  // Attention has exchanged its results, so other tensor parts have stored their heads as well.
+  if (step.batch.observer != nullptr) {
+    step.batch.observer->on_lines(static_cast<std::int64_t>(at.layer));
+  }
   for (int part = 0; at.is_moe && part < step.part_count; ++part) {
     PLEIAD_TRY(moe_->serve(context_, scratch_, part));
   }

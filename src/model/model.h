@@ -38,6 +38,14 @@ struct ModelShape {
   kv::CacheShape cache;  // of one tensor part
 };
 
+// Hears of a step while it runs, on the thread that runs it. Must return at once.
+class LayerObserver {
+ public:
+  virtual ~LayerObserver() = default;
+  // Keys and values of all rows are in layer `layer`'s cache, of all tensor parts.
+  virtual void on_lines(std::int64_t layer) = 0;
+};
+
 // The rows of one step. All spans live until forward() returns.
 struct Batch {
   std::span<const TokenId> tokens;           // [rows], each below the vocabulary
@@ -46,6 +54,7 @@ struct Batch {
   std::span<const std::int32_t> logit_rows;  // rows whose logits are wanted
   std::span<float> logits;                   // [logit_rows, vocabulary]
   const ep::GroupStep* group = nullptr;      // of a rank with peers: what they agreed on
+  LayerObserver* observer = nullptr;         // on the host, of the part that leads; or null
 };
 
 struct ForwardLimits {

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "api/generation.h"
@@ -42,9 +44,14 @@ class LoadLedger {
   void add_unit();
   [[nodiscard]] const UnitLoad& load(UnitIndex unit) const { return units_[unit]; }
   [[nodiscard]] std::size_t units() const { return units_.size(); }
+  // UnitLoad::tokens() of every unit, side by side for those who compare all.
+  [[nodiscard]] std::span<const std::int64_t> tokens() const { return tokens_; }
 
  private:
+  void changed(UnitIndex unit) { tokens_[unit] = units_[unit].tokens(); }
+
   std::vector<UnitLoad> units_;
+  std::vector<std::int64_t> tokens_;  // [units]
 };
 
 }  // namespace pleiad::router

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/spelling.h"
 
 namespace pleiad::router {
 namespace {
@@ -22,20 +23,29 @@ constexpr std::array kNames = {
     Name{PolicyKind::Random, "random"},
 };
 
-std::int64_t cached_tokens(const PolicyInput& input, UnitIndex unit) {
-  return static_cast<std::int64_t>(input.overlap[unit]) * static_cast<std::int64_t>(kPageTokens);
+constexpr std::int64_t kNobody = std::numeric_limits<std::int64_t>::max();
+
+// Of the eligible units; kNobody: there is none.
+std::int64_t least_tokens(const PolicyInput& input) {
+  const std::span<const std::int64_t> tokens = input.loads->tokens();
+  std::int64_t least = kNobody;
+  for (std::size_t unit = 0; unit < tokens.size(); ++unit) {
+    least = std::min(least, input.eligible[unit] != 0 ? tokens[unit] : kNobody);
+  }
+  return least;
 }
 
 }  // namespace
 
 Result<PolicyKind> parse_policy(std::string_view name) {
-  std::string known;
-  for (const Name& row : kNames) {
-    if (row.name == name) return row.kind;
-    known += known.empty() ? "" : ", ";
-    known += row.name;
+  std::array<std::string_view, kNames.size()> known;
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (kNames[i].name == name) return kNames[i].kind;
+    known[i] = kNames[i].name;
   }
-  return invalid_input("policy {} is none; known: {}", name, known);
+  return invalid_input(
+      "policy {} is none; nearest: {} (known: {})", name, nearest_word(name, known), listed(known)
+  );
 }
 
 std::string_view to_string(PolicyKind kind) {
@@ -61,11 +71,8 @@ std::string_view to_string(ChoiceReason reason) {
 std::optional<Choice> Policy::choose(const PolicyInput& input) {
   PLEIAD_CHECK(input.eligible.size() == input.loads->units());
   PLEIAD_CHECK(input.overlap.size() >= input.loads->units());
-  std::int64_t least = std::numeric_limits<std::int64_t>::max();
-  for (UnitIndex unit = 0; unit < input.eligible.size(); ++unit) {
-    if (input.eligible[unit] != 0) least = std::min(least, input.loads->load(unit).tokens());
-  }
-  if (least == std::numeric_limits<std::int64_t>::max()) return std::nullopt;
+  const std::int64_t least = least_tokens(input);
+  if (least == kNobody) return std::nullopt;
   if (!input.session.empty()) {
     if (const auto chosen = of_session(input, least)) return chosen;
   }
@@ -75,7 +82,7 @@ std::optional<Choice> Policy::choose(const PolicyInput& input) {
     case PolicyKind::PowerOfTwo:
       return drawn(input, 2);
     case PolicyKind::LeastTokens:
-      return least_busy(input);
+      return least_busy(input, least);
     case PolicyKind::RoundRobin:
       return next_in_turn(input);
     case PolicyKind::Random:
@@ -84,10 +91,14 @@ std::optional<Choice> Policy::choose(const PolicyInput& input) {
   return std::nullopt;
 }
 
-bool Policy::too_busy(std::int64_t tokens, std::int64_t least) const {
+bool Policy::too_busy(UnitIndex unit, const PolicyInput& input) const {
+  return input.loads->tokens()[unit] > busy_bound(least_tokens(input));
+}
+
+std::int64_t Policy::busy_bound(std::int64_t least) const {
   const double bound = options_.balance_relative * static_cast<double>(least) +
                        static_cast<double>(options_.balance_tokens);
-  return static_cast<double>(tokens) > bound;
+  return static_cast<std::int64_t>(std::min(bound, 0x1p62));
 }
 
 // Rendezvous hashing: a unit that comes or goes moves only the sessions that were, or become, its
@@ -104,44 +115,46 @@ std::optional<Choice> Policy::of_session(const PolicyInput& input, std::int64_t 
       best_rank = rank;
     }
   }
-  if (!best || too_busy(input.loads->load(*best).tokens(), least)) return std::nullopt;
-  return Choice{*best, ChoiceReason::Session, cached_tokens(input, *best)};
+  if (!best || input.loads->tokens()[*best] > busy_bound(least)) return std::nullopt;
+  return Choice{*best, ChoiceReason::Session, expected_hit(input, *best)};
 }
 
 // The work that is ahead of the request's first token there: what waits, and what its prompt lacks.
 // Held tokens slow every step a little.
 Choice Policy::cached(const PolicyInput& input, std::int64_t least) {
   constexpr std::int64_t kHeldShare = 16;  // tokens in the cache that cost a step what one row does
-  std::optional<UnitIndex> best;
-  std::int64_t best_cost = 0;
-  const auto units = static_cast<UnitIndex>(input.eligible.size());
-  for (UnitIndex step = 0; step < units; ++step) {
-    const UnitIndex unit = (turn_ + step) % units;
-    if (input.eligible[unit] == 0) continue;
-    const UnitLoad& load = input.loads->load(unit);
-    if (too_busy(load.tokens(), least)) continue;
-    const std::int64_t lacking = input.prompt_tokens - cached_tokens(input, unit);
-    const std::int64_t cost = load.prefill + lacking + (load.held + load.foreign) / kHeldShare;
-    if (!best || cost < best_cost) {
+  const std::int64_t bound = busy_bound(least);
+  const std::span<const std::int64_t> tokens = input.loads->tokens();
+  std::int64_t best_cost = kNobody;
+  UnitIndex best = 0;
+  const auto look = [&](UnitIndex begin, UnitIndex end) {
+    for (UnitIndex unit = begin; unit < end; ++unit) {
+      if (input.eligible[unit] == 0 || tokens[unit] > bound) continue;
+      const std::int64_t prefill = input.loads->load(unit).prefill;
+      const std::int64_t cost =
+          prefill + (tokens[unit] - prefill) / kHeldShare - expected_hit(input, unit);
+      if (cost >= best_cost) continue;
       best = unit;
       best_cost = cost;
     }
-  }
-  turn_ = (*best + 1) % units;
-  const std::int64_t hit = cached_tokens(input, *best);
-  return {*best, hit > 0 ? ChoiceReason::Cached : ChoiceReason::LeastBusy, hit};
+  };
+  const auto units = static_cast<UnitIndex>(input.eligible.size());
+  look(turn_, units);
+  look(0, std::min(turn_, units));
+  turn_ = (best + 1) % units;
+  const std::int64_t hit = expected_hit(input, best);
+  return {best, hit > 0 ? ChoiceReason::Cached : ChoiceReason::LeastBusy, hit};
 }
 
-Choice Policy::least_busy(const PolicyInput& input) {
-  std::optional<UnitIndex> best;
+Choice Policy::least_busy(const PolicyInput& input, std::int64_t least) {
+  const std::span<const std::int64_t> tokens = input.loads->tokens();
   const auto units = static_cast<UnitIndex>(input.eligible.size());
-  for (UnitIndex step = 0; step < units; ++step) {
-    const UnitIndex unit = (turn_ + step) % units;
-    if (input.eligible[unit] == 0) continue;
-    if (!best || input.loads->load(unit).tokens() < input.loads->load(*best).tokens()) best = unit;
+  UnitIndex best = turn_ % units;
+  while (input.eligible[best] == 0 || tokens[best] != least) {
+    best = best + 1 == units ? 0 : best + 1;
   }
-  turn_ = (*best + 1) % units;
-  return {*best, ChoiceReason::LeastBusy, cached_tokens(input, *best)};
+  turn_ = (best + 1) % units;
+  return {best, ChoiceReason::LeastBusy, expected_hit(input, best)};
 }
 
 // The least busy of so many draws.
@@ -149,19 +162,19 @@ Choice Policy::drawn(const PolicyInput& input, int draws) {
   UnitIndex best = random_eligible(input);
   for (int i = 1; i < draws; ++i) {
     const UnitIndex other = random_eligible(input);
-    if (input.loads->load(other).tokens() < input.loads->load(best).tokens()) best = other;
+    if (input.loads->tokens()[other] < input.loads->tokens()[best]) best = other;
   }
-  return {best, ChoiceReason::Drawn, cached_tokens(input, best)};
+  return {best, ChoiceReason::Drawn, expected_hit(input, best)};
 }
 
 Choice Policy::next_in_turn(const PolicyInput& input) {
   const auto units = static_cast<UnitIndex>(input.eligible.size());
   UnitIndex unit = turn_ % units;
   while (input.eligible[unit] == 0) {
-    unit = (unit + 1) % units;
+    unit = unit + 1 == units ? 0 : unit + 1;
   }
   turn_ = (unit + 1) % units;
-  return {unit, ChoiceReason::Turn, cached_tokens(input, unit)};
+  return {unit, ChoiceReason::Turn, expected_hit(input, unit)};
 }
 
 UnitIndex Policy::random_eligible(const PolicyInput& input) {

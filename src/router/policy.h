@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -44,6 +45,12 @@ struct PolicyInput {
 
 // Why a unit was chosen, for /route/explain and metrics.
 enum class ChoiceReason { Session, Cached, LeastBusy, Drawn, Turn };
+inline constexpr std::array kChoiceReasons = {
+    ChoiceReason::Session,
+    ChoiceReason::Cached,
+    ChoiceReason::LeastBusy,
+    ChoiceReason::Drawn,
+    ChoiceReason::Turn};
 std::string_view to_string(ChoiceReason reason);
 
 struct Choice {
@@ -51,6 +58,11 @@ struct Choice {
   ChoiceReason reason = ChoiceReason::LeastBusy;
   std::int64_t cached_tokens = 0;  // expected
 };
+
+// Prompt tokens expected in the unit's cache.
+inline std::int64_t expected_hit(const PolicyInput& input, UnitIndex unit) {
+  return static_cast<std::int64_t>(input.overlap[unit]) * static_cast<std::int64_t>(kPageTokens);
+}
 
 // Chooses units. Deterministic but for what is drawn from its seed. Allocates nothing. Not
 // thread-safe.
@@ -60,16 +72,23 @@ class Policy {
 
   // None: no unit is eligible.
   std::optional<Choice> choose(const PolicyInput& input);
+  // Other rules from the next choice on.
+  void set_options(const PolicyOptions& options) { options_ = options; }
+  [[nodiscard]] const PolicyOptions& options() const { return options_; }
+  // Whether the unit has so much more to do than the least busy one that neither its cache nor a
+  // session counts. REQUIRES: a unit is eligible.
+  [[nodiscard]] bool too_busy(UnitIndex unit, const PolicyInput& input) const;
 
  private:
   [[nodiscard]] std::optional<Choice> of_session(const PolicyInput& input, std::int64_t least)
       const;
   [[nodiscard]] Choice cached(const PolicyInput& input, std::int64_t least);
-  Choice least_busy(const PolicyInput& input);
+  Choice least_busy(const PolicyInput& input, std::int64_t least);
   Choice drawn(const PolicyInput& input, int draws);
   Choice next_in_turn(const PolicyInput& input);
   UnitIndex random_eligible(const PolicyInput& input);
-  [[nodiscard]] bool too_busy(std::int64_t tokens, std::int64_t least) const;
+  // Tokens beyond which a unit is too busy, where the least busy one has `least`.
+  [[nodiscard]] std::int64_t busy_bound(std::int64_t least) const;
 
   PolicyOptions options_;
   Random random_;

@@ -1,123 +1,142 @@
 #include "router/prefix_index.h"
 
 #include <algorithm>
+#include <bit>
+#include <utility>
 
 #include "base/check.h"
 #include "base/hash.h"
 
 namespace pleiad::router {
+namespace {
 
-std::vector<std::uint64_t> page_keys(std::string_view salt, std::span<const TokenId> prompt) {
+constexpr std::size_t kSteps = 8;   // keys in each doubling of the length
+constexpr std::size_t kAhead = 16;  // entries that the hand has read before it comes by
+
+// overlap[unit] = pages for each unit in `bits` and not in `but`.
+void note(
+    std::span<const std::uint64_t> bits,
+    std::span<const std::uint64_t> but,
+    std::size_t pages,
+    std::span<std::uint32_t> overlap
+) {
+  for (std::size_t word = 0; word < bits.size(); ++word) {
+    std::uint64_t left = bits[word] & ~(word < but.size() ? but[word] : 0);
+    for (; left != 0; left &= left - 1) {
+      const auto unit = word * 64 + static_cast<std::size_t>(std::countr_zero(left));
+      overlap[unit] = static_cast<std::uint32_t>(pages);
+    }
+  }
+}
+
+}  // namespace
+
+std::size_t pages_at(std::size_t index) {
+  if (index < kSteps) return index + 1;
+  const std::size_t doubling = index / kSteps - 1;
+  return (kSteps + index % kSteps + 1) << doubling;
+}
+
+std::vector<std::uint64_t> prefix_keys(std::string_view salt, std::span<const TokenId> prompt) {
   std::vector<std::uint64_t> keys;
-  keys.reserve(prompt.size() / kPageTokens);
+  const std::size_t pages = prompt.size() / kPageTokens;
+  keys.reserve(std::min<std::size_t>(pages, kSteps * std::bit_width(pages)));
   std::uint64_t key = hash64(salt);
-  for (std::size_t begin = 0; begin + kPageTokens <= prompt.size(); begin += kPageTokens) {
-    key = hash64(std::as_bytes(prompt.subspan(begin, kPageTokens)), key);
-    keys.push_back(key);
+  std::size_t begin = 0;
+  for (std::size_t index = 0; pages_at(index) <= pages; ++index) {
+    const std::size_t end = pages_at(index) * kPageTokens;
+    key = hash64(std::as_bytes(prompt.subspan(begin, end - begin)), key);
+    keys.push_back(std::max<std::uint64_t>(key, 1));  // 0 is no key
+    begin = end;
   }
   return keys;
 }
 
 void PrefixIndex::reset_unit(UnitIndex unit, std::size_t pages_max) {
   if (unit >= units_.size()) units_.resize(unit + 1);
-  while (units_[unit].oldest != kNone) {
-    drop(units_[unit].oldest);
+  Unit& reset = units_[unit];
+  while (reset.count > 0) {
+    table_.erase(pop(reset).key, unit);
   }
-  units_[unit].pages_max = pages_max;
+  reset.pages_max = pages_max;
 }
 
-// From the last page to the first, so that pages go out before those they follow: a unit that has a
-// page has all before it.
-void PrefixIndex::add(UnitIndex unit, std::span<const std::uint64_t> keys) {
-  const auto kept = keys.first(std::min(keys.size(), units_[unit].pages_max));
-  for (std::size_t i = kept.size(); i-- > 0;) {
-    const std::uint32_t entry = find(unit, kept[i]);
-    if (entry != kNone) {
-      touch(entry);
+void PrefixIndex::push(Unit& unit, const Entry& entry) {
+  if (unit.count == unit.ring.size()) {
+    const auto first = unit.ring.begin() + static_cast<std::ptrdiff_t>(unit.first);
+    std::rotate(unit.ring.begin(), first, unit.ring.end());
+    unit.first = 0;
+    unit.ring.resize(std::max<std::size_t>(16, 2 * unit.ring.size()));
+  }
+  unit.ring[(unit.first + unit.count++) & (unit.ring.size() - 1)] = entry;
+  unit.pages += entry.pages;
+}
+
+PrefixIndex::Entry PrefixIndex::pop(Unit& unit) {
+  const Entry entry = unit.ring[unit.first];
+  unit.first = (unit.first + 1) & (unit.ring.size() - 1);
+  --unit.count;
+  unit.pages -= entry.pages;
+  return entry;
+}
+
+// From the last key to the first, so that the hand comes by what follows a page before the page.
+void PrefixIndex::add(UnitIndex index, std::span<const std::uint64_t> keys) {
+  Unit& unit = units_[index];
+  std::size_t kept = keys.size();
+  while (kept > 0 && pages_at(kept - 1) > unit.pages_max) {
+    --kept;
+  }
+  for (std::size_t i = kept; i-- > 0;) {
+    if (table_.touch(keys[i], index)) continue;
+    table_.insert(keys[i], index);
+    push(unit, {.key = keys[i], .pages = pages_at(i) - (i == 0 ? 0 : pages_at(i - 1))});
+  }
+  make_room(index);
+}
+
+void PrefixIndex::make_room(UnitIndex index) {
+  Unit& unit = units_[index];
+  if (unit.pages <= unit.pages_max) return;
+  const std::size_t mask = unit.ring.size() - 1;
+  for (std::size_t i = 0; i < kAhead; ++i) {
+    table_.prefetch(unit.ring[(unit.first + i) & mask].key);
+  }
+  while (unit.pages > unit.pages_max) {
+    table_.prefetch(unit.ring[(unit.first + kAhead) & mask].key);
+    const Entry entry = pop(unit);
+    if (table_.take_used(entry.key, index)) {
+      push(unit, entry);
     } else {
-      insert(unit, kept[i]);
+      table_.erase(entry.key, index);
     }
   }
-  while (units_[unit].pages > units_[unit].pages_max) {
-    drop(units_[unit].oldest);
-  }
 }
 
+// Deeper keys overwrite; where many hold a key, only those that do not hold the next are written.
 void PrefixIndex::match(std::span<const std::uint64_t> keys, std::span<std::uint32_t> overlap)
     const {
   PLEIAD_CHECK(overlap.size() >= units_.size());
   std::ranges::fill(overlap, 0U);
-  const std::vector<Holder>* page = nullptr;
-  std::uint32_t depth = 0;
-  const auto note = [&] {
-    if (page == nullptr) return;
-    for (const Holder& holder : *page) {
-      overlap[holder.unit] = depth;
-    }
-  };
   for (const std::uint64_t key : keys) {
-    const auto found = holders_.find(key);
-    if (found == holders_.end()) break;
-    // Some have this page no more: they keep the depth before it.
-    if (page != nullptr && found->second.size() < page->size()) note();
-    page = &found->second;
-    ++depth;
+    table_.prefetch(key);
   }
-  note();
-}
-
-std::uint32_t PrefixIndex::find(UnitIndex unit, std::uint64_t key) const {
-  const auto found = holders_.find(key);
-  if (found == holders_.end()) return kNone;
-  const auto holder = std::ranges::find(found->second, unit, &Holder::unit);
-  return holder == found->second.end() ? kNone : holder->entry;
-}
-
-void PrefixIndex::insert(UnitIndex unit, std::uint64_t key) {
-  std::uint32_t entry = 0;
-  if (free_.empty()) {
-    entry = static_cast<std::uint32_t>(entries_.size());
-    entries_.emplace_back();
-  } else {
-    entry = free_.back();
-    free_.pop_back();
+  for (const std::uint64_t key : keys) {
+    table_.prefetch_many(key);
   }
-  entries_[entry] = {.key = key, .unit = unit};
-  holders_[key].push_back({unit, entry});
-  link_newest(entry);
-  ++units_[unit].pages;
-}
-
-void PrefixIndex::touch(std::uint32_t entry) {
-  unlink(entry);
-  link_newest(entry);
-}
-
-void PrefixIndex::unlink(std::uint32_t entry) {
-  const Entry& gone = entries_[entry];
-  Unit& unit = units_[gone.unit];
-  (gone.older == kNone ? unit.oldest : entries_[gone.older].newer) = gone.newer;
-  (gone.newer == kNone ? unit.newest : entries_[gone.newer].older) = gone.older;
-}
-
-void PrefixIndex::link_newest(std::uint32_t entry) {
-  Unit& unit = units_[entries_[entry].unit];
-  entries_[entry].older = unit.newest;
-  entries_[entry].newer = kNone;
-  (unit.newest == kNone ? unit.oldest : entries_[unit.newest].newer) = entry;
-  unit.newest = entry;
-}
-
-void PrefixIndex::drop(std::uint32_t entry) {
-  unlink(entry);
-  const Entry& gone = entries_[entry];
-  const auto found = holders_.find(gone.key);
-  auto& holders = found->second;
-  *std::ranges::find(holders, gone.unit, &Holder::unit) = holders.back();
-  holders.pop_back();
-  if (holders.empty()) holders_.erase(found);
-  --units_[gone.unit].pages;
-  free_.push_back(entry);
+  std::span<const std::uint64_t> many;  // of the key before
+  std::size_t pages = 0;                // likewise
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const HolderTable::Holders holders = table_.holders(keys[i]);
+    note(many, holders.many, pages, overlap);
+    if (holders.none()) return;
+    pages = pages_at(i);
+    many = holders.many;
+    for (std::uint32_t k = 0; k < holders.few_count; ++k) {
+      overlap[holders.few[k]] = static_cast<std::uint32_t>(pages);
+    }
+  }
+  note(many, {}, pages, overlap);
 }
 
 }  // namespace pleiad::router

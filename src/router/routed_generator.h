@@ -1,14 +1,12 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
-#include <deque>
-#include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
-#include <vector>
 
 #include "api/generation.h"
 #include "base/clock.h"
@@ -16,26 +14,20 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "net/event_loop.h"
-#include "net/http_client.h"
-#include "router/policy.h"
-#include "router/routed_request.h"
-#include "router/worker_table.h"
+#include "router/http_worker_link.h"
+#include "router/route_explanation.h"
+#include "router/router_core.h"
 #include "router/worker_watch.h"
 
 namespace pleiad::router {
 
 struct RouterOptions {
   std::string secret;  // the cluster's
-  PolicyOptions policy;
-  WorkerTable::Options table;
-  std::uint64_t seed = 0;       // of draws
+  RouterCoreOptions core;
   std::size_t open_max = 4096;  // requests under way or waiting; beyond: Exhausted
-  // Workers that may be lost under one request; it ends with an error at the last: it may be what
-  // kills them.
-  int deaths_max = 2;
-  Nanoseconds wait_max = std::chrono::seconds(30);  // for a unit, once accepted
   Nanoseconds report_interval = std::chrono::milliseconds(200);
   Nanoseconds report_timeout = std::chrono::seconds(1);
+  Nanoseconds tick_interval = std::chrono::milliseconds(100);
   Nanoseconds connect_timeout = std::chrono::seconds(2);
   Nanoseconds silence_max = std::chrono::minutes(10);  // of a worker that computes
 };
@@ -43,34 +35,43 @@ struct RouterOptions {
 // The workers of a service as one Generator: each request goes to the unit that the policy chooses,
 // and its tokens come back over a connection of its own (server/peer_api.h). When a worker is lost
 // the request goes on elsewhere from the token after its last one, so that its client sees a pause
-// and no other token (GenerationRequest::resumed_tokens).
+// and no other token (GenerationRequest::resumed_tokens). RouterCore decides all that; this is what
+// connects it to threads, connections, timers and metrics.
 //
 // Members of api::Generator on any thread, all others on the loop's; so are the calls of sinks.
 class RoutedGenerator final : public api::Generator {
  public:
   // All must outlive the generator.
-  RoutedGenerator(net::EventLoop& loop, MetricsRegistry& metrics, RouterOptions options);
+  RoutedGenerator(net::EventLoop& loop, MetricsRegistry& metrics, const RouterOptions& options);
   RoutedGenerator(const RoutedGenerator&) = delete;
   RoutedGenerator& operator=(const RoutedGenerator&) = delete;
   // REQUIRES: the loop does not run. Open requests end with Cancelled.
-  ~RoutedGenerator() override;
+  ~RoutedGenerator() override = default;
 
   // Fails with InvalidInput: no URL, or a worker that is here already.
-  Result<void> add_worker(const std::string& url);
+  Result<void> add_worker(const std::string& url, std::optional<api::Role> wanted = std::nullopt);
   // Fail with NotFound.
   Result<void> drain_worker(std::string_view url, bool draining);
   // What runs there goes on elsewhere.
   Result<void> remove_worker(std::string_view url);
+  // Other rules for the choices from now on.
+  void set_policy(const PolicyOptions& policy, std::int64_t prefill_tokens_min) {
+    core_.set_policy(policy, prefill_tokens_min);
+  }
+  // Where such a request would go (explain_route).
+  [[nodiscard]] Json explain(const RouteQuestion& question) const;
   // Every worker with its state, load and why.
   [[nodiscard]] Json workers_json() const;
-  [[nodiscard]] const WorkerTable& table() const { return table_; }
+  [[nodiscard]] const WorkerTable& table() const { return core_.table(); }
 
   Result<api::RequestId> submit(api::GenerationRequest request, api::GenerationSink& sink) override;
-  void cancel(api::RequestId request) override;
-  void finish_early(api::RequestId request) override;
+  void cancel(api::RequestId id) override;
+  void finish_early(api::RequestId id) override;
   [[nodiscard]] api::GeneratorStatus status() const override;
   [[nodiscard]] api::GeneratorLimits limits() const override;
   void reset_prefix_cache() override {}
+  // Why nothing is taken; empty: it is. Any thread.
+  [[nodiscard]] std::string why_not_ready() const;
   // Refuses new requests from now on; those accepted go on. Any thread.
   void stop_accepting() { accepting_.store(false); }
 
@@ -78,51 +79,37 @@ class RoutedGenerator final : public api::Generator {
   struct Metrics {
     Counter& requests;
     Counter& replays;
-    Counter& failed;  // requests that ended with an error
+    Counter& failed;
     Counter& prompt_tokens;
-    Counter& cached_tokens;  // of these, expected in the chosen unit's cache
+    Counter& cached_tokens;
+    Counter& hand_overs;
+    Counter& prefill_losses;
     Gauge& open;
-    Gauge& ready;  // workers
+    Gauge& ready;
+    std::array<Counter*, kChoiceReasons.size()> choices{};  // by reason
   };
   static Metrics make_metrics(MetricsRegistry& registry);
-  void dispatch(RoutedRequest& request);
-  void send(RoutedRequest& request);
-  void on_body(api::RequestId id, std::string_view bytes);
-  void on_end(api::RequestId id, const Result<void>& ended);
-  void judge(RoutedRequest& request);
-  void refused(RoutedRequest& request);
-  void worker_lost(RoutedRequest& request, const std::string& why);
-  void try_again(RoutedRequest& request);
-  void end_attempt(RoutedRequest& request);
-  void finish(RoutedRequest& request, api::FinishReason reason, std::string message = {});
-  void finish(RoutedRequest& request, const api::FinishEvent& event);
-  void tell_worker_to_finish(const RoutedRequest& request);
-  void on_report(WorkerIndex worker, Result<api::WorkerReport> report);
-  void move_away_from(WorkerIndex worker, const std::string& why);
-  void serve_waiting();
+  [[nodiscard]] Result<void> check(const api::GenerationRequest& request) const;
+  void tick();
+  void count();
   void publish();
-  RoutedRequest* find(api::RequestId id);
 
   net::EventLoop& loop_;
   const RouterOptions options_;
   const SystemClock clock_;
   Metrics metrics_;
-  WorkerTable table_;
-  Policy policy_;
-  net::HttpClient client_;
+  HttpWorkerLink link_;
+  RouterCore core_;
   WorkerWatch watch_;
-  std::unordered_map<api::RequestId, std::unique_ptr<RoutedRequest>> requests_;
-  std::deque<api::RequestId> waiting_;  // without a unit
-  std::vector<std::uint32_t> overlap_;  // [units], of the prompt being placed
-  std::vector<std::uint8_t> eligible_;  // [units], for it
+  net::Timer timer_;
+  RouterCounts counted_;  // what the metrics have
 
   std::atomic<std::uint64_t> next_id_{1};
-  std::atomic<std::size_t> open_{0};
+  std::atomic<std::size_t> open_{0};  // accepted, and not known to have ended
+  std::uint64_t ended_ = 0;           // of those
   std::atomic<bool> accepting_{true};
   mutable std::mutex mutex_;  // guards what publish() left here
-  api::GeneratorStatus status_;
-  api::GeneratorLimits limits_;
-  std::string not_ready_ = "no worker has reported yet";  // why nothing is taken; empty: it is
+  RouterSummary summary_{.not_ready = "no worker has reported yet"};
 };
 
 }  // namespace pleiad::router

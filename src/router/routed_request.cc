@@ -1,8 +1,7 @@
 #include "router/routed_request.h"
 
+#include <algorithm>
 #include <utility>
-
-#include "base/check.h"
 
 namespace pleiad::router {
 
@@ -11,49 +10,65 @@ RoutedRequest::RoutedRequest(
     api::GenerationRequest request,
     api::GenerationSink& sink
 )
-    : id_(id),
-      rest_(std::move(request)),
+    : rest_{.id = id, .request = std::move(request)},
       sink_(sink),
-      keys_(page_keys(rest_.cache_salt, rest_.prompt)),
-      prompt_tokens_(static_cast<std::int32_t>(rest_.prompt.size()) - rest_.resumed_tokens) {}
+      keys_(prefix_keys(rest_.request.cache_salt, rest_.request.prompt)),
+      prompt_tokens_(
+          static_cast<std::int32_t>(rest_.request.prompt.size()) - rest_.request.resumed_tokens
+      ) {}
 
-void RoutedRequest::begin_attempt(UnitIndex unit, const RequestCost& cost) {
-  attempt.emplace();
-  attempt->unit = unit;
-  attempt->cost = cost;
-  remote_id_.reset();
-  reader_.emplace(*this);
+void RoutedRequest::begin_attempt(Attempt begun, std::int32_t dp_rank) {
+  rest_.request.dp_rank = dp_rank;
+  rest_.request.prefill_from.reset();
+  if (begun.prefill) rest_.request.prefill_from = begun.prefill->from;
+  attempt = std::move(begun);
 }
 
-// A prompt that is scored again tells only what was not told before.
+void RoutedRequest::tell_place(std::string place) {
+  sink_.on_placed({.request = id(), .place = std::move(place)});
+}
+
 void RoutedRequest::on_prompt_token(const api::TokenEvent& event) {
-  remote_id_ = event.request;
+  attempt->remote = event.request;
+  waited = {};
   if (event.position < scored_) return;
   scored_ = event.position + 1;
   api::TokenEvent told = event;
-  told.request = id_;
+  told.request = id();
   sink_.on_prompt_token(told);
 }
 
-void RoutedRequest::on_token(const api::TokenEvent& event) {
-  remote_id_ = event.request;
+Result<void> RoutedRequest::on_token(const api::TokenEvent& event) {
+  api::GenerationRequest& rest = rest_.request;
+  if (event.position != prompt_tokens() || rest.max_tokens == 0) {
+    return corrupt(
+        "a token of position {} came where {} of {} more are due from {}",
+        event.position,
+        rest.max_tokens,
+        rest.max_tokens + output_tokens_,
+        prompt_tokens()
+    );
+  }
+  attempt->remote = event.request;
   attempt->prefilled = true;
-  rest_.prompt.push_back(event.chosen.token);
-  rest_.prompt_top_logprobs.reset();
-  ++rest_.resumed_tokens;
-  --rest_.max_tokens;
+  waited = {};
+  rest.prompt.push_back(event.chosen.token);
+  rest.prompt_top_logprobs.reset();
+  ++rest.resumed_tokens;
+  --rest.max_tokens;
   ++output_tokens_;
   api::TokenEvent told = event;
-  told.request = id_;
+  told.request = id();
   sink_.on_token(told);
+  return {};
 }
 
+// A request that went on elsewhere may have found its own output cached there.
 void RoutedRequest::finish(const api::FinishEvent& event) {
-  if (!cached_tokens_) cached_tokens_ = event.cached_tokens;
   api::FinishEvent told = event;
-  told.request = id_;
+  told.request = id();
   told.prompt_tokens = prompt_tokens_;
-  told.cached_tokens = *cached_tokens_;
+  told.cached_tokens = std::min(event.cached_tokens, prompt_tokens_);
   told.output_tokens = output_tokens_;
   sink_.on_finish(told);
 }

@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+#include <fmt/core.h>
+
 #include "base/check.h"
 
 namespace pleiad::router {
@@ -28,7 +30,7 @@ std::string_view to_string(WorkerState state) {
   return "";
 }
 
-Result<WorkerIndex> WorkerTable::add(std::string url) {
+Result<WorkerIndex> WorkerTable::add(std::string url, std::optional<api::Role> wanted) {
   if (find(url)) return invalid_input("there is a worker {} already", url);
   const auto here = static_cast<std::size_t>(std::ranges::count_if(workers_, [](const Worker& w) {
     return w.state != WorkerState::Removed;
@@ -36,7 +38,7 @@ Result<WorkerIndex> WorkerTable::add(std::string url) {
   if (here >= options_.workers_max) {
     return invalid_input("{} workers are as many as one router takes", options_.workers_max);
   }
-  workers_.push_back({.url = std::move(url)});
+  workers_.push_back({.url = std::move(url), .wanted = wanted});
   return static_cast<WorkerIndex>(workers_.size() - 1);
 }
 
@@ -66,7 +68,14 @@ void WorkerTable::reported(WorkerIndex index, api::WorkerReport report) {
   if (worker.state == WorkerState::Removed) return;
   worker.missed = 0;
   if (!identity_) identity_ = report.identity;
-  const std::string unlike = api::difference(*identity_, report.identity);
+  std::string unlike = api::difference(*identity_, report.identity);
+  if (unlike.empty() && worker.wanted && *worker.wanted != report.role) {
+    unlike = fmt::format(
+        "--disaggregation-mode {} is wanted, the worker's is {}",
+        api::to_string(*worker.wanted),
+        api::to_string(report.role)
+    );
+  }
   const bool restarted = report.instance != worker.report.instance;
   worker.report = std::move(report);
   if (!unlike.empty()) {
@@ -91,10 +100,12 @@ void WorkerTable::place_units(WorkerIndex index) {
     worker.units.push_back(static_cast<UnitIndex>(places_.size()));
     places_.push_back({index, static_cast<std::int32_t>(worker.units.size() - 1)});
     eligible_.push_back(0);
+    prefill_eligible_.push_back(0);
     loads_.add_unit();
   }
   for (std::size_t rank = worker.report.ranks.size(); rank < worker.units.size(); ++rank) {
     eligible_[worker.units[rank]] = 0;
+    prefill_eligible_[worker.units[rank]] = 0;
   }
   for (std::size_t rank = 0; rank < worker.units.size(); ++rank) {
     const bool here = rank < worker.report.ranks.size();
@@ -122,9 +133,11 @@ void WorkerTable::update_eligible(WorkerIndex index) {
   if (worker.state == WorkerState::Ready && worker.draining) worker.state = WorkerState::Draining;
   if (worker.state == WorkerState::Draining && !worker.draining) worker.state = WorkerState::Ready;
   const bool ready = worker.state == WorkerState::Ready;
+  const bool prefills = worker.report.role == api::Role::Prefill;
   for (std::size_t rank = 0; rank < worker.units.size(); ++rank) {
     const bool open = ready && rank < worker.report.ranks.size();
-    eligible_[worker.units[rank]] = open ? 1 : 0;
+    eligible_[worker.units[rank]] = open && !prefills ? 1 : 0;
+    prefill_eligible_[worker.units[rank]] = open && prefills ? 1 : 0;
   }
 }
 

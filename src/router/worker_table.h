@@ -23,7 +23,8 @@ enum class WorkerState { Joining, Ready, Busy, Draining, Refused, Down, Removed 
 std::string_view to_string(WorkerState state);
 
 struct Worker {
-  std::string url;  // "http://host:port", also its name
+  std::string url;                  // "http://host:port", also its name
+  std::optional<api::Role> wanted;  // the role that it must have; none: any
   WorkerState state = WorkerState::Joining;
   std::string reason;  // of Refused and Down
   bool draining = false;
@@ -50,8 +51,9 @@ class WorkerTable {
   WorkerTable() : WorkerTable(Options{}) {}
   explicit WorkerTable(const Options& options) : options_(options) {}
 
-  // Fails with InvalidInput when there is one of that URL, or there are too many.
-  Result<WorkerIndex> add(std::string url);
+  // Fails with InvalidInput when there is one of that URL, or there are too many. A worker that
+  // reports another role than `wanted` is refused.
+  Result<WorkerIndex> add(std::string url, std::optional<api::Role> wanted = std::nullopt);
   std::optional<WorkerIndex> find(std::string_view url) const;
   // Gives it no new requests from now on, or again.
   void set_draining(WorkerIndex worker, bool draining);
@@ -64,11 +66,15 @@ class WorkerTable {
   void missed(WorkerIndex worker, std::string_view reason);
   // A connection to it broke or was refused: down until it reports again.
   void lost(WorkerIndex worker, std::string_view reason);
+  // The unit had no room: not to be chosen until its worker reports again.
+  void full(UnitIndex unit) { eligible_[unit] = 0; }
 
   [[nodiscard]] std::span<const Worker> workers() const { return workers_; }
   [[nodiscard]] const UnitPlace& place(UnitIndex unit) const { return places_[unit]; }
-  // By unit: may be chosen.
+  // By unit: may be chosen for a request.
   [[nodiscard]] std::span<const std::uint8_t> eligible() const { return eligible_; }
+  // By unit: may be chosen to compute a prompt for a decode worker.
+  [[nodiscard]] std::span<const std::uint8_t> prefill_eligible() const { return prefill_eligible_; }
   [[nodiscard]] bool any_eligible() const;
   // What every worker that fits can take; no limits while none has reported.
   [[nodiscard]] api::GeneratorLimits limits() const;
@@ -86,6 +92,7 @@ class WorkerTable {
   std::vector<Worker> workers_;
   std::vector<UnitPlace> places_;                        // [units]
   std::vector<std::uint8_t> eligible_;                   // [units]
+  std::vector<std::uint8_t> prefill_eligible_;           // [units]
   std::optional<api::WorkerReport::Identity> identity_;  // of the pool
   LoadLedger loads_;
   PrefixIndex prefixes_;

@@ -37,6 +37,7 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   running_.reserve(static_cast<std::size_t>(options.running_max));
   waiting_.reserve(slots);
   plan_.reserve(static_cast<std::size_t>(options.running_max));
+  admitted_.reserve(slots);
 }
 
 Result<SlotId> Scheduler::add(Arrival arrival) {
@@ -75,12 +76,15 @@ Result<SlotId> Scheduler::add(Arrival arrival) {
   sequence.arrival = arrivals_++;
   sequence.priority = arrival.priority;
   sequence.score_prompt = arrival.score_prompt;
+  sequence.keys_only = arrival.keys_only;
+  sequence.awaits_keys = arrival.awaits_keys;
   insert_ordered(waiting_, slot);
   return slot;
 }
 
 std::span<const PlannedChunk> Scheduler::plan_step() {
   plan_.clear();
+  admitted_.clear();
   preempted_in_step_ = false;
   Budget budget{.tokens = options_.step_tokens_max, .logit_rows = options_.logit_rows_max};
   plan_running(/*decoding=*/true, budget);
@@ -108,17 +112,20 @@ void Scheduler::plan_running(bool decoding, Budget& budget) {
 
 void Scheduler::plan_arrivals(Budget& budget) {
   while (!waiting_.empty() && budget.tokens > 0 && budget.logit_rows > 0 &&
-         count_of(running_) < options_.running_max) {
+         count_of(running_) + receiving_ < options_.running_max) {
     const SlotId slot = waiting_.front();
     if (!admit(slot)) return;
-    plan_chunk(slot, budget);
+    start(slot);
+    if (at(slot).state == State::Running) plan_chunk(slot, budget);
   }
 }
 
 bool Scheduler::admit(SlotId slot) {
   Sequence& sequence = at(slot);
-  // The newest token is always computed, for its logits.
-  const auto reusable = static_cast<std::size_t>((count_of(sequence.tokens) - 1) / kPageTokens);
+  // The newest token is always computed, for its logits, where they are wanted.
+  const std::int64_t newest = sequence.keys_only ? 0 : 1;
+  const auto reusable =
+      static_cast<std::size_t>((count_of(sequence.tokens) - newest) / kPageTokens);
   const std::size_t pages_max = sequence.score_prompt ? 0 : reusable;
   pool_.find(sequence.root, sequence.tokens, pages_max, sequence.pages);
   const std::int64_t missing = pages_for(count_of(sequence.tokens)) - count_of(sequence.pages);
@@ -135,8 +142,47 @@ bool Scheduler::admit(SlotId slot) {
     stats_.prefix_hit_tokens += static_cast<std::uint64_t>(sequence.cached);
   }
   waiting_.erase(waiting_.begin());
-  insert_ordered(running_, slot);
   return true;
+}
+
+// What an admitted sequence does next.
+void Scheduler::start(SlotId slot) {
+  Sequence& sequence = at(slot);
+  const std::int64_t pending = count_of(sequence.tokens) - sequence.computed;
+  const bool receives = sequence.awaits_keys && pending > 1;
+  if (receives || sequence.keys_only) {
+    // admit() has seen that there are enough.
+    while (count_of(sequence.pages) < pages_for(count_of(sequence.tokens))) {
+      sequence.pages.push_back(pool_.take());
+    }
+    admitted_.push_back(slot);
+  }
+  if (receives) {
+    sequence.state = State::Receiving;
+    ++receiving_;
+    return;
+  }
+  sequence.state = State::Running;
+  insert_ordered(running_, slot);
+  if (pending == 0) keep(slot);
+}
+
+void Scheduler::receive(SlotId slot) {
+  Sequence& sequence = at(slot);
+  PLEIAD_CHECK(sequence.state == State::Receiving, "receive() of a sequence that awaits nothing");
+  --receiving_;
+  sequence.state = State::Running;
+  sequence.awaits_keys = false;
+  sequence.computed = count_of(sequence.tokens) - 1;
+  publish_full_pages(sequence);
+  insert_ordered(running_, slot);
+}
+
+// A computed sequence of keys only gives its place away, and nothing else.
+void Scheduler::keep(SlotId slot) {
+  at(slot).state = State::Kept;
+  ++kept_;
+  std::erase(running_, slot);
 }
 
 void Scheduler::plan_chunk(SlotId slot, Budget& budget) {
@@ -145,7 +191,7 @@ void Scheduler::plan_chunk(SlotId slot, Budget& budget) {
   std::int64_t count = std::min({pending, budget.tokens, options_.chunk_tokens_max});
   const bool scores = sequence.score_prompt && sequence.computed < sequence.prompt;
   if (scores) count = std::min(count, budget.logit_rows);
-  const bool last = count == pending;
+  const bool last = count == pending && !sequence.keys_only;
   if (count == 0 || (last && budget.logit_rows == 0)) return;
   const std::int64_t first = sequence.computed;
   if (!secure_pages(slot, first + count)) return;
@@ -162,9 +208,13 @@ bool Scheduler::secure_pages(SlotId slot, std::int64_t tokens) {
       sequence.pages.push_back(pool_.take());
       continue;
     }
-    const SlotId victim = running_.back();
-    preempt(victim);
-    if (victim == slot) return false;
+    // Sequences of keys only have all their pages, so `slot` is none of them.
+    const auto victim = std::find_if(running_.rbegin(), running_.rend(), [this](SlotId one) {
+      return !at(one).keys_only;
+    });
+    const SlotId chosen = *victim;
+    preempt(chosen);
+    if (chosen == slot) return false;
   }
   return true;
 }
@@ -177,6 +227,7 @@ void Scheduler::preempt(SlotId slot) {
   sequence.pages.clear();
   sequence.computed = 0;
   sequence.published = 0;
+  sequence.state = State::Waiting;
   std::erase(running_, slot);
   insert_ordered(waiting_, slot);
   preempted_in_step_ = true;
@@ -187,6 +238,11 @@ void Scheduler::complete(const PlannedChunk& chunk) {
   Sequence& sequence = at(chunk.slot);
   PLEIAD_CHECK(sequence.computed == chunk.first, "chunks of a sequence complete in order");
   sequence.computed += chunk.count;
+  publish_full_pages(sequence);
+  if (sequence.keys_only && sequence.computed == count_of(sequence.tokens)) keep(chunk.slot);
+}
+
+void Scheduler::publish_full_pages(Sequence& sequence) {
   const std::span<const PageId> pages = sequence.pages;
   while ((sequence.published + 1) * kPageTokens <= sequence.computed) {
     const auto page = static_cast<std::size_t>(sequence.published);
@@ -208,6 +264,8 @@ void Scheduler::append(SlotId slot, TokenId token) {
 void Scheduler::remove(SlotId slot) {
   Sequence& sequence = at(slot);
   pool_.release(sequence.pages);
+  receiving_ -= sequence.state == State::Receiving ? 1 : 0;
+  kept_ -= sequence.state == State::Kept ? 1 : 0;
   std::erase(running_, slot);
   std::erase(waiting_, slot);
   sequence = Sequence{};
@@ -228,7 +286,7 @@ std::int64_t Scheduler::cached_tokens(SlotId slot) const {
 
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = stats_;
-  stats.running = count_of(running_);
+  stats.running = count_of(running_) + holds();
   stats.waiting = count_of(waiting_);
   return stats;
 }

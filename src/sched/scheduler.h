@@ -34,6 +34,10 @@ struct Arrival {
   std::int32_t priority = 0;  // lower first
   bool score_prompt =
       false;  // logits of every prompt position: takes nothing from the prefix cache
+  // Ends when its keys and values are in the cache: no token follows, no logits are wanted.
+  bool keys_only = false;
+  // Keys and values of all tokens but the newest come from elsewhere, see receive().
+  bool awaits_keys = false;
 };
 
 // Consecutive tokens of one sequence that run in a step.
@@ -61,6 +65,11 @@ struct SchedulerStats {
 //
 // A step: plan_step() -> run the chunks -> for each chunk complete() -> for chunks with `last`,
 // append() the sampled token or remove() the sequence.
+//
+// Hand-overs: a sequence that awaits keys gets all pages of its prompt when it is admitted, and a
+// place among the running, but no rows until receive(). One of keys only gets its pages likewise
+// and keeps them, without a place, when it is computed, until remove(). Neither is preempted
+// meanwhile.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
@@ -69,11 +78,24 @@ class Scheduler {
   // Exhausted when the queue is full.
   Result<SlotId> add(Arrival arrival);
 
-  // The chunks of the next step; valid until the next call. Empty: nothing can run.
+  // The chunks of the next step; valid until the next call. Empty: nothing can run, or everything
+  // waits for a receive() or a remove().
   std::span<const PlannedChunk> plan_step();
+  // Sequences of keys only, and those that await keys, that the last plan_step() admitted. What
+  // tokens(), pages() and computed() say of them is settled.
+  [[nodiscard]] std::span<const SlotId> admitted() const { return admitted_; }
 
   // The chunk's keys and values are in the cache.
   void complete(const PlannedChunk& chunk);
+
+  // What an admitted sequence awaited is in its pages: keys and values of all tokens but the
+  // newest.
+  void receive(SlotId slot);
+  [[nodiscard]] bool receiving(SlotId slot) const { return at(slot).state == State::Receiving; }
+  // Tokens whose keys and values are in the cache.
+  [[nodiscard]] std::int64_t computed(SlotId slot) const { return at(slot).computed; }
+  // A sequence of keys only that has all of them.
+  [[nodiscard]] bool kept(SlotId slot) const { return at(slot).state == State::Kept; }
 
   // The sequence goes on with `token`. REQUIRES: all its tokens are computed.
   void append(SlotId slot, TokenId token);
@@ -81,7 +103,10 @@ class Scheduler {
   // The sequence is over, in whatever state; its pages go back.
   void remove(SlotId slot);
 
+  // Whether nothing runs or waits to run.
   [[nodiscard]] bool idle() const { return running_.empty() && waiting_.empty(); }
+  // Sequences that hold pages and wait for somebody else.
+  [[nodiscard]] std::int64_t holds() const { return receiving_ + kept_; }
   [[nodiscard]] std::span<const TokenId> tokens(SlotId slot) const;
   [[nodiscard]] std::span<const PageId> pages(SlotId slot) const;
   // Prompt tokens taken from the prefix cache when the sequence was first admitted.
@@ -92,6 +117,13 @@ class Scheduler {
   [[nodiscard]] const SchedulerOptions& options() const { return options_; }
 
  private:
+  enum class State {
+    Waiting,
+    Running,
+    Receiving,  // its pages are being written by somebody else
+    Kept,       // of keys only, and computed
+  };
+
   struct Sequence {
     std::vector<TokenId> tokens;
     std::vector<PageId> pages;
@@ -102,7 +134,10 @@ class Scheduler {
     std::int64_t published = 0;  // pages offered to the prefix tree
     std::int64_t cached = -1;    // prompt tokens found in the prefix cache; -1: not admitted yet
     std::int32_t priority = 0;
+    State state = State::Waiting;
     bool score_prompt = false;
+    bool keys_only = false;
+    bool awaits_keys = false;
     bool in_use = false;
   };
 
@@ -120,6 +155,9 @@ class Scheduler {
   void plan_running(bool decoding, Budget& budget);
   void plan_arrivals(Budget& budget);
   bool admit(SlotId slot);
+  void start(SlotId slot);
+  void keep(SlotId slot);
+  void publish_full_pages(Sequence& sequence);
   void plan_chunk(SlotId slot, Budget& budget);
   // Takes pages up to `tokens` tokens, preempting others if need be. False: the sequence itself was
   // preempted.
@@ -133,6 +171,9 @@ class Scheduler {
   std::vector<SlotId> running_;  // in running order
   std::vector<SlotId> waiting_;  // in running order
   std::vector<PlannedChunk> plan_;
+  std::vector<SlotId> admitted_;
+  std::int64_t receiving_ = 0;
+  std::int64_t kept_ = 0;
   std::uint64_t arrivals_ = 0;
   bool preempted_in_step_ = false;
   SchedulerStats stats_;

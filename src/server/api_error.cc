@@ -1,5 +1,6 @@
 #include "server/api_error.h"
 
+#include <chrono>
 #include <utility>
 
 #include "base/json.h"
@@ -59,13 +60,17 @@ std::string error_json(const ApiError& error) {
 net::HttpResponse error_response(const ApiError& error, std::uint32_t spread) {
   net::HttpResponse response{.status = error.status, .body = error_json(error)};
   response.headers.add("Content-Type", "application/json");
-  if (error.status == 429 || error.status == 503) {
-    constexpr std::uint32_t kRetryMs = 1000;
-    response.headers.add("Retry-After", "1");
-    // Read before Retry-After by OpenAI's clients.
-    response.headers.add("retry-after-ms", std::to_string(kRetryMs + spread % kRetryMs));
-  } else if (error.status == 500) {
+  if (error.hopeless || error.status == 500) {
     response.headers.add("x-should-retry", "false");
+  } else if (error.status == 429 || error.status == 503) {
+    using std::chrono::milliseconds;
+    constexpr std::uint32_t kSpreadMs = 1000;
+    const auto wait =
+        std::chrono::ceil<milliseconds>(error.retry_after.value_or(milliseconds(1000)));
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(wait);
+    response.headers.add("Retry-After", std::to_string(seconds.count()));
+    // Read before Retry-After by OpenAI's clients.
+    response.headers.add("retry-after-ms", std::to_string(wait.count() + spread % kSpreadMs));
   } else if (error.status == 401) {
     response.headers.add("WWW-Authenticate", "Bearer");
   }

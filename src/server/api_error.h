@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "net/http_message.h"
 
@@ -17,6 +18,9 @@ struct ApiError {
   std::string message;
   std::optional<std::string> param;  // the request member at fault
   std::optional<std::string> code;   // such as "context_length_exceeded"
+  // Of 429 and 503: when trying again may help, if that is known.
+  std::optional<Nanoseconds> retry_after;
+  bool hopeless = false;  // trying again never helps, whatever the status says to clients
 };
 
 // A value of the request that is wrong: status 400, naming the member.

@@ -1,37 +1,39 @@
 #include "server/api_keys.h"
 
 #include <algorithm>
+#include <utility>
+
+#include <fmt/core.h>
 
 #include "net/http_message.h"
 
 namespace pleiad::server {
-namespace {
 
-// Compares every byte of `given` whatever differs.
-bool same_text(std::string_view given, std::string_view key) {
-  unsigned difference = given.size() == key.size() ? 0U : 1U;
-  for (std::size_t i = 0; i < given.size(); ++i) {
-    const char expected = key.empty() ? '\0' : key[i % key.size()];
-    difference |= static_cast<unsigned>(given[i] ^ expected);
+ApiKeys::ApiKeys(const std::vector<std::string>& keys) {
+  for (const std::string& key : keys) {
+    add(fmt::format("api-key-{}", keys_.size() + 1), sha256(key));
   }
-  return difference == 0;
 }
 
-}  // namespace
+void ApiKeys::add(std::string name, const Sha256& digest) {
+  keys_.push_back({std::move(name), digest});
+}
 
-bool ApiKeys::admits(std::string_view authorization) const {
-  if (open_to_all()) return true;
+std::optional<std::string_view> ApiKeys::identify(std::string_view authorization) const {
+  if (open_to_all()) return std::string_view();
   constexpr std::string_view kScheme = "Bearer ";
   std::string_view given = authorization;
   if (net::equals_ignoring_case(given.substr(0, kScheme.size()), kScheme)) {
     given.remove_prefix(kScheme.size());
     given.remove_prefix(std::min(given.find_first_not_of(' '), given.size()));
   }
-  bool admitted = false;
-  for (const std::string& key : keys_) {
-    admitted |= same_text(given, key);
+  const Sha256 digest = sha256(given);
+  const Key* found = nullptr;
+  for (const Key& key : keys_) {
+    if (same_digest(digest, key.digest)) found = &key;
   }
-  return admitted;
+  if (found == nullptr) return std::nullopt;
+  return std::string_view(found->name);
 }
 
 }  // namespace pleiad::server

@@ -323,7 +323,10 @@ parse_completion_request(Endpoint endpoint, const Json& body, const RequestRules
   read_logprobs(reader, out);
   out.skip_special_tokens = reader.boolean("skip_special_tokens", true);
   out.cache_salt = reader.text("cache_salt", "");
-  out.priority = static_cast<std::int32_t>(reader.integer("priority", 0, -kIntMax, kIntMax));
+  out.session = reader.text("prompt_cache_key", reader.text("user", ""));
+  const auto priority = narrow(reader.integer_if("priority", -kIntMax, kIntMax));
+  out.prioritised = priority.has_value();
+  out.priority = priority.value_or(0);
   refuse_unsupported(reader, out);
   if (reader.error()) return *reader.error();
   return out;

@@ -50,7 +50,9 @@ struct CompletionRequest {
   bool tokens_as_ids = false;                   // "token_id:7" instead of text in logprobs
   bool return_token_ids = false;                // token_ids beside the text
   std::string cache_salt;
+  std::string session;  // prompt_cache_key, or else user; empty: neither
   std::int32_t priority = 0;
+  bool prioritised = false;  // the client gave one
 
   bool stream = false;
   bool include_usage = false;

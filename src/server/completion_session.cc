@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "net/sse.h"
+#include "server/admission_answer.h"
 
 namespace pleiad::server {
 namespace {
@@ -30,10 +31,7 @@ CompletionSession::CompletionSession(Parts parts)
 }
 
 void CompletionSession::start() {
-  parts_.responder->on_disconnect([this](net::DisconnectReason) {
-    status_ = kClientGone;
-    cancel_all();
-  });
+  parts_.responder->on_disconnect([this](net::DisconnectReason) { on_disconnect(); });
   if (status_ != 0) return;
   const std::size_t per_prompt = static_cast<std::size_t>(parts_.request.n);
   const std::size_t count = parts_.prompts.size() * per_prompt;
@@ -43,7 +41,67 @@ void CompletionSession::start() {
   for (const PreparedPrompt& prompt : parts_.prompts) {
     usage_.prompt_tokens += static_cast<std::int64_t>(prompt.tokens.size());
   }
-  for (std::size_t i = 0; i < count; ++i) {
+  if (parts_.gate == nullptr) {
+    begin();
+    return;
+  }
+  waiting_ = true;
+  starting_ = true;
+  ticket_ = parts_.gate->enter(arrival(), [this](const api::AdmissionVerdict& verdict) {
+    on_verdict(verdict);
+  });
+  starting_ = false;
+}
+
+api::Arrival CompletionSession::arrival() const {
+  const CompletionRequest& request = parts_.request;
+  api::Arrival out = parts_.arrival;
+  out.prompt_tokens = usage_.prompt_tokens;
+  out.output_tokens_max = static_cast<std::int64_t>(slots_.size()) * *request.max_tokens;
+  return out;
+}
+
+void CompletionSession::on_verdict(const api::AdmissionVerdict& verdict) {
+  waiting_ = false;
+  if (const auto* refusal = std::get_if<api::AdmissionRefusal>(&verdict)) {
+    rates_ = refusal->rates;
+    fail(refusal_error(*refusal));
+  } else {
+    const auto& grant = std::get<api::AdmissionGrant>(verdict);
+    rates_ = grant.rates;
+    granted_priority_ = grant.priority;
+    begin();
+  }
+  if (!starting_) parts_.on_settled(*this);
+}
+
+void CompletionSession::on_disconnect() {
+  status_ = kClientGone;
+  cancel_all();
+  if (!std::exchange(waiting_, false)) return;
+  leave_gate();
+  // Nothing else will come; and the session may not go while its responder calls it.
+  parts_.loop->post([this] { parts_.on_settled(*this); });
+}
+
+void CompletionSession::leave_gate() {
+  if (!ticket_) return;
+  const api::AdmissionTicket ticket = *std::exchange(ticket_, std::nullopt);
+  parts_.gate->leave(ticket, tokens_spent());
+}
+
+std::int64_t CompletionSession::tokens_spent() const {
+  std::int64_t tokens = 0;
+  bool submitted = false;
+  for (const auto& slot : slots_) {
+    submitted = submitted || slot->request.has_value();
+    if (slot->choice) tokens += slot->choice->output_tokens();
+  }
+  return submitted ? usage_.prompt_tokens + tokens : 0;
+}
+
+void CompletionSession::begin() {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
     const auto submitted = submit(i);
     if (!submitted.ok()) {
       fail(from_error(submitted.error()));
@@ -91,7 +149,8 @@ api::GenerationRequest CompletionSession::generation_request(std::size_t index) 
       .top_logprobs = request.top_logprobs,
       .prompt_top_logprobs = request.prompt_logprobs,
       .cache_salt = request.cache_salt,
-      .priority = request.priority,
+      .priority = granted_priority_.value_or(request.priority),
+      .session = request.session,
   };
   if (request.echo && request.top_logprobs) {
     out.prompt_top_logprobs = std::max(request.prompt_logprobs.value_or(0), *request.top_logprobs);
@@ -111,6 +170,11 @@ bool CompletionSession::wants_token_ids() const {
 
 void CompletionSession::on_event(InboxEvent& event) {
   Slot& slot = *slots_[event.choice];
+  if (const auto* placed = std::get_if<api::PlacedEvent>(&event.what)) {
+    const bool is_new = std::ranges::find(places_, placed->place) == places_.end();
+    if (is_new) places_.push_back(placed->place);
+    return;
+  }
   const auto* finish = std::get_if<api::FinishEvent>(&event.what);
   if (finish != nullptr) {
     --unfinished_;
@@ -181,15 +245,24 @@ void CompletionSession::gather(Slot& slot) {
 
 void CompletionSession::start_stream() {
   streaming_ = true;
-  parts_.responder->start_stream(
-      200,
-      {
-          {"Content-Type", "text/event-stream; charset=utf-8"},
-          {"Cache-Control", "no-cache"},
-          {"X-Accel-Buffering", "no"},
-          {"x-request-id", parts_.request_id},
-      }
-  );
+  net::HttpHeaders headers = {
+      {"Content-Type", "text/event-stream; charset=utf-8"},
+      {"Cache-Control", "no-cache"},
+      {"X-Accel-Buffering", "no"},
+  };
+  add_headers(headers);
+  parts_.responder->start_stream(200, headers);
+}
+
+// What every answer says of the request, as far as it is known.
+void CompletionSession::add_headers(net::HttpHeaders& headers) const {
+  headers.add("x-request-id", parts_.request_id);
+  add_rate_headers(rates_, headers);
+  std::string places;
+  for (const std::string& place : places_) {
+    places += (places.empty() ? "" : ", ") + place;
+  }
+  if (!places.empty()) headers.add("x-served-by", std::move(places));
 }
 
 void CompletionSession::stream(std::size_t index) {
@@ -288,9 +361,12 @@ void CompletionSession::answer() {
     );
   }
   append_suffix(UsageForm::Totals, usage_, body);
+  net::HttpHeaders headers = {{"Content-Type", "application/json"}};
+  add_headers(headers);
+  headers.add("x-cached-tokens", std::to_string(usage_.cached_tokens));
   parts_.responder->respond({
       .status = 200,
-      .headers = {{"Content-Type", "application/json"}, {"x-request-id", parts_.request_id}},
+      .headers = std::move(headers),
       .body = std::move(body),
   });
 }
@@ -318,7 +394,7 @@ void CompletionSession::fail(const ApiError& error) {
     parts_.responder->abort();
   } else {
     net::HttpResponse response = error_response(error, parts_.retry_spread);
-    response.headers.add("x-request-id", parts_.request_id);
+    add_headers(response.headers);
     parts_.responder->respond(response);
   }
   cancel_all();

@@ -22,7 +22,7 @@ struct PromptTokenEvent {
 struct InboxEvent {
   CompletionSession* session = nullptr;
   std::size_t choice = 0;
-  std::variant<PromptTokenEvent, api::TokenEvent, api::FinishEvent> what;
+  std::variant<PromptTokenEvent, api::TokenEvent, api::FinishEvent, api::PlacedEvent> what;
 };
 
 // Carries events from the generator's thread to the event loop: all that gather while the loop is
@@ -55,6 +55,9 @@ class InboxSink final : public api::GenerationSink {
 
   void on_prompt_token(const api::TokenEvent& event) override {
     inbox_.push({&session_, choice_, PromptTokenEvent{event}});
+  }
+  void on_placed(const api::PlacedEvent& event) override {
+    inbox_.push({&session_, choice_, event});
   }
   void on_token(const api::TokenEvent& event) override { inbox_.push({&session_, choice_, event}); }
   void on_finish(const api::FinishEvent& event) override {

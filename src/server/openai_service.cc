@@ -36,6 +36,18 @@ request_id_of(const net::HttpRequest& request, std::uint64_t number, std::uint64
   return fmt::format("req-{:08x}{:x}", draw(number, salt)[0], number);
 }
 
+// Headers say more than the body. Sessions of different keys are different ones.
+void take_wishes(ClientWishes wishes, CompletionSession::Parts& parts) {
+  api::Arrival& arrival = parts.arrival;
+  CompletionRequest& request = parts.request;
+  if (wishes.priority) request.priority = *wishes.priority;
+  if (wishes.priority || request.prioritised) arrival.priority = request.priority;
+  arrival.priority_class = std::move(wishes.priority_class);
+  arrival.patience = wishes.patience;
+  if (!wishes.session.empty()) request.session = std::move(wishes.session);
+  if (!request.session.empty()) request.session.insert(0, arrival.key + '\n');
+}
+
 }  // namespace
 
 OpenaiService::OpenaiService(ServiceParts parts, ServiceOptions options)
@@ -50,6 +62,7 @@ OpenaiService::OpenaiService(ServiceParts parts, ServiceOptions options)
               .model_names = options_.model_names,
               .version = options_.version,
               .stuck_seconds = options_.stuck_seconds,
+              .why_not_ready = options_.why_not_ready,
               .other_metrics = options_.other_metrics,
           }
       ),
@@ -93,13 +106,13 @@ const OpenaiService::Route* OpenaiService::route_of(std::string_view path) {
   return found == routes().end() ? nullptr : &*found;
 }
 
-std::variant<const OpenaiService::Route*, ApiError> OpenaiService::admit(
-    const net::HttpRequest& request
+std::variant<OpenaiService::Admitted, ApiError> OpenaiService::admit(const net::HttpRequest& request
 ) const {
   const Route* route = route_of(request.path);
   // Who may not come in does not learn what there is.
   const bool open = route != nullptr && route->access == Access::Public;
-  if (!open && !keys_.admits(request.headers.find("Authorization").value_or(""))) {
+  const auto key = keys_.identify(request.headers.find("Authorization").value_or(""));
+  if (!open && !key) {
     return ApiError{
         .status = 401,
         .message = "missing or wrong API key; send it as Authorization: Bearer KEY",
@@ -112,7 +125,7 @@ std::variant<const OpenaiService::Route*, ApiError> OpenaiService::admit(
     return ApiError{
         .status = 405, .message = fmt::format("this route takes {} only", route->method)};
   }
-  return route;
+  return Admitted{route, std::string(key.value_or(""))};
 }
 
 void OpenaiService::handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder) {
@@ -122,6 +135,7 @@ void OpenaiService::handle(net::HttpRequest request, std::unique_ptr<net::Respon
       .route = kNoRoute,
       .number = next_number_++,
       .request_id = {},
+      .key = {},
   };
   call.request_id = request_id_of(call.request, call.number, salt_);
   const auto admitted = admit(call.request);
@@ -129,8 +143,10 @@ void OpenaiService::handle(net::HttpRequest request, std::unique_ptr<net::Respon
     refuse(call, *error);
     return;
   }
-  const Route& route = *std::get<const Route*>(admitted);
+  const auto& [route_taken, key] = std::get<Admitted>(admitted);
+  const Route& route = *route_taken;
   call.route = route.path;
+  call.key = key;
   (this->*route.take)(std::move(call));
 }
 
@@ -244,20 +260,25 @@ void OpenaiService::begin_text_work(
 }
 
 void OpenaiService::begin_completion(Endpoint endpoint, Call call) {
-  prepare(std::move(call), [this, endpoint](Call taken) {
-    auto accepted = intake_.completion(endpoint, taken.request);
-    if (const auto* error = std::get_if<ApiError>(&accepted)) {
-      refuse(taken, *error);
-      preparing_.fetch_sub(1);
-      return;
-    }
-    auto parts = session_parts(
-        endpoint, std::get<AcceptedCompletion>(std::move(accepted)), std::move(taken)
-    );
-    parts_.loop->post([this, parts = std::move(parts)]() mutable {
-      open_session(std::move(parts));
-      preparing_.fetch_sub(1);
-    });
+  prepare(std::move(call), [this, endpoint](Call taken) { complete(endpoint, std::move(taken)); });
+}
+
+void OpenaiService::complete(Endpoint endpoint, Call call) {
+  auto wishes = read_client_wishes(call.request.headers);
+  const auto* wrong = std::get_if<ApiError>(&wishes);
+  auto accepted = wrong == nullptr ? intake_.completion(endpoint, call.request)
+                                   : std::variant<AcceptedCompletion, ApiError>(*wrong);
+  if (const auto* error = std::get_if<ApiError>(&accepted)) {
+    refuse(call, *error);
+    preparing_.fetch_sub(1);
+    return;
+  }
+  auto parts =
+      session_parts(endpoint, std::get<AcceptedCompletion>(std::move(accepted)), std::move(call));
+  take_wishes(std::get<ClientWishes>(std::move(wishes)), parts);
+  parts_.loop->post([this, parts = std::move(parts)]() mutable {
+    open_session(std::move(parts));
+    preparing_.fetch_sub(1);
   });
 }
 
@@ -278,16 +299,19 @@ OpenaiService::session_parts(Endpoint endpoint, AcceptedCompletion accepted, Cal
   };
   return {
       .generator = parts_.generator,
+      .gate = parts_.gate,
       .loop = parts_.loop,
       .inbox = &inbox_,
       .text = parts_.text,
       .identity = std::move(identity),
       .request = std::move(accepted.request),
       .prompts = std::move(accepted.prompts),
+      .arrival = {.key = std::move(call.key), .output_bounded = accepted.output_bounded},
       .responder = std::move(call.responder),
       .request_id = std::move(call.request_id),
       .retry_spread = words[3],
       .keep_alive = options_.keep_alive,
+      .on_settled = [this](CompletionSession& session) { close_if_done(session); },
   };
 }
 
@@ -307,6 +331,7 @@ void OpenaiService::on_event(InboxEvent& event) {
 void OpenaiService::close_if_done(CompletionSession& session) {
   if (!session.done()) return;
   count(session.endpoint() == Endpoint::Chat ? kChatPath : kCompletionPath, session.status());
+  session.leave_gate();  // others may begin meanwhile, and end
   sessions_.erase(&session);
 }
 

@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <variant>
 #include <vector>
 
+#include "api/admission.h"
 #include "api/generation.h"
 #include "base/clock.h"
 #include "base/exposition.h"
@@ -20,6 +22,7 @@
 #include "net/responder.h"
 #include "server/api_error.h"
 #include "server/api_keys.h"
+#include "server/client_wishes.h"
 #include "server/completion_session.h"
 #include "server/event_inbox.h"
 #include "server/prompt.h"
@@ -40,6 +43,9 @@ struct ServiceOptions {
   std::function<Json()> ep_report;
   // Metrics of other processes, which GET /metrics shows among the registry's own. May be empty.
   std::function<std::vector<Exposition>()> other_metrics;
+  // Why no new requests are taken, for GET /ready; empty: they are, or nobody knows. May be null.
+  // Any thread.
+  std::function<std::string()> why_not_ready;
   double stuck_seconds = 30.0;  // without a step while work waits: unhealthy
   // Silent streams get a comment this often, so that proxies keep them open; 0: never.
   Nanoseconds keep_alive = std::chrono::seconds(10);
@@ -53,6 +59,7 @@ struct ServiceParts {
   const ModelText* text = nullptr;
   MetricsRegistry* metrics = nullptr;
   const Clock* clock = nullptr;
+  api::AdmissionGate* gate = nullptr;  // null: every request may start at once
 };
 
 // The OpenAI API of one model, and vLLM's endpoints beside it: routes, keys, and the sessions under
@@ -68,6 +75,8 @@ class OpenaiService {
 
   void handle(net::HttpRequest request, std::unique_ptr<net::Responder> responder);
 
+  // Other keys from now on. Loop thread, or before handle().
+  void set_keys(ApiKeys keys) { keys_ = std::move(keys); }
   // Answers /ready with 503 and refuses new work from now on; open requests go on. Any thread.
   void begin_drain() { draining_ = true; }
   // Requests being prepared or answered, or whose choices have not all finished. Loop thread.
@@ -85,6 +94,7 @@ class OpenaiService {
     std::string_view route;
     std::uint64_t number = 0;  // of the request, in this process
     std::string request_id;    // told as x-request-id
+    std::string key;           // name of the key that opened
   };
 
   struct Route {
@@ -93,10 +103,17 @@ class OpenaiService {
     Access access;
     void (OpenaiService::*take)(Call call);
   };
+
+  // A request that may come in.
+  struct Admitted {
+    const Route* route = nullptr;
+    std::string key;
+  };
+
   static const std::vector<Route>& routes();
   static const Route* route_of(std::string_view path);
 
-  [[nodiscard]] std::variant<const Route*, ApiError> admit(const net::HttpRequest& request) const;
+  [[nodiscard]] std::variant<Admitted, ApiError> admit(const net::HttpRequest& request) const;
   void take_models(Call call);
   void take_model(Call call);
   void take_live(Call call);
@@ -119,6 +136,7 @@ class OpenaiService {
       Call call,
       std::variant<Json, ApiError> (RequestIntake::*work)(const net::HttpRequest&) const
   );
+  void complete(Endpoint endpoint, Call call);
   [[nodiscard]] CompletionSession::Parts
   session_parts(Endpoint endpoint, AcceptedCompletion accepted, Call call);
   void open_session(CompletionSession::Parts parts);

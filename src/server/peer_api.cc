@@ -3,6 +3,7 @@
 #include <charconv>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "api/generation_stream.h"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::string_view kGenerate = "generate";
 constexpr std::string_view kReport = "report";
+constexpr std::string_view kPrefill = "prefill";
 constexpr std::string_view kFinish = "finish/";
 
 ApiError not_found_error(std::string_view path) {
@@ -23,48 +25,78 @@ ApiError not_found_error(std::string_view path) {
 
 }  // namespace
 
-// One request of a peer: its events go straight into the answer. Events on the generator's thread,
-// all else on the loop's, before the first event or after the last.
-class PeerApi::Stream final : public api::GenerationSink {
+// One request of a peer: what it produces goes straight into the answer. Events on the generator's
+// thread, all else on the loop's, before the first event or after the last.
+class PeerApi::Stream : public api::GenerationSink {
  public:
-  Stream(PeerApi& owner, std::uint64_t number, std::unique_ptr<net::Responder> responder)
-      : owner_(owner), number_(number), responder_(std::move(responder)) {}
+  Stream(PeerApi& owner, std::unique_ptr<net::Responder> responder)
+      : owner_(owner), number_(owner.next_stream_++), responder_(std::move(responder)) {}
 
-  void on_prompt_token(const api::TokenEvent& event) override {
-    frame_.clear();
-    api::append_prompt_token(frame_, event);
-    send();
-  }
-  void on_token(const api::TokenEvent& event) override {
-    frame_.clear();
-    api::append_token(frame_, event);
-    send();
-  }
-  void on_finish(const api::FinishEvent& event) override {
-    frame_.clear();
-    api::append_finish(frame_, event);
-    send();
-    responder_->finish();
-    owner_.loop_.post([owner = &owner_, number = number_] { owner->forget(number); });
-  }
-
-  net::Responder& responder() { return *responder_; }
+  [[nodiscard]] net::Responder& responder() const { return *responder_; }
+  [[nodiscard]] std::uint64_t number() const { return number_; }
 
   std::optional<api::RequestId> id;  // once accepted
   bool gone = false;                 // the peer hung up before that
 
- private:
-  void send() {
+ protected:
+  bool send(std::string_view bytes) {
     if (!begun_) responder_->start_stream(200, {{"Content-Type", "application/octet-stream"}});
     begun_ = true;
-    responder_->write(frame_);
+    return responder_->write(bytes);
+  }
+  // Nothing more comes.
+  void end() {
+    if (begun_) {
+      responder_->finish();
+    } else {
+      responder_->respond(error_response({.status = 503, .message = "the worker is stopping"}));
+    }
+    owner_.loop_.post([owner = &owner_, number = number_] { owner->forget(number); });
   }
 
+ private:
   PeerApi& owner_;
-  std::uint64_t number_;
+  const std::uint64_t number_;
   std::unique_ptr<net::Responder> responder_;
-  std::string frame_;  // of one event; keeps its memory
   bool begun_ = false;
+};
+
+class PeerApi::TokenStream final : public Stream {
+ public:
+  using Stream::Stream;
+
+  void on_prompt_token(const api::TokenEvent& event) override {
+    frame_.clear();
+    api::append_prompt_token(frame_, event);
+    send(frame_);
+  }
+  void on_token(const api::TokenEvent& event) override {
+    frame_.clear();
+    api::append_token(frame_, event);
+    send(frame_);
+  }
+  void on_finish(const api::FinishEvent& event) override {
+    frame_.clear();
+    api::append_finish(frame_, event);
+    send(frame_);
+    end();
+  }
+
+ private:
+  std::string frame_;  // of one event; keeps its memory
+};
+
+// A prompt's keys and values: the generator writes them itself, and nothing after on_finish.
+class PeerApi::KvStream final : public Stream, public api::KvOutlet {
+ public:
+  using Stream::Stream;
+
+  bool write(std::string_view bytes) override { return send(bytes); }
+  [[nodiscard]] std::size_t unsent() const override { return responder().unsent_bytes(); }
+
+  void on_prompt_token(const api::TokenEvent& /*event*/) override {}
+  void on_token(const api::TokenEvent& /*event*/) override {}
+  void on_finish(const api::FinishEvent& /*event*/) override { end(); }
 };
 
 PeerApi::PeerApi(api::Generator& generator, net::EventLoop& loop, Options options)
@@ -86,13 +118,30 @@ void PeerApi::handle(net::HttpRequest request, std::unique_ptr<net::Responder> r
   const std::string_view name = std::string_view(request.path).substr(kPrefix.size());
   if (name == kReport && request.method == "GET") {
     responder->respond(json_response(to_json(options_.report())));
+  } else if (meant_for_another(request)) {
+    responder->respond(error_response(
+        {.status = 503, .message = "the worker was started again; this was meant for before"}
+    ));
   } else if (name == kGenerate && request.method == "POST") {
     generate(request, std::move(responder));
+  } else if (name == kPrefill && options_.prefill_offer && request.method == "GET") {
+    responder->respond({.status = 200, .body = options_.prefill_offer()});
+  } else if (name == kPrefill && options_.prefill_offer && request.method == "POST") {
+    prefill(request, std::move(responder));
+  } else if (name == kPrefill) {
+    responder->respond(error_response(
+        {.status = 404, .message = "this worker was not started with --disaggregation-mode prefill"}
+    ));
   } else if (name.starts_with(kFinish) && request.method == "POST") {
     finish(name.substr(kFinish.size()), *responder);
   } else {
     responder->respond(error_response(not_found_error(request.path)));
   }
+}
+
+bool PeerApi::meant_for_another(const net::HttpRequest& request) const {
+  const auto meant = request.headers.find(api::kInstanceHeader);
+  return meant && *meant != options_.instance;
 }
 
 void PeerApi::generate(const net::HttpRequest& request, std::unique_ptr<net::Responder> responder) {
@@ -101,9 +150,38 @@ void PeerApi::generate(const net::HttpRequest& request, std::unique_ptr<net::Res
     responder->respond(error_response({.status = 400, .message = message.error().message}));
     return;
   }
-  const std::uint64_t number = next_stream_++;
-  auto owned = std::make_unique<Stream>(*this, number, std::move(responder));
+  accept(std::make_unique<TokenStream>(*this, std::move(responder)), std::move(message->request));
+}
+
+// The generator finds another worker's order in a request like any other, which ends when the peer
+// has everything or hangs up.
+void PeerApi::prefill(const net::HttpRequest& request, std::unique_ptr<net::Responder> responder) {
+  auto order = api::decode_prefill_order(std::as_bytes(std::span(request.body)));
+  if (!order.ok()) {
+    responder->respond(error_response({.status = 400, .message = order.error().message}));
+    return;
+  }
+  if (order->instance != options_.instance) {
+    responder->respond(error_response(
+        {.status = 409, .message = "the order is for an earlier start of this worker"}
+    ));
+    return;
+  }
+  auto stream = std::make_unique<KvStream>(*this, std::move(responder));
+  api::GenerationRequest prompt{
+      .prompt = std::move(order->prompt),
+      .max_tokens = 0,
+      .cache_salt = std::move(order->cache_salt),
+      .priority = order->priority,
+      .dp_rank = order->dp_rank,
+      .kv_order = api::KvOrder{
+          .outlet = stream.get(), .id = order->id, .first = order->first, .shared = order->shared}};
+  accept(std::move(stream), std::move(prompt));
+}
+
+void PeerApi::accept(std::unique_ptr<Stream> owned, api::GenerationRequest request) {
   Stream& stream = *owned;
+  const std::uint64_t number = stream.number();
   streams_.emplace(number, std::move(owned));
   stream.responder().on_disconnect([this, number](net::DisconnectReason /*reason*/) {
     hang_up(number);
@@ -112,7 +190,7 @@ void PeerApi::generate(const net::HttpRequest& request, std::unique_ptr<net::Res
     streams_.erase(number);
     return;
   }
-  auto accepted = generator_.submit(std::move(message->request), stream);
+  auto accepted = generator_.submit(std::move(request), stream);
   if (accepted.ok()) {
     stream.id = *accepted;
     return;

@@ -21,6 +21,8 @@ namespace pleiad::server {
 //                               answered with a stream of events (api/generation_stream.h)
 //   POST /internal/finish/ID    ends the request of that id as complete
 //   GET  /internal/report       WorkerReport
+//   GET  /internal/prefill      of a prefill worker: what it offers to decode workers
+//   POST /internal/prefill      a PrefillOrder; answered with the prompt's keys and values
 // The request lives as long as its connection: closing that cancels it. Loop thread, but for the
 // events of requests.
 class PeerApi {
@@ -28,8 +30,11 @@ class PeerApi {
   static constexpr std::string_view kPrefix = "/internal/";
 
   struct Options {
-    std::string secret;  // not empty: without one there is no such API
+    std::string secret;    // not empty: without one there is no such API
+    std::string instance;  // of this start: requests meant for another are refused with 503
     std::function<api::WorkerReport()> report;
+    // Of a prefill worker; empty: it is none.
+    std::function<std::string()> prefill_offer;
   };
 
   // `generator` and `loop` must outlive the API.
@@ -46,7 +51,12 @@ class PeerApi {
 
  private:
   class Stream;
+  class TokenStream;
+  class KvStream;
 
+  [[nodiscard]] bool meant_for_another(const net::HttpRequest& request) const;
+  void prefill(const net::HttpRequest& request, std::unique_ptr<net::Responder> responder);
+  void accept(std::unique_ptr<Stream> owned, api::GenerationRequest request);
   void generate(const net::HttpRequest& request, std::unique_ptr<net::Responder> responder);
   void finish(std::string_view id, net::Responder& responder);
   void hang_up(std::uint64_t number);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -52,7 +53,21 @@ std::variant<AcceptedCompletion, ApiError>
 RequestIntake::completion(Endpoint endpoint, const net::HttpRequest& request) const {
   auto body = parse_body(request);
   if (auto* error = std::get_if<ApiError>(&body)) return std::move(*error);
-  auto out = read(endpoint, std::get<Json>(body));
+  return accept(endpoint, std::get<Json>(body));
+}
+
+std::variant<AcceptedCompletion, ApiError> RequestIntake::completion_of_either(
+    const net::HttpRequest& request
+) const {
+  auto body = parse_body(request);
+  if (auto* error = std::get_if<ApiError>(&body)) return std::move(*error);
+  const Json& json = std::get<Json>(body);
+  return accept(json.find("messages") != nullptr ? Endpoint::Chat : Endpoint::Completion, json);
+}
+
+std::variant<AcceptedCompletion, ApiError>
+RequestIntake::accept(Endpoint endpoint, const Json& body) const {
+  auto out = read(endpoint, body);
   if (auto* completion = std::get_if<AcceptedCompletion>(&out)) {
     if (auto error = settle_lengths(*completion)) return *std::move(error);
   }
@@ -106,8 +121,11 @@ std::optional<ApiError> RequestIntake::settle_lengths(AcceptedCompletion& comple
     longest = std::max(longest, static_cast<std::int64_t>(prompt.tokens.size()));
   }
   constexpr std::int64_t kCompletionDefault = 16;
+  const std::int64_t choices = static_cast<std::int64_t>(completion.prompts.size()) * request.n;
+  // A router whose workers have told nothing yet refuses what it gets, and says why.
+  const bool unknown = context >= std::numeric_limits<std::int32_t>::max();
   const std::int64_t fallback =
-      chat ? std::max<std::int64_t>(context - longest, 1) : kCompletionDefault;
+      chat && !unknown ? std::max<std::int64_t>(context - longest, 1) : kCompletionDefault;
   const std::int64_t wanted = request.max_tokens ? *request.max_tokens : fallback;
   if (longest + wanted > context) {
     ApiError error = bad_parameter(
@@ -122,7 +140,6 @@ std::optional<ApiError> RequestIntake::settle_lengths(AcceptedCompletion& comple
     error.code = "context_length_exceeded";
     return error;
   }
-  const std::int64_t choices = static_cast<std::int64_t>(completion.prompts.size()) * request.n;
   if (choices * wanted > options_.output_tokens_max) {
     return bad_parameter(
         "max_tokens",
@@ -134,6 +151,7 @@ std::optional<ApiError> RequestIntake::settle_lengths(AcceptedCompletion& comple
         )
     );
   }
+  completion.output_bounded = request.max_tokens.has_value() || !chat;
   request.max_tokens = static_cast<std::int32_t>(wanted);
   return std::nullopt;
 }

@@ -26,6 +26,7 @@ struct IntakeOptions {
 struct AcceptedCompletion {
   CompletionRequest request;
   std::vector<PreparedPrompt> prompts;
+  bool output_bounded = true;  // the client said how long the output may be, or the endpoint does
 };
 
 // Turns the bodies of text requests into what the model takes: JSON, templates, tokenising. Time
@@ -43,6 +44,10 @@ class RequestIntake {
   // What the request is refused with, or what it asks for.
   [[nodiscard]] std::variant<AcceptedCompletion, ApiError>
   completion(Endpoint endpoint, const net::HttpRequest& request) const;
+  // A chat when the body has messages, else a completion.
+  [[nodiscard]] std::variant<AcceptedCompletion, ApiError> completion_of_either(
+      const net::HttpRequest& request
+  ) const;
   // vLLM's /tokenize (a prompt, or messages) and /detokenize (tokens): the answer's body.
   [[nodiscard]] std::variant<Json, ApiError> tokenize(const net::HttpRequest& request) const;
   [[nodiscard]] std::variant<Json, ApiError> detokenize(const net::HttpRequest& request) const;
@@ -51,6 +56,8 @@ class RequestIntake {
   [[nodiscard]] std::optional<ApiError> check_model(const std::string& name) const;
 
  private:
+  [[nodiscard]] std::variant<AcceptedCompletion, ApiError>
+  accept(Endpoint endpoint, const Json& body) const;
   [[nodiscard]] std::variant<AcceptedCompletion, ApiError> read(Endpoint endpoint, const Json& body)
       const;
   [[nodiscard]] std::optional<ApiError> settle_lengths(AcceptedCompletion& completion) const;

@@ -77,6 +77,10 @@ net::HttpResponse ServerInfo::ready(bool draining) const {
   if (status.seconds_since_progress >= options_.stuck_seconds) state = "stuck";
   Json body;
   body.set("status", state);
+  if (state == "unavailable" && options_.why_not_ready) {
+    const std::string why = options_.why_not_ready();
+    if (!why.empty()) body.set("reason", why);
+  }
   body.set("running", status.running);
   body.set("waiting", status.waiting);
   return json_response(body, state == "ready" ? 200 : 503);

@@ -18,6 +18,8 @@ struct InfoOptions {
   std::vector<std::string> model_names;  // the first is told, all are answered to
   std::string version;
   double stuck_seconds = 30.0;  // without a step while work waits: unhealthy
+  // Why no new requests are taken; empty: nobody knows. May be null. Any thread.
+  std::function<std::string()> why_not_ready;
   // Metrics of other processes, to be shown among the registry's own. May be empty. Any thread.
   std::function<std::vector<Exposition>()> other_metrics;
 };

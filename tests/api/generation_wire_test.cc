@@ -72,7 +72,29 @@ SubmitMessage random_submit(Random& random) {
   request.priority = static_cast<std::int32_t>(random.next());
   request.resumed_tokens = static_cast<std::int32_t>(random.next());
   if (random.below(2) == 0) request.dp_rank = static_cast<std::int32_t>(random.next());
+  if (random.below(2) == 0) {
+    request.prefill_from = PrefillFrom{
+        .url = random_text(random, 20),
+        .dp_rank = maybe(random),
+        .attempt = static_cast<std::uint32_t>(random.next())};
+  }
   return out;
+}
+
+PrefillOrder random_order(Random& random) {
+  return {
+      .id =
+          {.epoch = random.next(),
+           .number = random.next(),
+           .attempt = static_cast<std::uint32_t>(random.next())},
+      .instance = random_text(random, 20),
+      .prompt = random_tokens(random, 40),
+      .first = static_cast<std::int64_t>(random.next()),
+      .shared = random.below(2) == 0,
+      .cache_salt = random_text(random, 20),
+      .priority = static_cast<std::int32_t>(random.next()),
+      .dp_rank = maybe(random),
+  };
 }
 
 TokenEvent random_token_event(Random& random) {
@@ -97,6 +119,7 @@ FinishEvent random_finish(Random& random) {
   out.cached_tokens = static_cast<std::int32_t>(random.next());
   out.output_tokens = static_cast<std::int32_t>(random.next());
   out.message = random_text(random, 30);
+  out.prefill_lost = random.below(2) == 0;
   return out;
 }
 
@@ -131,6 +154,12 @@ void expect_same(const SubmitMessage& a, const SubmitMessage& b) {
   EXPECT_EQ(s.repetition_penalty, t.repetition_penalty);
   EXPECT_EQ(s.logit_bias, t.logit_bias);
   EXPECT_EQ(a.request.stop_tokens, b.request.stop_tokens);
+  ASSERT_EQ(a.request.prefill_from.has_value(), b.request.prefill_from.has_value());
+  if (a.request.prefill_from) {
+    EXPECT_EQ(a.request.prefill_from->url, b.request.prefill_from->url);
+    EXPECT_EQ(a.request.prefill_from->dp_rank, b.request.prefill_from->dp_rank);
+    EXPECT_EQ(a.request.prefill_from->attempt, b.request.prefill_from->attempt);
+  }
   EXPECT_EQ(a.request.ignore_eos, b.request.ignore_eos);
   EXPECT_EQ(a.request.top_logprobs, b.request.top_logprobs);
   EXPECT_EQ(a.request.prompt_top_logprobs, b.request.prompt_top_logprobs);
@@ -180,6 +209,23 @@ TEST(GenerationWire, AnInfiniteLogprobComesBack) {
   EXPECT_EQ(decode_token(encode(event)).value().chosen.logprob, event.chosen.logprob);
 }
 
+TEST(GenerationWire, PrefillOrdersComeBackAsTheyWere) {
+  SCOPED_TRACE("seed " + std::to_string(kSeed));
+  Random random(kSeed);
+  for (int round = 0; round < 200; ++round) {
+    const PrefillOrder order = random_order(random);
+    const PrefillOrder back = decode_prefill_order(encode(order)).value();
+    EXPECT_EQ(back.id, order.id);
+    EXPECT_EQ(back.instance, order.instance);
+    EXPECT_EQ(back.prompt, order.prompt);
+    EXPECT_EQ(back.first, order.first);
+    EXPECT_EQ(back.shared, order.shared);
+    EXPECT_EQ(back.cache_salt, order.cache_salt);
+    EXPECT_EQ(back.priority, order.priority);
+    EXPECT_EQ(back.dp_rank, order.dp_rank);
+  }
+}
+
 TEST(GenerationWire, FinishesAndStatusesComeBackAsTheyWere) {
   SCOPED_TRACE("seed " + std::to_string(kSeed));
   Random random(kSeed);
@@ -193,6 +239,7 @@ TEST(GenerationWire, FinishesAndStatusesComeBackAsTheyWere) {
     EXPECT_EQ(event.cached_tokens, finish.cached_tokens);
     EXPECT_EQ(event.output_tokens, finish.output_tokens);
     EXPECT_EQ(event.message, finish.message);
+    EXPECT_EQ(event.prefill_lost, finish.prefill_lost);
 
     const GeneratorStatus status = random_status(random);
     const GeneratorStatus decoded = decode_status(encode(status)).value();
@@ -230,6 +277,7 @@ TEST(GenerationWire, TruncationsAndTrailingBytesAreRefused) {
   Random random(kSeed);
   for (int round = 0; round < 10; ++round) {
     expect_exact(encode(random_submit(random)), decode_submit);
+    expect_exact(encode(random_order(random)), decode_prefill_order);
     expect_exact(encode(random_token_event(random)), decode_token);
     expect_exact(encode(random_finish(random)), decode_finish);
     expect_exact(encode(random_status(random)), decode_status);

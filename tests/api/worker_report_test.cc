@@ -15,6 +15,7 @@ WorkerReport report() {
       .instance = "i",
       .identity =
           {.version = "1", .model = "m", .digest = "d", .compute = "float32", .page_tokens = 64},
+      .role = Role::Decode,
       .limits = {.vocabulary = 10, .model_tokens_max = 20},
       .accepting = true,
       .ranks = {{.accepting = true, .running = 1, .pages_total = 5, .tokens_outstanding = 9}, {}},
@@ -27,6 +28,7 @@ TEST(WorkerReport, SurvivesItsJson) {
   ASSERT_TRUE(back.ok()) << back.error().message;
   EXPECT_EQ(back->instance, "i");
   EXPECT_EQ(back->identity, report().identity);
+  EXPECT_EQ(back->role, Role::Decode);
   EXPECT_EQ(back->limits.model_tokens_max, 20);
   EXPECT_TRUE(back->accepting);
   ASSERT_EQ(back->ranks.size(), 2U);
@@ -46,6 +48,9 @@ TEST(WorkerReport, WhatIsMissingOrNoneIsNamed) {
   Json json = to_json(report());
   json.set("vocabulary", -1);
   EXPECT_FALSE(worker_report_of(json).ok());
+  json = to_json(report());
+  json.set("role", "both ways");
+  EXPECT_THAT(worker_report_of(json).error().message, HasSubstr("role both ways"));
   json = to_json(report());
   json.set("ranks", JsonArray{Json("x")});
   EXPECT_FALSE(worker_report_of(json).ok());

@@ -14,6 +14,7 @@ TEST(Exposure, BeyondLoopbackAKeyOrAWishIsNeeded) {
   EXPECT_TRUE(check_exposure({.host = "::1"}).ok());
   EXPECT_THAT(check_exposure({.host = "0.0.0.0"}).error().message, HasSubstr("--api-key"));
   EXPECT_TRUE(check_exposure({.host = "0.0.0.0", .api_keys = {"k"}}).ok());
+  EXPECT_TRUE(check_exposure({.host = "0.0.0.0", .more_keys = true}).ok());
   EXPECT_TRUE(check_exposure({.host = "0.0.0.0", .allow_unauthenticated = true}).ok());
   EXPECT_THAT(
       check_exposure({.host = "localhost", .api_keys = {""}}).error().message,

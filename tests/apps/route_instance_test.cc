@@ -3,6 +3,7 @@
 #include "apps/route_instance.h"
 
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -13,6 +14,7 @@
 
 #include "apps/serve_instance.h"
 #include "net/http_client.h"
+#include "tests/weights/files.h"
 
 namespace pleiad::apps {
 namespace {
@@ -86,6 +88,97 @@ TEST(RouteInstance, TextAnswersWhileWorkersAreMissing) {
   EXPECT_EQ(ask(router->url() + "/v1/models").status, 200);
   EXPECT_EQ(ask(router->url() + "/tokenize", R"({"model":"","prompt":"a fox"})").status, 200);
   EXPECT_EQ(ask(router->url() + "/v1/completions", R"({"model":"","prompt":"x"})").status, 503);
+  const std::string chat = R"({"messages":[{"role":"user","content":"x"}]})";
+  EXPECT_EQ(ask(router->url() + "/v1/chat/completions", chat).status, 503) << "of any length";
+}
+
+TEST(RouteInstance, TellsWhoAnsweredAndHoldsKeysToTheirLimits) {
+  const weights::testing::Folder folder;
+  folder.write(
+      "policy.yaml",
+      "keys: [{name: team, requests_per_minute: 2, sha256: "
+      "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad}]\n"
+  );
+  const auto one = worker();
+  RouteSettings settings = route_to({one->url()});
+  settings.policy_file = (folder.path() / "policy.yaml").string();
+  const auto router = RouteInstance::start(std::move(settings)).value();
+  wait_until_ready(*router);
+  const auto complete = [&] {
+    return net::http_fetch({.method = "POST",
+                            .url = net::parse_url(router->url() + "/v1/completions").value(),
+                            .headers =
+                                {{"Content-Type", "application/json"},
+                                 {"Authorization", "Bearer abc"},
+                                 {"x-request-id", "mine"}},
+                            .body = R"({"model":"","prompt":"x","max_tokens":2})"})
+        .value();
+  };
+
+  EXPECT_EQ(ask(router->url() + "/v1/models").status, 401) << "the file's keys close the router";
+  const auto first = complete();
+  EXPECT_EQ(first.headers.find("x-request-id"), "mine");
+  EXPECT_EQ(first.headers.find("x-served-by"), one->url() + ";dp_rank=0");
+  EXPECT_TRUE(first.headers.find("x-cached-tokens").has_value());
+  EXPECT_EQ(first.headers.find("x-ratelimit-remaining-requests"), "1");
+  EXPECT_EQ(complete().status, 200);
+  const auto third = complete();
+  EXPECT_EQ(third.status, 429);
+  EXPECT_THAT(third.body, HasSubstr("2 requests per minute"));
+  EXPECT_TRUE(third.headers.find("Retry-After").has_value());
+}
+
+TEST(RouteInstance, APolicyFileThatWouldOpenTheRouterToAllIsRefused) {
+  const weights::testing::Folder folder;
+  const std::string key =
+      "keys: [{name: team, sha256: "
+      "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad}]\n";
+  folder.write("policy.yaml", key);
+  RouteSettings settings = route_to({});
+  settings.host = "0.0.0.0";
+  settings.policy_file = (folder.path() / "policy.yaml").string();
+  settings.policy_interval = std::chrono::hours(1);
+  const auto router = RouteInstance::start(std::move(settings)).value();
+
+  folder.write("policy.yaml", "policy: random\n");
+  router->reload_policy();
+
+  EXPECT_EQ(ask(router->url() + "/v1/models").status, 401);
+  settings = route_to({});
+  settings.policy_file = (folder.path() / "policy.yaml").string();
+  folder.write("policy.yaml", "max_concurrent_requests: 5000\n");
+  EXPECT_THAT(
+      RouteInstance::start(settings).error().message, HasSubstr("--max-concurrent-requests")
+  );
+}
+
+TEST(RouteInstance, HealthIsTrueAndReadinessSaysWhyNot) {
+  const auto router = RouteInstance::start(route_to({})).value();
+  EXPECT_EQ(ask(router->url() + "/health").status, 200);
+  EXPECT_EQ(ask(router->url() + "/ready").status, 503);
+  while (ask(router->url() + "/ready").body.find("there is no worker") == std::string::npos)
+    std::this_thread::yield();
+  EXPECT_EQ(ask(router->url() + "/health").status, 200);
+}
+
+TEST(RouteInstance, WorkersThatRegisterThemselvesAnswer) {
+  const auto router = RouteInstance::start(route_to({})).value();
+  ServeSettings settings{.port = 0};
+  settings.load.model = kFable;
+  settings.load.kv_cache_bytes = std::size_t{16} << 20U;
+  settings.load.threads = 1;
+  settings.cluster_secret = "of the test";
+  settings.routers = {router->url()};
+  const auto one = ServeInstance::start(std::move(settings)).value();
+  wait_until_ready(*router);
+
+  EXPECT_EQ(ask(router->url() + "/v1/completions", R"({"prompt":"x","max_tokens":1})").status, 200);
+
+  std::promise<void> drained;
+  one->drain([&] { drained.set_value(); });
+  drained.get_future().wait();
+  while (ask(router->url() + "/ready").body.find("there is no worker") == std::string::npos)
+    std::this_thread::yield();
 }
 
 TEST(RouteInstance, WhatIsMissingIsSaidAtOnce) {

@@ -36,5 +36,17 @@ TEST(Secrets, KeysComeOneALine) {
   EXPECT_THAT(keys, ElementsAre("given", "outside", "one", "two"));
 }
 
+TEST(Secrets, AdminKeysAreKeysOfTheirOwn) {
+  const weights::testing::Folder folder;
+  folder.write("keys", "root\n");
+  std::vector<std::string> keys;
+  ::setenv("PLEIAD_ADMIN_KEY", "outside", 1);
+  ASSERT_TRUE(read_admin_keys((folder.path() / "keys").string(), keys).ok());
+  ::unsetenv("PLEIAD_ADMIN_KEY");
+
+  EXPECT_THAT(keys, ElementsAre("outside", "root"));
+  EXPECT_FALSE(read_admin_keys((folder.path() / "none").string(), keys).ok());
+}
+
 }  // namespace
 }  // namespace pleiad::apps

@@ -3,9 +3,13 @@
 #include <filesystem>
 #include <future>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
+#include "api/generation_stream.h"
+#include "api/generation_wire.h"
 #include "net/http_client.h"
 
 namespace pleiad::apps {
@@ -138,6 +142,105 @@ TEST(ServeInstance, DrainEndsWhenNothingIsOpen) {
   instance->drain([&drained] { drained.set_value(); });
 
   EXPECT_EQ(drained.get_future().wait_for(std::chrono::seconds{30}), std::future_status::ready);
+}
+
+TEST(ServeInstance, WhatARegistrationLacksIsSaidAtOnce) {
+  ServeSettings settings = fable();
+  settings.routers = {"http://127.0.0.1:1"};
+  EXPECT_TRUE(contains(refusal(settings), "PLEIAD_CLUSTER_SECRET"));
+  settings.cluster_secret = "of the test";
+  settings.routers = {"127.0.0.1:1"};
+  EXPECT_TRUE(contains(refusal(settings), "--register"));
+  settings.routers = {"http://127.0.0.1:1"};
+  settings.host = "0.0.0.0";
+  settings.allow_unauthenticated = true;
+  EXPECT_TRUE(contains(refusal(settings), "--register-url"));
+  settings.register_url = "me";
+  EXPECT_TRUE(contains(refusal(settings), "--register-url"));
+  settings.routers.clear();
+  EXPECT_TRUE(contains(refusal(settings), "--register"));
+}
+
+// A worker of a role, and a request to it as a router sends it.
+std::unique_ptr<ServeInstance> worker(api::Role role, const HandOverChoice& how = {}) {
+  ServeSettings settings = fable();
+  settings.cluster_secret = "secret";
+  settings.hand_over = how;
+  settings.hand_over.role = role;
+  return ServeInstance::start(std::move(settings)).value();
+}
+
+struct Answer final : public api::GenerationSink {
+  void on_prompt_token(const api::TokenEvent& /*event*/) override {}
+  void on_token(const api::TokenEvent& event) override {
+    tokens.emplace_back(event.chosen.token, event.chosen.logprob);
+  }
+  void on_finish(const api::FinishEvent& event) override { finish = event; }
+
+  std::vector<std::pair<TokenId, float>> tokens;
+  api::FinishEvent finish;
+};
+
+Answer generate(const ServeInstance& instance, const std::string& prefill_url) {
+  api::SubmitMessage message{.request = {.prompt = std::vector<TokenId>(300), .max_tokens = 5}};
+  for (std::size_t i = 0; i < 300; ++i)
+    message.request.prompt[i] = static_cast<TokenId>(6 + i * 37 % 4000);
+  message.request.ignore_eos = true;
+  message.request.top_logprobs = 0;
+  if (!prefill_url.empty()) message.request.prefill_from = api::PrefillFrom{.url = prefill_url};
+  const auto bytes = api::encode(message);
+  const auto response =
+      net::http_fetch({.method = "POST",
+                       .url = net::parse_url(instance.url() + "/internal/generate").value(),
+                       .headers = {{"Authorization", "Bearer secret"}},
+                       .body =
+                           std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size())})
+          .value();
+  Answer answer;
+  EXPECT_EQ(response.status, 200) << response.body;
+  EXPECT_TRUE(api::GenerationStreamReader(answer).feed(response.body).ok());
+  return answer;
+}
+
+TEST(ServeInstance, WhatAPrefillWorkerComputesADecodeWorkerGoesOnWith) {
+  const auto alone = worker(api::Role::Both);
+  const Answer expected = generate(*alone, "");
+  ASSERT_EQ(expected.tokens.size(), 5U);
+  for (const bool share : {true, false}) {
+    const auto prefill = worker(api::Role::Prefill);
+    const auto decode = worker(api::Role::Decode, {.share_memory = share});
+    const Answer answer = generate(*decode, prefill->url());
+    EXPECT_EQ(answer.finish.message, "");
+    EXPECT_EQ(answer.tokens, expected.tokens);
+    EXPECT_TRUE(contains(
+        get(*decode, "/metrics").body,
+        "pleiad_kv_transfer_seconds_count{"
+        "model_name=\"fable\",engine=\"0\"} 1"
+    ));
+    EXPECT_TRUE(contains(
+        get(*prefill, "/metrics").body,
+        "pleiad_kv_transfer_seconds_count{"
+        "model_name=\"fable\",engine=\"0\"} 1"
+    ));
+  }
+}
+
+TEST(ServeInstance, APrefillWorkerThatIsNoneOrNotThereIsNamed) {
+  const auto decode = worker(api::Role::Decode);
+  const auto alone = worker(api::Role::Both);
+  const Answer none = generate(*decode, alone->url());
+  EXPECT_EQ(none.finish.reason, api::FinishReason::Lost);
+  EXPECT_TRUE(none.finish.prefill_lost);
+  EXPECT_TRUE(contains(none.finish.message, alone->url() + ": this worker was not started with"));
+  const Answer gone = generate(*decode, "http://127.0.0.1:1");
+  EXPECT_TRUE(gone.finish.prefill_lost);
+  EXPECT_TRUE(contains(gone.finish.message, "prefill worker http://127.0.0.1:1: "));
+}
+
+TEST(ServeInstance, ARoleWithoutASecretIsRefused) {
+  ServeSettings settings = fable();
+  settings.hand_over.role = api::Role::Prefill;
+  EXPECT_TRUE(contains(refusal(settings), "--cluster-secret-file"));
 }
 
 }  // namespace

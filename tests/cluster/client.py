@@ -121,15 +121,20 @@ class Client:
 
     def request(self, method, path, body=None):
         """(status, decoded body); numbers with a point stay text, so that nothing is rounded."""
+        status, _, answer = self.ask(method, path, body)
+        return status, answer
+
+    def ask(self, method, path, body=None, headers=None):
+        """(status, headers, decoded body)."""
         connection = self.connection()
         try:
             data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, {"Content-Type": "application/json"})
+            connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
             response = connection.getresponse()
             text = response.read().decode()
         finally:
             connection.close()
-        return response.status, json.loads(text, parse_float=str) if text.startswith("{") else text
+        return response.status, response.headers, json.loads(text, parse_float=str) if text.startswith("{") else text
 
     def status(self, path):
         """The status of a GET, or 0 when nobody answers."""

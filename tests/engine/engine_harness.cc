@@ -61,10 +61,18 @@ std::vector<float> RecordingSink::logprobs() const {
   return out;
 }
 
-EngineHarness::EngineHarness(const LoadSettings& settings) {
+EngineHarness::EngineHarness(const LoadSettings& settings, HandOverSettings hand_over) {
   auto loaded = load_model(settings, clock);
   PLEIAD_CHECK(loaded.ok(), loaded.ok() ? "" : loaded.error().message);
-  ranks = std::make_unique<RankSet>(std::move(*loaded), clock, metrics);
+  if (hand_over.identity.digest.empty()) {
+    hand_over.identity = {
+        .version = "1",
+        .model = settings.model_name,
+        .digest = loaded->digest,
+        .compute = arithmetic_of(*loaded),
+        .page_tokens = sched::kPageTokens};
+  }
+  ranks = std::make_unique<RankSet>(std::move(*loaded), clock, metrics, std::move(hand_over));
   std::vector<std::unique_ptr<comm::Group>> groups;
   if (settings.layout.ranks() > 1) groups = comm::make_local_group(settings.layout.ranks(), {});
   ranks->start(std::move(groups), {});

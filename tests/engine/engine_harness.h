@@ -53,7 +53,8 @@ struct EngineHarness {
   std::unique_ptr<RankBalancer> balancer;  // over all ranks
 
   // Ends the test program when the folder cannot be loaded.
-  explicit EngineHarness(const LoadSettings& settings);
+  // An identity that is empty becomes that of what is loaded.
+  explicit EngineHarness(const LoadSettings& settings, HandOverSettings hand_over = {});
 };
 
 // The bundled model in float32 with small limits; change members at will.

@@ -1,4 +1,4 @@
-// Also tests: engine_metrics.cc
+// Also tests: engine_metrics.cc, engine_reports.cc
 #include "engine/engine.h"
 
 #include <memory>

@@ -30,6 +30,7 @@ void must_settle(const Decoded& decoded, Decode decode) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
   const auto input = std::as_bytes(std::span(bytes, size));
   must_settle(pleiad::api::decode_submit(input), pleiad::api::decode_submit);
+  must_settle(pleiad::api::decode_prefill_order(input), pleiad::api::decode_prefill_order);
   must_be(input, pleiad::api::decode_token(input));
   must_settle(pleiad::api::decode_finish(input), pleiad::api::decode_finish);
   must_be(input, pleiad::api::decode_status(input));

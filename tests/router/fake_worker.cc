@@ -80,6 +80,8 @@ void FakeWorker::handle(
   } else if (request.path == "/internal/report") {
     const std::scoped_lock lock(mutex_);
     responder->respond({.body = to_json(report_).dump()});
+  } else if (!meant_for_this_start(request)) {
+    responder->respond({.status = 503});
   } else if (request.path.starts_with("/internal/finish/")) {
     ++finished_early_;
     responder->respond({.status = 204});
@@ -89,6 +91,11 @@ void FakeWorker::handle(
     PLEIAD_CHECK(message.ok());
     generate(message->request, std::move(responder));
   }
+}
+
+bool FakeWorker::meant_for_this_start(const net::HttpRequest& request) const {
+  const std::scoped_lock lock(mutex_);
+  return request.headers.find(api::kInstanceHeader) == report_.instance;
 }
 
 void FakeWorker::generate(
@@ -118,7 +125,7 @@ void FakeWorker::generate(
     );
   }
   api::FinishEvent finish{
-      .request = api::RequestId(7), .reason = api::FinishReason::Length, .cached_tokens = 64};
+      .request = api::RequestId(7), .reason = api::FinishReason::Length, .cached_tokens = 2};
   switch (script.end) {
     case FakeAnswer::End::Finish:
       break;

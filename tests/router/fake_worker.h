@@ -48,6 +48,7 @@ class FakeWorker {
   void set_report(const std::function<void(api::WorkerReport&)>& change);
   [[nodiscard]] std::vector<api::GenerationRequest> requests() const;
   [[nodiscard]] int hung_up() const { return hung_up_.load(); }
+  [[nodiscard]] std::size_t connections() const { return server_->connections(); }
   [[nodiscard]] int finished_early() const { return finished_early_.load(); }
 
   static std::vector<TokenId> answer(std::vector<TokenId> prompt, std::int32_t max_tokens);
@@ -55,6 +56,7 @@ class FakeWorker {
 
  private:
   void handle(const net::HttpRequest& request, std::unique_ptr<net::Responder> responder);
+  [[nodiscard]] bool meant_for_this_start(const net::HttpRequest& request) const;
   void generate(const api::GenerationRequest& request, std::unique_ptr<net::Responder> responder);
 
   Script script_;

@@ -48,7 +48,7 @@ TEST(PolicyKind, NamesAreReadAndUnknownOnesNamed) {
     EXPECT_EQ(parse_policy(to_string(kind)).value(), kind);
   EXPECT_THAT(
       parse_policy("fastest").error().message,
-      HasSubstr("policy fastest is none; known: cache_aware")
+      HasSubstr("policy fastest is none; nearest: random (known: cache_aware")
   );
 }
 

@@ -1,4 +1,4 @@
-// Also tests: routed_request.cc
+// Also tests: http_worker_link.cc
 // Also tests: worker_watch.cc
 #include "router/routed_generator.h"
 
@@ -71,7 +71,7 @@ class Answer final : public api::GenerationSink {
 RouterOptions quick_options() {
   return {
       .secret = std::string(FakeWorker::kSecret),
-      .wait_max = std::chrono::seconds(5),
+      .core = {.wait_max = std::chrono::seconds(5)},
       .report_interval = std::chrono::milliseconds(5),
       .report_timeout = std::chrono::milliseconds(500),
   };
@@ -153,9 +153,22 @@ TEST(RoutedGenerator, AnAnswerComesThroughAsTheWorkerGaveIt) {
   EXPECT_THAT(answer.positions(), ElementsAre(3, 4, 5, 6, 7));
   EXPECT_EQ(answer.wait().prompt_tokens, 3);
   EXPECT_EQ(answer.wait().output_tokens, 5);
-  EXPECT_EQ(answer.wait().cached_tokens, 64);
+  EXPECT_EQ(answer.wait().cached_tokens, 2);
   EXPECT_EQ(router->limits().model_tokens_max, 4096);
   EXPECT_TRUE(router->status().accepting);
+}
+
+TEST(RoutedGenerator, ConnectionsAreKeptAfterWholeAnswers) {
+  FakeWorker worker(always(End::Finish));
+  Router router({&worker});
+  router.wait_until_ready(1);
+  for (TokenId i = 0; i < 20; ++i) {
+    Answer answer;
+    ASSERT_TRUE(router->submit(request_of(i, 3), answer).ok());
+    EXPECT_EQ(answer.wait().reason, api::FinishReason::Length);
+  }
+  // One for reports, one for requests, and one where an answer's end was told before HTTP's own.
+  EXPECT_LE(worker.connections(), 3U);
 }
 
 TEST(RoutedGenerator, ARequestGoesOnWhereItsWorkerIsLost) {
@@ -212,7 +225,7 @@ TEST(RoutedGenerator, AFullWorkerPassesTheRequestOn) {
 TEST(RoutedGenerator, WhenAllAreFullARequestWaitsAndThenEndsAsLost) {
   FakeWorker full(always(End::Full));
   RouterOptions options = quick_options();
-  options.wait_max = std::chrono::milliseconds(50);
+  options.core.wait_max = std::chrono::milliseconds(50);
   Router router({&full}, options);
   router.wait_until_ready(1);
   Answer answer;
@@ -297,7 +310,7 @@ TEST(RoutedGenerator, CancellingHangsUpAndFinishingEarlyTellsTheWorker) {
 TEST(RoutedGenerator, AFrozenWorkersRequestsMoveOn) {
   FakeWorker frozen(always(End::Silence, 3));
   RouterOptions options = quick_options();
-  options.table.misses_max = 1;
+  options.core.table.misses_max = 1;
   Router router({&frozen}, options);
   router.wait_until_ready(1);
   Answer answer;
@@ -314,6 +327,18 @@ TEST(RoutedGenerator, AFrozenWorkersRequestsMoveOn) {
 
   EXPECT_EQ(answer.wait().reason, api::FinishReason::Length);
   EXPECT_EQ(answer.tokens(), FakeWorker::answer({1, 2, 3}, 8));
+}
+
+TEST(RoutedGenerator, AWorkerThatWasStartedAgainIsAskedOnceItHasReported) {
+  FakeWorker worker(always(End::Finish));
+  Router router({&worker});
+  router.wait_until_ready(1);
+  worker.set_report([](api::WorkerReport& report) { report.instance = "second"; });
+  Answer answer;
+  ASSERT_TRUE(router->submit(request_of(1, 3), answer).ok());
+
+  EXPECT_EQ(answer.wait().reason, api::FinishReason::Length);
+  EXPECT_EQ(answer.tokens(), FakeWorker::answer({1, 2, 3}, 3));
 }
 
 TEST(RoutedGenerator, AWorkerOfAnotherModelIsRefusedWithBothValues) {

@@ -101,12 +101,12 @@ TEST(WorkerTable, ARestartedWorkerHasAnEmptyCacheAndKeepsItsNumbers) {
   table.reported(worker, report_of("x", 1));
   table.loads().begin(0, {.prefill = 5, .held = 10});
   table.prefixes().add(0, std::vector<std::uint64_t>{1, 2, 3});
-  EXPECT_EQ(table.prefixes().size_of(0), 3U);
+  EXPECT_EQ(table.prefixes().pages_of(0), 3U);
 
   table.reported(worker, report_of("x", 1));
-  EXPECT_EQ(table.prefixes().size_of(0), 3U);
+  EXPECT_EQ(table.prefixes().pages_of(0), 3U);
   table.reported(worker, report_of("another start", 2));
-  EXPECT_EQ(table.prefixes().size_of(0), 0U);
+  EXPECT_EQ(table.prefixes().pages_of(0), 0U);
   EXPECT_EQ(table.loads().load(0).requests, 1);  // ends when its connection does
   EXPECT_THAT(table.eligible(), ElementsAre(1, 1));
   table.reported(worker, report_of("a third", 1));

@@ -195,6 +195,128 @@ TEST(Scheduler, RemovingMidPromptGivesEveryPageBack) {
   EXPECT_EQ(scheduler.page_pool().held(), 0);
 }
 
+Arrival awaiting(std::size_t prompt, std::int64_t max_tokens, TokenId first = 0) {
+  Arrival out = arrival(prompt, max_tokens, first);
+  out.awaits_keys = true;
+  return out;
+}
+
+Arrival keys_only(std::size_t prompt, TokenId first = 0) {
+  Arrival out = arrival(prompt, 0, first);
+  out.keys_only = true;
+  return out;
+}
+
+TEST(Scheduler, ASequenceThatAwaitsKeysHasAllItsPagesAndNoRows) {
+  Scheduler scheduler(small());
+  const SlotId slot = *scheduler.add(awaiting(300, 10));
+
+  EXPECT_TRUE(run_step(scheduler).empty());
+
+  ASSERT_EQ(scheduler.admitted().size(), 1U);
+  EXPECT_EQ(scheduler.admitted()[0], slot);
+  EXPECT_TRUE(scheduler.receiving(slot));
+  EXPECT_EQ(scheduler.pages(slot).size(), 5U);
+  EXPECT_EQ(scheduler.computed(slot), 0);
+  EXPECT_EQ(scheduler.holds(), 1);
+  EXPECT_TRUE(run_step(scheduler).empty());
+  EXPECT_TRUE(scheduler.admitted().empty());
+
+  scheduler.receive(slot);
+  const auto first = run_step(scheduler);
+  ASSERT_EQ(first.size(), 1U);
+  EXPECT_EQ(first[0].first, 299);
+  EXPECT_EQ(first[0].count, 1);
+  EXPECT_TRUE(first[0].last);
+}
+
+TEST(Scheduler, ReceivedPagesAreFoundByTheNextAndOnlyTheRestIsAwaited) {
+  Scheduler scheduler(small());
+  const SlotId first = *scheduler.add(awaiting(300, 10));
+  run_step(scheduler);
+  scheduler.receive(first);
+
+  const SlotId second = *scheduler.add(awaiting(310, 10));
+  run_step(scheduler);
+  EXPECT_TRUE(scheduler.receiving(second));
+  EXPECT_EQ(scheduler.computed(second), 256);
+
+  // All but the newest token is here already.
+  const SlotId third = *scheduler.add(awaiting(257, 10));
+  const auto chunks = run_step(scheduler);
+  EXPECT_FALSE(scheduler.receiving(third));
+  EXPECT_EQ(chunks.back().slot, third);
+  EXPECT_EQ(chunks.back().first, 256);
+}
+
+TEST(Scheduler, WhatIsAwaitedCanBeGivenUpAndLeavesNothing) {
+  Scheduler scheduler(small());
+  const SlotId slot = *scheduler.add(awaiting(300, 10));
+  run_step(scheduler);
+
+  scheduler.remove(slot);
+
+  EXPECT_EQ(scheduler.holds(), 0);
+  EXPECT_EQ(scheduler.page_pool().held(), 0);
+  EXPECT_EQ(scheduler.page_pool().cached(), 0);
+}
+
+TEST(Scheduler, PlacesOfThoseThatAwaitKeysAreTaken) {
+  Scheduler scheduler(small());
+  for (int i = 0; i < 4; ++i)
+    ASSERT_TRUE(scheduler.add(awaiting(10, 5, static_cast<TokenId>(i))).ok());
+  const SlotId fifth = *scheduler.add(arrival(10, 5));
+  EXPECT_TRUE(run_step(scheduler).empty());
+  EXPECT_FALSE(scheduler.idle());
+  scheduler.remove(SlotId(0));
+  EXPECT_EQ(run_step(scheduler).at(0).slot, fifth);
+}
+
+TEST(Scheduler, KeysAloneAreComputedWithoutLogitsAndKept) {
+  Scheduler scheduler(small());
+  const SlotId slot = *scheduler.add(keys_only(200));
+
+  const auto first = run_step(scheduler);
+  const auto second = run_step(scheduler);
+
+  EXPECT_EQ(first.at(0).count, 128);
+  EXPECT_EQ(second.at(0).count, 72);
+  EXPECT_FALSE(second.at(0).last);
+  EXPECT_TRUE(scheduler.kept(slot));
+  EXPECT_TRUE(scheduler.idle());
+  EXPECT_EQ(scheduler.page_pool().held(), 4);
+  EXPECT_TRUE(run_step(scheduler).empty());
+
+  // A whole prompt that is in the cache is kept at once.
+  const SlotId again = *scheduler.add(keys_only(192));
+  EXPECT_TRUE(run_step(scheduler).empty());
+  EXPECT_TRUE(scheduler.kept(again));
+  EXPECT_EQ(scheduler.computed(again), 192);
+  scheduler.remove(again);
+  scheduler.remove(slot);
+  EXPECT_EQ(scheduler.page_pool().held(), 0);
+  EXPECT_EQ(scheduler.page_pool().cached(), 3);
+}
+
+TEST(Scheduler, KeysOfOthersAreNotTakenWhenPagesRunOut) {
+  SchedulerOptions options = small();
+  options.pages = 5;
+  Scheduler scheduler(options);
+  const SlotId old = *scheduler.add(arrival(126, 100));
+  run_step(scheduler);
+  const SlotId keys = *scheduler.add(keys_only(190, 500));
+  run_step(scheduler);
+  run_step(scheduler);
+  ASSERT_TRUE(scheduler.kept(keys));
+  // `old` needs a third page, and nobody may give one but itself.
+  for (int i = 0; i < 3; ++i)
+    run_step(scheduler);
+  EXPECT_EQ(scheduler.stats().preemptions, 1U);
+  EXPECT_TRUE(run_step(scheduler).empty());
+  scheduler.remove(keys);
+  EXPECT_EQ(run_step(scheduler).at(0).slot, old);
+}
+
 // Random arrivals, cancels and ends with few pages: every step runs something, chunks are
 // contiguous, pages cover what is computed, and in the end all sequences finish and no page is
 // held.
@@ -209,7 +331,9 @@ TEST(Scheduler, RandomLoadAlwaysProgressesAndLeaksNothing) {
     Scheduler scheduler(options);
     std::map<SlotId, std::size_t> goal;  // tokens at which a sequence ends
     int arrivals_left = 60;
-    for (int step = 0; step < 20000 && (arrivals_left > 0 || !scheduler.idle()); ++step) {
+    for (int step = 0;
+         step < 20000 && (arrivals_left > 0 || !scheduler.idle() || scheduler.holds() > 0);
+         ++step) {
       if (arrivals_left > 0 && random.below(3) == 0) {
         --arrivals_left;
         const std::size_t prompt = 1 + random.below(300);
@@ -218,6 +342,12 @@ TEST(Scheduler, RandomLoadAlwaysProgressesAndLeaksNothing) {
             prompt, static_cast<std::int64_t>(output), static_cast<TokenId>(random.below(2))
         );
         next.priority = static_cast<std::int32_t>(random.below(2));
+        next.awaits_keys = random.below(4) == 0;
+        if (random.below(4) == 0) {
+          next.awaits_keys = false;
+          next.keys_only = true;
+          next.max_tokens = 0;
+        }
         if (const auto slot = scheduler.add(std::move(next)); slot.ok())
           goal[*slot] = prompt + output;
       }
@@ -227,9 +357,20 @@ TEST(Scheduler, RandomLoadAlwaysProgressesAndLeaksNothing) {
         scheduler.remove(victim->first);
         goal.erase(victim);
       }
+      // Keys arrive and are fetched, sooner or later.
+      for (auto one = goal.begin(); one != goal.end();) {
+        const auto [slot, tokens] = *one++;
+        if (random.below(8) != 0) continue;
+        if (scheduler.receiving(slot)) {
+          scheduler.receive(slot);
+        } else if (scheduler.kept(slot)) {
+          scheduler.remove(slot);
+          goal.erase(slot);
+        }
+      }
       const auto plan = scheduler.plan_step();
       const std::vector<PlannedChunk> chunks(plan.begin(), plan.end());
-      ASSERT_EQ(chunks.empty(), scheduler.idle());
+      ASSERT_TRUE(scheduler.holds() > 0 || chunks.empty() == scheduler.idle());
       std::int64_t rows = 0;
       for (const PlannedChunk& chunk : chunks) {
         rows += chunk.count;

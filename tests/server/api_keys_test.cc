@@ -42,5 +42,17 @@ TEST(ApiKeys, RefuseWhatIsNotExactlyAKey) {
   }
 }
 
+TEST(ApiKeys, TellWhoseKeyItWas) {
+  ApiKeys keys({"sk-one", "sk-two"});
+  keys.add("team-a", sha256("sk-old"));
+  keys.add("team-a", sha256("sk-new"));
+
+  EXPECT_EQ(keys.identify("Bearer sk-two"), "api-key-2");
+  EXPECT_EQ(keys.identify("sk-old"), "team-a");
+  EXPECT_EQ(keys.identify("Bearer sk-new"), "team-a");
+  EXPECT_FALSE(keys.identify("team-a").has_value());
+  EXPECT_EQ(ApiKeys().identify("anything"), "");
+}
+
 }  // namespace
 }  // namespace pleiad::server

@@ -23,7 +23,8 @@ struct Script {
   api::FinishReason reason = api::FinishReason::Stop;
   std::optional<TokenId> stop_token;
   std::int32_t cached_tokens = 0;
-  bool open = false;  // goes on after the tokens until it is cancelled
+  bool open = false;                     // goes on after the tokens until it is cancelled
+  std::vector<std::string> places = {};  // told before the tokens
 };
 
 // A generator that answers from scripts, on a thread of its own like the engine. Scores are
@@ -171,6 +172,9 @@ class FakeGenerator final : public api::Generator {
 
   void play(const Job& job) {
     const Script script = writer_(job.request);
+    for (const std::string& place : script.places) {
+      job.sink->on_placed({.request = job.id, .place = place});
+    }
     if (job.request.prompt_top_logprobs) {
       for (std::size_t i = 1; i < job.request.prompt.size(); ++i) {
         job.sink->on_prompt_token(event_of(job.request.prompt[i], *job.request.prompt_top_logprobs)

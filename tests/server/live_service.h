@@ -50,7 +50,8 @@ class LiveService {
   explicit LiveService(
       FakeGenerator::Writer writer,
       ServiceOptions options = default_service_options(),
-      bool with_tokenizer = true
+      bool with_tokenizer = true,
+      api::AdmissionGate* gate = nullptr
   )
       : text_(model_text(with_tokenizer)),
         generator_(std::make_unique<FakeGenerator>(std::move(writer))),
@@ -62,6 +63,7 @@ class LiveService {
                 .text = &text_,
                 .metrics = &metrics_,
                 .clock = &clock_,
+                .gate = gate,
             },
             std::move(options)
         )) {

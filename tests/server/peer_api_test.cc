@@ -19,17 +19,25 @@ namespace {
 
 using ::testing::HasSubstr;
 
+const std::string kKey = "Bearer s3cret";
+
 // The API over a real server, in front of a fake generator.
 class LivePeerApi {
  public:
-  explicit LivePeerApi(FakeGenerator::Writer writer, std::string secret = "s3cret")
+  explicit LivePeerApi(
+      FakeGenerator::Writer writer,
+      std::string secret = "s3cret",
+      std::function<std::string()> prefill_offer = {}
+  )
       : generator_(std::make_unique<FakeGenerator>(std::move(writer))),
         api_(std::make_unique<PeerApi>(
             *generator_,
             loop_,
             PeerApi::Options{
                 .secret = std::move(secret),
-                .report = [] { return api::WorkerReport{.instance = "one start", .ranks = {{}}}; }}
+                .instance = "one start",
+                .report = [] { return api::WorkerReport{.instance = "one start", .ranks = {{}}}; },
+                .prefill_offer = std::move(prefill_offer)}
         )) {
     server_ = net::HttpServer::listen(
                   loop_,
@@ -54,12 +62,13 @@ class LivePeerApi {
       const std::string& method,
       const std::string& path,
       const std::string& body = "",
-      const std::string& key = "Bearer s3cret"
+      const std::string& key = kKey,
+      const std::string& instance = "one start"
   ) {
     return net::http_fetch(
                {.method = method,
                 .url = net::parse_url("http://127.0.0.1:" + std::to_string(port()) + path).value(),
-                .headers = {{"Authorization", key}},
+                .headers = {{"Authorization", key}, {std::string(api::kInstanceHeader), instance}},
                 .body = body}
     )
         .value();
@@ -127,6 +136,65 @@ TEST(PeerApi, TellsItsReport) {
   EXPECT_THAT(answer.body, HasSubstr("\"instance\":\"one start\""));
 }
 
+std::string order(std::string instance = "one start") {
+  const auto bytes = api::encode(api::PrefillOrder{
+      .id = {.epoch = 1, .number = 2, .attempt = 3},
+      .instance = std::move(instance),
+      .prompt = {5, 6, 7},
+      .first = 1,
+      .shared = true,
+      .cache_salt = "tenant",
+      .dp_rank = 2});
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+TEST(PeerApi, APrefillWorkerOffersAndSendsWhatWasOrdered) {
+  LivePeerApi live(
+      [](const api::GenerationRequest& request) {
+        EXPECT_TRUE(request.kv_order->outlet->write("keys"));
+        EXPECT_TRUE(request.kv_order->outlet->write(" and values"));
+        return Script{};
+      },
+      "s3cret",
+      [] { return std::string("an offer"); }
+  );
+  EXPECT_EQ(live.ask("GET", "/internal/prefill").body, "an offer");
+  const auto answer = live.ask("POST", "/internal/prefill", order());
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body, "keys and values");
+  const api::GenerationRequest request = live.generator().requests().at(0);
+  EXPECT_EQ(request.prompt, (std::vector<TokenId>{5, 6, 7}));
+  EXPECT_EQ(request.max_tokens, 0);
+  EXPECT_EQ(request.cache_salt, "tenant");
+  EXPECT_EQ(request.dp_rank, 2);
+  EXPECT_EQ(request.kv_order->id, (TransferId{1, 2, 3}));
+  EXPECT_EQ(request.kv_order->first, 1);
+  EXPECT_TRUE(request.kv_order->shared);
+}
+
+TEST(PeerApi, OrdersThatCannotBeTakenHaveTheirStatus) {
+  const auto offer = [] { return std::string("an offer"); };
+  LivePeerApi live([](const api::GenerationRequest&) { return Script{}; }, "s3cret", offer);
+  EXPECT_EQ(live.ask("POST", "/internal/prefill", "garbage").status, 400);
+  EXPECT_EQ(live.ask("POST", "/internal/prefill", order("an earlier start")).status, 409);
+  EXPECT_EQ(live.ask("POST", "/internal/prefill", order(), "Bearer wrong").status, 401);
+  live.generator().refuse(unavailable("draining"));
+  EXPECT_EQ(live.ask("POST", "/internal/prefill", order()).status, 503);
+  LivePeerApi none([](const api::GenerationRequest&) { return Script{}; });
+  const auto answer = none.ask("POST", "/internal/prefill", order());
+  EXPECT_EQ(answer.status, 404);
+  EXPECT_THAT(answer.body, HasSubstr("--disaggregation-mode prefill"));
+}
+
+TEST(PeerApi, APromptThatIsNotComputedAnyMoreIsAnsweredAsSuch) {
+  LivePeerApi live(
+      [](const api::GenerationRequest&) { return Script{.reason = api::FinishReason::Cancelled}; },
+      "s3cret",
+      [] { return std::string("an offer"); }
+  );
+  EXPECT_EQ(live.ask("POST", "/internal/prefill", order()).status, 503);
+}
+
 TEST(PeerApi, RefusalsHaveTheirStatus) {
   LivePeerApi live([](const api::GenerationRequest&) { return Script{}; });
   EXPECT_EQ(live.ask("POST", "/internal/generate", "garbage").status, 400);
@@ -139,6 +207,15 @@ TEST(PeerApi, RefusalsHaveTheirStatus) {
       live.ask("POST", "/internal/generate", submission({.prompt = {1}, .max_tokens = 1})).status,
       429
   );
+}
+
+TEST(PeerApi, WhatIsMeantForAnotherStartIsRefused) {
+  LivePeerApi live([](const api::GenerationRequest&) { return Script{}; });
+  const std::string body = submission({.prompt = {1}, .max_tokens = 1});
+  EXPECT_EQ(live.ask("POST", "/internal/generate", body, kKey, "another").status, 503);
+  EXPECT_EQ(live.ask("POST", "/internal/finish/1", "", kKey, "another").status, 503);
+  EXPECT_EQ(live.ask("POST", "/internal/generate", body, kKey, "one start").status, 200);
+  EXPECT_EQ(live.ask("GET", "/internal/report", "", kKey, "another").status, 200);
 }
 
 TEST(PeerApi, APeerThatHangsUpCancels) {

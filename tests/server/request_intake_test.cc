@@ -88,6 +88,20 @@ TEST_F(Intake, BoundsWhatOneRequestMakesInAll) {
   EXPECT_EQ(refused(Endpoint::Chat, chat_body(R"("n": 5)")).param, "max_tokens");
 }
 
+TEST_F(Intake, TellsChatsFromCompletionsByTheirMessages) {
+  const auto read = [this](std::string body) {
+    return std::get<AcceptedCompletion>(
+        intake_.completion_of_either({.method = "POST", .body = std::move(body)})
+    );
+  };
+  EXPECT_EQ(read(chat_body()).request.endpoint, Endpoint::Chat);
+  EXPECT_FALSE(read(chat_body()).output_bounded);
+  EXPECT_EQ(read(prompt_body(ids(3))).request.endpoint, Endpoint::Completion);
+  EXPECT_TRUE(read(prompt_body(ids(3))).output_bounded);
+  const auto wrong = intake_.completion_of_either({.method = "POST", .body = "{"});
+  EXPECT_TRUE(std::holds_alternative<ApiError>(wrong));
+}
+
 TEST_F(Intake, RefusesAnEmptyPrompt) {
   EXPECT_EQ(refused(Endpoint::Completion, prompt_body("\"\"")).param, "prompt");
   EXPECT_EQ(refused(Endpoint::Completion, prompt_body("[[1], []]")).param, "prompt");

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "api/generation.h"
+#include "router/worker_link.h"
+
+namespace pleiad::sim {
+
+struct ChaosOptions {
+  std::uint64_t seed = 0;
+  bool faults = true;  // false: nothing fails, and nobody hangs up
+  // Stand-ins between the router's core and the world, for tests that the checks can fail.
+  std::function<std::unique_ptr<router::WorkerLink>(router::WorkerLink& real)> link_double;
+  std::function<std::unique_ptr<api::GenerationSink>(api::GenerationSink& real)> sink_double;
+};
+
+struct ChaosReport {
+  std::string violation;  // empty: none
+  std::string story;      // what the seed drew, and what happened, in a line
+  std::uint64_t events = 0;
+  std::uint64_t requests = 0;  // accepted
+  std::uint64_t whole = 0;     // answered in full
+  std::uint64_t failed = 0;
+  std::uint64_t replays = 0;
+  std::uint64_t faults = 0;
+};
+
+// A service in one process under virtual time: the router's real core, simulated workers with the
+// real scheduler, and a network, workers and clients that misbehave as the seed draws. For some
+// time faults happen; then all is healed, and the service must come back. Checked at every event:
+// each answer is a prefix of the right one; a request is at one worker or waits, never both or
+// neither; the router's account of loads says the same. Checked at the end: every accepted request
+// has ended once, for a reason that was there; no worker holds a page; a poisoned prompt has killed
+// no more workers than it may; requests after the healing are answered. Same seed, same run.
+ChaosReport run_chaos(const ChaosOptions& options);
+
+}  // namespace pleiad::sim

@@ -1,0 +1,171 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "api/generation.h"
+#include "base/clock.h"
+#include "base/random.h"
+#include "router/router_core.h"
+#include "router/worker_link.h"
+#include "sim/timeline.h"
+#include "sim/worker.h"
+
+namespace pleiad::sim {
+
+struct NetworkOptions {
+  Nanoseconds delay_min = std::chrono::microseconds(50);  // of a piece of a stream, one way
+  Nanoseconds delay_max = std::chrono::microseconds(200);
+  // Chance that a connection kept from before turns out closed after the worker took the request,
+  // which is then sent again.
+  double resend_chance = 0.0;
+  Nanoseconds connect_timeout = std::chrono::seconds(2);
+  Nanoseconds silence_max = std::chrono::minutes(10);
+  Nanoseconds report_interval = std::chrono::milliseconds(200);
+  Nanoseconds report_timeout = std::chrono::seconds(1);
+};
+
+// A machine of the simulation: runs a worker process, or none.
+struct SimHost {
+  std::string url;
+  SimWorker::Options process;         // of the next start
+  std::unique_ptr<SimWorker> worker;  // null: no process
+  int starts = 0;
+  bool cut_off = false;         // nothing comes from it or goes there, and nobody is told
+  Nanoseconds clogged_to{0};    // what goes there arrives later than this
+  Nanoseconds clogged_from{0};  // what comes from there, likewise
+};
+
+// The router's connections to its workers, and the questions for reports, as sockets behave: pieces
+// of one connection stay in order and come once, those of several overtake each other; a process
+// that dies resets its connections, a machine that dies says nothing; closing reaches the other
+// side later, or never. The twin of HttpWorkerLink and WorkerWatch.
+class SimNetwork final : public router::WorkerLink {
+ public:
+  // All must outlive the network; `core` may be constructed later.
+  SimNetwork(
+      Timeline& timeline,
+      router::RouterCore& core,
+      std::uint64_t seed,
+      const NetworkOptions& options
+  );
+  SimNetwork(const SimNetwork&) = delete;
+  SimNetwork& operator=(const SimNetwork&) = delete;
+  ~SimNetwork() override = default;
+
+  void send(
+      router::AttemptId attempt,
+      const router::Worker& worker,
+      const api::SubmitMessage& message
+  ) override;
+  void hang_up(router::AttemptId attempt) override;
+  void finish(router::AttemptId attempt, const router::Worker& worker, api::RequestId remote)
+      override;
+
+  // A machine without a process yet; its number.
+  std::size_t add_host(std::string url, const SimWorker::Options& process);
+  // Asks the worker for reports from now on, until it is forgotten.
+  void watch(router::WorkerIndex worker, std::size_t host);
+  void forget(router::WorkerIndex worker);
+
+  // What happens to processes and machines.
+  void start(std::size_t index);
+  void kill(std::size_t index);
+  // Its connections are neither closed nor heard of again.
+  void lose_power(std::size_t index);
+  void go_on(std::size_t index);
+  // One connection, drawn: reset for both, or silent for both. False: there is none.
+  bool break_one(std::size_t host);
+  bool silence_one(std::size_t host);
+
+  [[nodiscard]] SimHost& host(std::size_t index) { return *hosts_[index]->host; }
+  [[nodiscard]] const SimHost& host(std::size_t index) const { return *hosts_[index]->host; }
+  [[nodiscard]] std::size_t hosts() const { return hosts_.size(); }
+  // Whether neither the router nor a worker has anything open.
+  [[nodiscard]] bool idle() const;
+  // Called when a process dies by the prompt of a request.
+  std::function<void(api::RequestId request)> on_poisoned;
+  // Called for every send, with attempts under way at the same request, this one too.
+  std::function<void(api::RequestId request, std::size_t under_way)> on_send;
+
+ private:
+  // Between one attempt and one process.
+  struct Connection {
+    router::AttemptId attempt;
+    api::RequestId request;
+    std::size_t host = 0;
+    std::string instance;  // of the worker that is meant
+    int start = 0;         // of the host's process
+    StreamId stream;
+    Nanoseconds sent_last{0};      // nothing sent later arrives before
+    Nanoseconds received_last{0};  // likewise back
+    Nanoseconds heard{0};          // when the router last did
+    bool silent = false;           // nothing passes any more, and nobody is told
+    bool closed = false;           // by its process' end: nothing more is sent back
+  };
+  using ConnectionPtr =
+      std::shared_ptr<Connection>;  // owners: connections_, and pieces on their way
+
+  // Hears one process.
+  class Process final : public WorkerOutput {
+   public:
+    Process(SimNetwork& network, std::size_t index) : network_(network), index_(index) {}
+    void on_prompt_token(StreamId stream, const api::TokenEvent& event) override;
+    void on_token(StreamId stream, const api::TokenEvent& event) override;
+    void on_finish(StreamId stream, const api::FinishEvent& event) override;
+    void on_poisoned(StreamId stream) override;
+
+    std::unique_ptr<SimHost> host = std::make_unique<SimHost>();
+    std::vector<Timeline::Task> inbox;  // arrived while the process was frozen
+
+   private:
+    SimNetwork& network_;
+    std::size_t index_;
+  };
+
+  struct Watched {
+    std::size_t host = 0;
+    std::uint64_t question = 0;
+  };
+
+  Nanoseconds delay();
+  std::size_t host_of(const router::Worker& worker) const;
+  [[nodiscard]] bool reachable(std::size_t host) const;
+  void connect(const ConnectionPtr& connection, api::GenerationRequest request);
+  void arrive(const ConnectionPtr& connection, const api::GenerationRequest& request);
+  void resend(const ConnectionPtr& connection, api::GenerationRequest request);
+  // Does `task` in the process as soon as it can.
+  void in_process(std::size_t host, Timeline::Task task);
+  void to_worker(const ConnectionPtr& connection, Timeline::Task task);
+  void to_router(const ConnectionPtr& connection, Timeline::Task task);
+  void to_router(StreamId stream, const std::function<void(router::AttemptId)>& task);
+  void reset(const ConnectionPtr& connection, std::string_view why);
+  void watch_silence(const ConnectionPtr& connection);
+  [[nodiscard]] bool router_has(const Connection& connection) const;
+  ConnectionPtr draw(std::size_t host);
+  void ask(router::WorkerIndex worker);
+  void answer(router::WorkerIndex worker, std::uint64_t question);
+  void report(
+      router::WorkerIndex worker,
+      std::uint64_t question,
+      const Result<api::WorkerReport>& report
+  );
+
+  Timeline& timeline_;
+  router::RouterCore& core_;
+  Random random_;
+  const NetworkOptions options_;
+  std::vector<std::unique_ptr<Process>> hosts_;
+  std::unordered_map<router::AttemptId, ConnectionPtr> connections_;  // that the router has open
+  std::unordered_map<StreamId, ConnectionPtr> streams_;               // that processes have open
+  std::unordered_map<api::RequestId, std::size_t> under_way_;         // attempts by request
+  std::unordered_map<router::WorkerIndex, Watched> watched_;
+  std::uint64_t next_stream_ = 1;
+};
+
+}  // namespace pleiad::sim
