@@ -24,6 +24,7 @@ class RoutedRequest {
     AttemptId id;
     UnitIndex unit = 0;
     RequestCost cost;
+    std::uint64_t reports = 0;             // of its worker, before it was sent
     bool connected = false;                // the worker may have begun
     bool prefilled = false;                // a token came
     std::optional<api::RequestId> remote;  // the worker's id of the request, once a token told it

@@ -65,6 +65,7 @@ void WorkerTable::reported(WorkerIndex index, api::WorkerReport report) {
   Worker& worker = workers_[index];
   if (worker.state == WorkerState::Removed) return;
   worker.missed = 0;
+  ++worker.reports;
   if (!identity_) identity_ = report.identity;
   const std::string unlike = api::difference(*identity_, report.identity);
   const bool restarted = report.instance != worker.report.instance;
