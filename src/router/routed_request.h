@@ -32,6 +32,7 @@ class RoutedRequest {
     AttemptId id;
     UnitIndex unit = 0;
     RequestCost cost;
+    std::uint64_t reports = 0;             // of its worker, before it was sent
     bool connected = false;                // the worker may have begun
     bool prefilled = false;                // a token came
     std::optional<Prefill> prefill;        // until then: computes the prompt for the unit

@@ -139,6 +139,7 @@ void RouterCore::begin(RoutedRequest& request, const Choice& choice) {
       .cost =
           {.prefill = std::max<std::int64_t>(prompt - choice.cached_tokens, 0),
            .held = prompt + request.rest().request.max_tokens},
+      .reports = table_.workers()[place.worker].reports,
       .prefill = choose_prefill(request, choice),
   };
   if (begun.prefill) {
@@ -376,7 +377,7 @@ void RouterCore::on_report(WorkerIndex worker, Result<api::WorkerReport> report)
     // since was refused: it named the start before.
     const std::string& instance = table_.workers()[worker].report.instance;
     const bool restarted = !instance.empty() && instance != report->instance;
-    if (restarted) move_away_from(worker, "the worker was started again");
+    if (restarted) move_to_next_start(worker);
     table_.reported(worker, std::move(*report));
   } else {
     table_.missed(worker, report.error().message);
@@ -394,6 +395,17 @@ void RouterCore::on_report(WorkerIndex worker, Result<api::WorkerReport> report)
   }
   if (now.state == WorkerState::Down) move_away_from(worker, now.reason);
   serve_waiting();
+}
+
+// What was sent since the last report may have met the next start, which refuses it: its worker is
+// not counted as lost.
+void RouterCore::move_to_next_start(WorkerIndex worker) {
+  for (auto& [attempt, request] : attempts_) {
+    const bool there = table_.place(request->attempt->unit).worker == worker;
+    const bool unsure = request->attempt->reports == table_.workers()[worker].reports;
+    if (there && unsure) request->attempt->connected = false;
+  }
+  move_away_from(worker, "the worker was started again");
 }
 
 // A worker that is silent may still hold connections open.

@@ -132,6 +132,7 @@ class RouterCore {
   void end_attempt(RoutedRequest& request);
   void finish(RoutedRequest& request, api::FinishReason reason, std::string message = {});
   void finish(RoutedRequest& request, const api::FinishEvent& event);
+  void move_to_next_start(WorkerIndex worker);
   void move_away_from(WorkerIndex worker, std::string_view why);
   void serve_waiting();
   [[nodiscard]] bool waited_too_long(const RoutedRequest& request) const;

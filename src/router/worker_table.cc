@@ -67,6 +67,7 @@ void WorkerTable::reported(WorkerIndex index, api::WorkerReport report) {
   Worker& worker = workers_[index];
   if (worker.state == WorkerState::Removed) return;
   worker.missed = 0;
+  ++worker.reports;
   if (!identity_) identity_ = report.identity;
   std::string unlike = api::difference(*identity_, report.identity);
   if (unlike.empty() && worker.wanted && *worker.wanted != report.role) {
@@ -86,8 +87,8 @@ void WorkerTable::reported(WorkerIndex index, api::WorkerReport report) {
   }
   worker.state = worker.report.accepting ? WorkerState::Ready : WorkerState::Busy;
   worker.reason.clear();
-  if (restarted || worker.units.size() != worker.report.ranks.size()) place_units(index);
-  for (std::size_t rank = 0; rank < worker.units.size(); ++rank) {
+  if (restarted || worker.units.size() < worker.report.ranks.size()) place_units(index);
+  for (std::size_t rank = 0; rank < worker.report.ranks.size(); ++rank) {
     loads_.report(worker.units[rank], worker.report.ranks[rank]);
   }
   update_eligible(index);

@@ -28,7 +28,8 @@ struct Worker {
   WorkerState state = WorkerState::Joining;
   std::string reason;  // of Refused and Down
   bool draining = false;
-  int missed = 0;  // reports in a row that did not come
+  int missed = 0;             // reports in a row that did not come
+  std::uint64_t reports = 0;  // that came
   api::WorkerReport report;
   std::vector<UnitIndex> units;  // [dp ranks]
 };

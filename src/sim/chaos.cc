@@ -96,7 +96,7 @@ class Chaos {
   void run_until(Nanoseconds time);
   bool run_until_idle(Nanoseconds deadline);
   [[nodiscard]] bool all_ready() const;
-  [[nodiscard]] std::int64_t worker_queue_max() const;
+  [[nodiscard]] std::int64_t queue_max(const SimWorker& worker) const;
   void check_now();
   void check_end();
   void check_probes();
@@ -256,7 +256,7 @@ void Chaos::check_now() {
   }
   for (std::size_t host = 0; host < network_.hosts(); ++host) {
     const SimWorker* worker = network_.host(host).worker.get();
-    if (worker != nullptr && worker->queued() > worker_queue_max()) {
+    if (worker != nullptr && worker->queued() > queue_max(*worker)) {
       verdict_.violated(fmt::format("{} queues {}", network_.host(host).url, worker->queued()));
     }
   }
@@ -278,8 +278,8 @@ void Chaos::run_until(Nanoseconds time) {
 }
 
 // What was preempted waits too.
-std::int64_t Chaos::worker_queue_max() const {
-  return static_cast<std::int64_t>(setting_.dp_ranks) *
+std::int64_t Chaos::queue_max(const SimWorker& worker) const {
+  return static_cast<std::int64_t>(worker.dp_ranks()) *
          (setting_.scheduler.waiting_max + setting_.scheduler.running_max);
 }
 

@@ -105,7 +105,10 @@ void Faults::happen(Fault fault, std::size_t host) {
 
 void Faults::restart_later(std::size_t host) {
   later(draw(1, 5000), [this, host] {
-    if (network_.host(host).worker == nullptr) network_.start(host);
+    if (network_.host(host).worker != nullptr) return;
+    // Some come back in another layout.
+    if (random_.below(4) == 0) network_.host(host).process.dp_ranks = 1 + random_.below(3);
+    network_.start(host);
   });
 }
 

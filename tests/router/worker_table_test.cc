@@ -111,6 +111,9 @@ TEST(WorkerTable, ARestartedWorkerHasAnEmptyCacheAndKeepsItsNumbers) {
   EXPECT_THAT(table.eligible(), ElementsAre(1, 1));
   table.reported(worker, report_of("a third", 1));
   EXPECT_THAT(table.eligible(), ElementsAre(1, 0));
+  table.prefixes().add(0, std::vector<std::uint64_t>{1, 2});
+  table.reported(worker, report_of("a third", 1));  // with fewer ranks than numbers
+  EXPECT_EQ(table.prefixes().pages_of(0), 2U);
 }
 
 TEST(WorkerTable, UrlsAreNamesUntilAWorkerIsRemoved) {
