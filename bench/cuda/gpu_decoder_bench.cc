@@ -1,5 +1,6 @@
 // Steps of whole models on a GPU, with noise for weights: tokens per second of decoding and of
-// prompts. usage: gpu_decoder_bench MODEL_FOLDER_WITH_CONFIG CONTEXT
+// prompts, tokens drawn on the GPU. usage: gpu_decoder_bench MODEL_FOLDER_WITH_CONFIG CONTEXT
+// [ROWS] With ROWS: one step of so many, to profile (ncu --profile-from-start off).
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <cuda_profiler_api.h>
 #include <fmt/core.h>
 
 #include "base/clock.h"
@@ -56,9 +58,12 @@ class Trial {
     return median([&] { step(rows, true); });
   }
 
+  // One step for a profiler that waits for the program's word.
   void once(std::int64_t rows) {
-    if (rows <= kSequences) step(rows, false);
-    if (rows > kSequences) step(rows, true);
+    step(rows, rows > kSequences);
+    static_cast<void>(cudaProfilerStart());
+    step(rows, rows > kSequences);
+    static_cast<void>(cudaProfilerStop());
   }
 
   static constexpr std::int64_t kRowsMax = 8192;
@@ -91,13 +96,19 @@ class Trial {
       places.push_back({table.data(), positions.back()});
       if (!one_sequence || r + 1 == rows) logit_rows.push_back(static_cast<std::int32_t>(r));
     }
+    const std::vector<Draw> draws(
+        logit_rows.size(), {.wanted = true, .temperature = 1.0F, .uniform = random_.uniform()}
+    );
+    drawn_.resize(logit_rows.size());
     model_
         ->forward(
             {.tokens = tokens,
              .positions = positions,
              .rows = places,
              .logit_rows = logit_rows,
-             .logits = logits_},
+             .logits = logits_,
+             .draws = draws,
+             .drawn = drawn_},
             cache_
         )
         .value();
@@ -114,6 +125,7 @@ class Trial {
   std::vector<std::vector<std::uint32_t>> tables_;
   std::vector<std::uint32_t> whole_;
   std::vector<float> logits_;
+  std::vector<Drawn> drawn_;
 };
 
 int run(const char* folder, std::int64_t context, std::int64_t rows_once) {

@@ -7,9 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include <cuda_runtime_api.h>
-
 #include "base/check.h"
+#include "bench/cuda/graph_timing.h"
 #include "device/cuda/gpus.h"
 #include "kernels/cuda/grouped_gemm.h"
 #include "kernels/cuda/grouped_gemm_plan.h"
@@ -76,47 +75,10 @@ struct Arena {
   device::cuda::DeviceBuffer clock;
 };
 
-struct Timing {
-  double median_us = 0;
-  double least_us = 0;
-  double most_us = 0;
-};
-
-void check(cudaError_t status) {
-  PLEIAD_CHECK(status == cudaSuccess, cudaGetErrorString(status));
-}
-
 // The multiprocessors' clock in GHz as it is right behind the work on `stream`.
 double clock_now(device::cuda::Stream& stream, const Arena& arena) {
   measure_clock(stream, arena.clock.as<double>());
   return from_gpu<double>(stream, arena.clock.data(), 1)[0];
-}
-
-// Replays a graph of `launches` and divides.
-template <class Enqueue>
-Timing time_graph(device::cuda::Stream& stream, int launches, int replays, const Enqueue& enqueue) {
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  check(cudaStreamBeginCapture(stream.handle(), cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < launches; ++i) {
-    enqueue(i);
-  }
-  check(cudaStreamEndCapture(stream.handle(), &graph));
-  check(cudaGraphInstantiate(&executable, graph, 0));
-  auto begin = device::cuda::Event::create().value();
-  auto end = device::cuda::Event::create().value();
-  std::vector<double> times;
-  for (int i = -2; i < replays; ++i) {
-    begin.record(stream).value();
-    check(cudaGraphLaunch(executable, stream.handle()));
-    end.record(stream).value();
-    const double us = end.milliseconds_since(begin).value() * 1e3 / launches;
-    if (i >= 0) times.push_back(us);
-  }
-  check(cudaGraphExecDestroy(executable));
-  check(cudaGraphDestroy(graph));
-  std::sort(times.begin(), times.end());
-  return {times[times.size() / 2], times.front(), times.back()};
 }
 
 void time_trial(
@@ -157,10 +119,11 @@ void time_trial(
   const double bytes =
       hit * static_cast<double>(grouped_packed_bytes(shape.format, 1, shape.outputs, shape.inputs));
   const bool long_ones = flops > 1e11 || bytes > 1e9;
-  const Timing time = time_graph(stream, long_ones ? 4 : kSets * 4, long_ones ? 9 : 15, [&](int i) {
-    task.starts = starts[static_cast<std::size_t>(i % kSets)].as<std::int32_t>();
-    grouped_gemm(stream, task, tile);
-  });
+  const bench::Timing time =
+      bench::time_graph(stream, long_ones ? 4 : kSets * 4, long_ones ? 9 : 15, [&](int i) {
+        task.starts = starts[static_cast<std::size_t>(i % kSets)].as<std::int32_t>();
+        grouped_gemm(stream, task, tile);
+      });
   stream.result().value();
   const double gigahertz = clock_now(stream, arena);
   const double terabytes = bytes / time.median_us * 1e-6;

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "engine/model_draw.h"
 #include "engine/request_check.h"
 
 namespace pleiad::engine {
@@ -325,6 +326,7 @@ Result<void> Engine::step() {
   const Nanoseconds begin = clock_.now();
   note_first_step(plan, begin);
   batch_.assemble(scheduler_, plan);
+  if (parts_.model->draws()) ask_for_draws(plan);
   model::Batch batch = batch_.batch();
   batch.observer = observer_of(plan);
   if (peers_.lockstep != nullptr) {
@@ -376,6 +378,24 @@ void Engine::note_first_step(std::span<const sched::PlannedChunk> plan, Nanoseco
   }
 }
 
+// The logit row that a chunk's next token comes from.
+std::size_t Engine::sampled_row(std::size_t index, const sched::PlannedChunk& chunk) const {
+  const auto rows_before = static_cast<std::size_t>(chunk.all_logits ? chunk.count - 1 : 0);
+  return batch_.first_logit_row(index) + rows_before;
+}
+
+// Leaves to the model what it can draw itself.
+void Engine::ask_for_draws(std::span<const sched::PlannedChunk> plan) {
+  for (std::size_t i = 0; i < plan.size(); ++i) {
+    const Live& request = live(plan[i].slot);
+    if (!plan[i].last || request.request.max_tokens == 0) continue;
+    const auto output =
+        scheduler_.tokens(plan[i].slot).size() - static_cast<std::size_t>(request.prompt_tokens);
+    const auto draw = model_draw(request.request, output);
+    if (draw) batch_.draw(sampled_row(i, plan[i]), *draw);
+  }
+}
+
 // Worker w takes chunks w, w + workers, ...: each Sampler serves one worker.
 void Engine::sample_all(std::span<const sched::PlannedChunk> plan) {
   const std::size_t workers = std::min(samplers_.size(), plan.size());
@@ -389,9 +409,17 @@ void Engine::sample_all(std::span<const sched::PlannedChunk> plan) {
 void Engine::sample_chunk(std::size_t index, const sched::PlannedChunk& chunk, Sampler& sampler) {
   const Live& request = live(chunk.slot);
   if (!chunk.last || request.request.max_tokens == 0) return;
-  const auto rows_before = static_cast<std::size_t>(chunk.all_logits ? chunk.count - 1 : 0);
-  const auto logits = batch_.logits(batch_.first_logit_row(index) + rows_before);
+  const std::size_t row = sampled_row(index, chunk);
   const auto tokens = scheduler_.tokens(chunk.slot);
+  api::TokenEvent& event = sampled_[index];
+  event.request = request.id;
+  event.position = static_cast<std::int32_t>(tokens.size());
+  event.top_count = 0;
+  if (const model::Drawn& drawn = batch_.drawn(row); drawn.done) {
+    event.chosen = drawn_logprob(drawn);
+    return;
+  }
+  const auto logits = batch_.logits(row);
   const auto prompt_tokens = static_cast<std::size_t>(request.prompt_tokens);
   const TokenId token = sampler.sample({
       .logits = logits,
@@ -399,11 +427,7 @@ void Engine::sample_chunk(std::size_t index, const sched::PlannedChunk& chunk, S
       .output = tokens.subspan(prompt_tokens),
       .sampling = &request.request.sampling,
   });
-  api::TokenEvent& event = sampled_[index];
-  event.request = request.id;
-  event.position = static_cast<std::int32_t>(tokens.size());
   event.chosen = {token, 0.0F};
-  event.top_count = 0;
   if (request.request.top_logprobs) {
     score_token(logits, token, *request.request.top_logprobs, event);
   }

@@ -183,6 +183,8 @@ class Engine final : public api::Generator {
   Result<void> step();
   Result<bool> agree(model::Batch& batch);
   void note_first_step(std::span<const sched::PlannedChunk> plan, Nanoseconds begin);
+  [[nodiscard]] std::size_t sampled_row(std::size_t index, const sched::PlannedChunk& chunk) const;
+  void ask_for_draws(std::span<const sched::PlannedChunk> plan);
   void sample_all(std::span<const sched::PlannedChunk> plan);
   void sample_chunk(std::size_t index, const sched::PlannedChunk& chunk, Sampler& sampler);
   void deliver(std::size_t index, const sched::PlannedChunk& chunk);

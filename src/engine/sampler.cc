@@ -16,12 +16,12 @@ float or_negative_infinity(float logit) {
   return std::isnan(logit) ? kNegativeInfinity : logit;
 }
 
+}  // namespace
+
 bool has_penalties(const api::Sampling& sampling) {
   return sampling.presence_penalty != 0.0F || sampling.frequency_penalty != 0.0F ||
          sampling.repetition_penalty != 1.0F;
 }
-
-}  // namespace
 
 TokenId argmax(std::span<const float> logits) {
   std::size_t best = 0;
@@ -178,8 +178,7 @@ void score_token(
   const double log_mass = static_cast<double>(likeliest) + std::log(mass);
   const auto logprob = [&](TokenId id) {
     const auto logit = static_cast<double>(or_negative_infinity(logits[id]));
-    // JSON has no infinity: clients read this value as "never" (OpenAI's convention).
-    return std::max(static_cast<float>(logit - log_mass), -9999.0F);
+    return std::max(static_cast<float>(logit - log_mass), kLogprobMin);
   };
   event.chosen = {token, logprob(token)};
 

@@ -14,6 +14,12 @@ namespace pleiad::engine {
 // Temperatures below this choose the most likely token: dividing by them would overflow.
 inline constexpr float kGreedyTemperature = 1e-5F;
 
+// JSON has no infinity: clients read this value as "never" (OpenAI's convention).
+inline constexpr float kLogprobMin = -9999.0F;
+
+// Whether the choice depends on the tokens before it.
+bool has_penalties(const api::Sampling& sampling);
+
 // What the choice of one token depends on, and nothing else (DESIGN R5).
 struct SampleInput {
   std::span<const float> logits;  // [vocabulary]; NaN counts as minus infinity

@@ -1,5 +1,6 @@
 #include "engine/step_batch.h"
 
+#include <algorithm>
 #include <type_traits>
 
 #include "base/check.h"
@@ -31,6 +32,8 @@ StepBatch::StepBatch(std::int64_t rows_max, std::int64_t logit_rows_max, std::in
   logit_rows_.reserve(logit_rows);
   first_logit_row_.reserve(rows);
   logits_.resize(logit_rows * vocabulary_);
+  draws_.resize(logit_rows);
+  drawn_.resize(logit_rows);
 }
 
 void StepBatch::assemble(
@@ -58,6 +61,8 @@ void StepBatch::assemble(
     }
   }
   PLEIAD_CHECK(logit_rows_.size() * vocabulary_ <= logits_.size());
+  std::fill_n(draws_.begin(), logit_rows_.size(), model::Draw{});
+  std::fill_n(drawn_.begin(), logit_rows_.size(), model::Drawn{});
 }
 
 model::Batch StepBatch::batch() {
@@ -67,6 +72,8 @@ model::Batch StepBatch::batch() {
       .rows = rows_,
       .logit_rows = logit_rows_,
       .logits = logits_,
+      .draws = std::span(draws_).first(logit_rows_.size()),
+      .drawn = drawn_,
   };
 }
 

@@ -20,6 +20,11 @@ class StepBatch {
   // chunk wants: all its rows, its last row, or none.
   void assemble(const sched::Scheduler& scheduler, std::span<const sched::PlannedChunk> plan);
 
+  // Asks for a draw instead of the logits of a row. After assemble().
+  void draw(std::size_t logit_row, const model::Draw& draw) { draws_[logit_row] = draw; }
+  // What came of it, after the model ran.
+  [[nodiscard]] const model::Drawn& drawn(std::size_t logit_row) const { return drawn_[logit_row]; }
+
   // The assembled rows; valid until the next assemble().
   [[nodiscard]] model::Batch batch();
   [[nodiscard]] std::int64_t rows() const { return static_cast<std::int64_t>(tokens_.size()); }
@@ -37,6 +42,8 @@ class StepBatch {
   std::vector<std::int32_t> logit_rows_;      // rows whose logits are wanted
   std::vector<std::size_t> first_logit_row_;  // [chunks]
   std::vector<float> logits_;                 // [logit_rows_max, vocabulary]
+  std::vector<model::Draw> draws_;            // [logit_rows_max]
+  std::vector<model::Drawn> drawn_;           // [logit_rows_max]
 };
 
 }  // namespace pleiad::engine

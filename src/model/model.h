@@ -16,6 +16,7 @@
 #include "kernels/context.h"
 #include "kernels/paged_attention.h"
 #include "kv/paged_cache.h"
+#include "model/draw.h"
 #include "model/tensor_parts.h"
 #include "model/unread_tensors.h"
 #include "weights/checkpoint.h"
@@ -53,8 +54,12 @@ struct Batch {
   std::span<const AttentionRow> rows;        // [rows]; rows of one sequence together, ascending
   std::span<const std::int32_t> logit_rows;  // rows whose logits are wanted
   std::span<float> logits;                   // [logit_rows, vocabulary]
-  const ep::GroupStep* group = nullptr;      // of a rank with peers: what they agreed on
-  LayerObserver* observer = nullptr;         // on the host, of the part that leads; or null
+  // For a model that draws: by logit row, the draw that is wanted instead of its logits, and what
+  // came of it. Empty: all logits are wanted.
+  std::span<const Draw> draws;           // [logit_rows]
+  std::span<Drawn> drawn;                // [logit_rows]
+  const ep::GroupStep* group = nullptr;  // of a rank with peers: what they agreed on
+  LayerObserver* observer = nullptr;     // on the host, of the part that leads; or null
 };
 
 struct ForwardLimits {
@@ -81,6 +86,8 @@ class Model {
   // then undefined. Tensor parts are given the same rows; only the first one's logits are written.
   // Allocates nothing.
   virtual Result<void> forward(const Batch& batch, kv::PagedCache& cache) = 0;
+  // Whether it draws tokens where it computes, so that logits need not leave it.
+  [[nodiscard]] virtual bool draws() const { return false; }
   // Own rows that chose each expert since start, [moe_layers, experts].
   [[nodiscard]] virtual std::span<const std::uint64_t> expert_tokens() const = 0;
 };

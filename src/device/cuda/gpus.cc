@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "base/check.h"
 #include "device/cuda/cuda_error.h"
 
 namespace pleiad::device::cuda {
@@ -51,6 +52,13 @@ Result<Gpu> find_gpu(int index) {
   std::size_t total = 0;
   PLEIAD_TRY(checked(cudaMemGetInfo(&gpu.free_bytes, &total), "asking for free GPU memory"));
   return gpu;
+}
+
+int multiprocessors_of(int gpu) {
+  int count = 0;
+  const cudaError_t status = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, gpu);
+  PLEIAD_CHECK(status == cudaSuccess && count > 0, "a GPU that is there");
+  return count;
 }
 
 }  // namespace pleiad::device::cuda

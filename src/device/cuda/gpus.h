@@ -34,4 +34,7 @@ Result<int> gpu_count();
 // Unsupported when its compute capability is not kCapability.
 Result<Gpu> find_gpu(int index);
 
+// The multiprocessors of a GPU that find_gpu() has found.
+int multiprocessors_of(int gpu);
+
 }  // namespace pleiad::device::cuda

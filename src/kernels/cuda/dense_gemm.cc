@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "device/cuda/cuda_error.h"
 #include "device/cuda/device_buffer.h"
+#include "kernels/cuda/few_rows_gemm.h"
 
 namespace pleiad::kernels::cuda {
 namespace {
@@ -61,7 +62,8 @@ struct Plan {
   Layout weight;
   Layout x;
   Layout y;
-  std::vector<cublasLtMatmulAlgo_t> algorithms;  // the candidates; then the one that was chosen
+  std::vector<cublasLtMatmulAlgo_t> algorithms;  // the candidates; then the one that was chosen, or
+                                                 // none: few_rows_gemm()
 };
 
 // A matrix [columns][rows elements], `stride` apart, `count` of them `step` apart.
@@ -211,11 +213,16 @@ Result<Plan> make_plan(cublasLtHandle_t handle, const DenseShape& shape, std::in
   return plan;
 }
 
-// Leaves a plan its algorithms of so many parts.
-std::vector<cublasLtMatmulAlgo_t> of_parts(const Plan& plan, int parts) {
-  std::vector<cublasLtMatmulAlgo_t> out;
+// A kernel that may be chosen: cuBLASLt's, or few_rows_gemm().
+struct Candidate {
+  std::optional<cublasLtMatmulAlgo_t> library;
+};
+
+// A plan's algorithms of so many parts.
+std::vector<Candidate> of_parts(const Plan& plan, int parts) {
+  std::vector<Candidate> out;
   for (const cublasLtMatmulAlgo_t& algorithm : plan.algorithms) {
-    if (parts_of(algorithm) == parts) out.push_back(algorithm);
+    if (parts_of(algorithm) == parts) out.push_back({algorithm});
   }
   return out;
 }
@@ -227,34 +234,22 @@ struct Operands {
   void* y = nullptr;
 };
 
-cublasStatus_t multiply(
-    cublasLtHandle_t handle,
-    const Plan& plan,
-    const cublasLtMatmulAlgo_t& algorithm,
-    const Operands& operands,
-    void* workspace,
-    cudaStream_t stream
-) {
-  const float one = 1.0F;
-  const float zero = 0.0F;
-  return cublasLtMatmul(
-      handle,
-      plan.operation.get(),
-      &one,
-      operands.weight,
-      plan.weight.get(),
-      operands.x,
-      plan.x.get(),
-      &zero,
-      operands.y,
-      plan.y.get(),
-      operands.y,
-      plan.y.get(),
-      &algorithm,
-      workspace,
-      kWorkspaceBytes,
-      stream
-  );
+FewRowsTask few_rows_task(const DenseShape& shape, std::int64_t rows, const Operands& operands) {
+  return {
+      .x = {.data = const_cast<void*>(operands.x), .stride = shape.x_stride, .dtype = DType::BF16},
+      .rows = rows,
+      .weight =
+          {.codes = static_cast<const std::byte*>(operands.weight),
+           .outputs = shape.outputs,
+           .inputs = shape.inputs,
+           .row_bytes = shape.inputs * 2,
+           .compute = Compute::BFloat16},
+      .y = {.data = operands.y, .stride = shape.y_stride, .dtype = shape.y_dtype},
+      .count = shape.count,
+      .weight_step = shape.weight_step,
+      .x_step = shape.x_step,
+      .y_step = shape.y_step,
+  };
 }
 
 }  // namespace
@@ -269,24 +264,56 @@ struct DenseGemm::State {
   Handle handle;
   device::cuda::DeviceBuffer workspace;
   std::vector<Prepared> shapes;
+
+  // Enqueues cuBLASLt's `algorithm`.
+  cublasStatus_t multiply(
+      const Plan& plan,
+      const cublasLtMatmulAlgo_t& algorithm,
+      const Operands& operands,
+      cudaStream_t stream
+  ) const {
+    const float one = 1.0F;
+    const float zero = 0.0F;
+    return cublasLtMatmul(
+        handle.get(),
+        plan.operation.get(),
+        &one,
+        operands.weight,
+        plan.weight.get(),
+        operands.x,
+        plan.x.get(),
+        &zero,
+        operands.y,
+        plan.y.get(),
+        operands.y,
+        plan.y.get(),
+        &algorithm,
+        workspace.data(),
+        kWorkspaceBytes,
+        stream
+    );
+  }
 };
 
 // Runs a shape's kernels on noise: those that differ in bits from the first are none for it, and of
-// the others few rows take the fastest.
+// the others few rows take the fastest. Each run reads another copy of the matrix, as many as the
+// GPU's cache does not hold.
 class DenseGemm::Trial {
  public:
   static Result<Trial> create(const DenseShape& shape, std::int64_t rows) {
     int gpu = 0;
     PLEIAD_TRY(device::cuda::checked(cudaGetDevice(&gpu), "trying kernels"));
     PLEIAD_TRY(stream, device::cuda::Stream::create({.gpu = gpu}));
-    const std::int64_t weights =
+    Trial trial(shape, std::move(stream));
+    const std::int64_t height =
         shape.weight_step * (shape.count - 1) / shape.inputs + shape.outputs;
-    PLEIAD_TRY(weight, noise(stream, weights, shape.inputs));
-    PLEIAD_TRY(x, noise(stream, rows, shape.x_stride));
+    trial.copy_bytes_ = height * shape.inputs * 2;
+    trial.copies_ = std::clamp<std::int64_t>(kCopiesBytes / trial.copy_bytes_, 1, kRuns);
+    PLEIAD_TRY(weight, noise(trial.stream_, height * trial.copies_, shape.inputs));
+    PLEIAD_TRY(x, noise(trial.stream_, rows, shape.x_stride));
     const auto y_bytes =
         static_cast<std::size_t>(rows * shape.y_stride) * device::size_of(shape.y_dtype);
     PLEIAD_TRY(y, device::cuda::DeviceBuffer::allocate(y_bytes, "trying kernels"));
-    Trial trial(std::move(stream));
     trial.weight_ = std::move(weight);
     trial.x_ = std::move(x);
     trial.y_ = std::move(y);
@@ -295,35 +322,46 @@ class DenseGemm::Trial {
     return trial;
   }
 
-  // The algorithm to keep; none when there is no fitting one.
-  Result<std::optional<cublasLtMatmulAlgo_t>> choose(
-      State& state,
-      const Plan& plan,
-      std::span<const cublasLtMatmulAlgo_t> algorithms,
-      std::int64_t rows
-  ) {
-    std::optional<cublasLtMatmulAlgo_t> best;
+  // The candidate to keep; none when none fits.
+  Result<std::optional<Candidate>>
+  choose(State& state, const Plan& plan, std::span<const Candidate> candidates, std::int64_t rows) {
+    std::optional<Candidate> best;
     double best_ms = 0.0;
-    for (const cublasLtMatmulAlgo_t& algorithm :
-         algorithms.first(std::min(algorithms.size(), kTriedMax))) {
-      PLEIAD_TRY(fits, same_bits(state, plan, algorithm));
+    for (const Candidate& candidate : candidates) {
+      PLEIAD_TRY(fits, same_bits(state, plan, candidate, rows));
       if (!fits) continue;
-      if (rows > kTimedRowsMax) return std::optional(algorithm);
-      PLEIAD_TRY(ms, time(state, plan, algorithm));
+      if (rows > kTimedRowsMax) return std::optional(candidate);
+      PLEIAD_TRY(measured, time(state, plan, candidate, rows));
+      const double ms = candidate.library ? measured : measured * kOwnShare;
       if (!best || ms < best_ms) {
-        best = algorithm;
+        best = candidate;
         best_ms = ms;
       }
     }
     return best;
   }
 
+  // What choose() is given: so many of cuBLASLt's, and this program's kernel for few rows.
+  [[nodiscard]] std::vector<Candidate> candidates(const Plan& plan, int parts, std::int64_t rows)
+      const {
+    std::vector<Candidate> out = of_parts(plan, parts);
+    out.resize(std::min(out.size(), kTriedMax));
+    const bool fits = few_rows_supports(few_rows_task(shape_, rows, {}));
+    if (parts == 1 && fits) out.emplace_back();
+    return out;
+  }
+
  private:
   static constexpr std::size_t kTriedMax = 12;
   static constexpr std::int64_t kTimedRowsMax = 256;
-  static constexpr int kRuns = 4;
+  static constexpr int kRuns = 16;
+  // In a step, few_rows_gemm() reads the matrix while the kernel in front of it still runs, which a
+  // trial of one shape does not show.
+  static constexpr double kOwnShare = 0.75;
+  static constexpr std::int64_t kCopiesBytes = std::int64_t{256} << 20U;
 
-  explicit Trial(device::cuda::Stream stream) : stream_(std::move(stream)) {}
+  Trial(const DenseShape& shape, device::cuda::Stream stream)
+      : shape_(shape), stream_(std::move(stream)) {}
 
   static Result<device::cuda::DeviceBuffer>
   noise(device::cuda::Stream& stream, std::int64_t rows, std::int64_t width) {
@@ -340,38 +378,49 @@ class DenseGemm::Trial {
     return memory;
   }
 
-  cublasStatus_t run(State& state, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm) {
-    return multiply(
-        state.handle.get(),
-        plan,
-        algorithm,
-        {.weight = weight_.data(), .x = x_.data(), .y = y_.data()},
-        state.workspace.data(),
-        stream_.handle()
-    );
+  bool run(
+      State& state,
+      const Plan& plan,
+      const Candidate& candidate,
+      std::int64_t rows,
+      std::int64_t copy
+  ) {
+    const Operands operands{
+        .weight = weight_.data() + copy * copy_bytes_, .x = x_.data(), .y = y_.data()};
+    if (!candidate.library) {
+      few_rows_gemm(stream_, few_rows_task(shape_, rows, operands));
+      return true;
+    }
+    return state.multiply(plan, *candidate.library, operands, stream_.handle()) ==
+           CUBLAS_STATUS_SUCCESS;
   }
 
-  Result<bool> same_bits(State& state, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm) {
+  Result<bool>
+  same_bits(State& state, const Plan& plan, const Candidate& candidate, std::int64_t rows) {
     stream_.fill(y_.data(), 0, y_.size());
-    if (run(state, plan, algorithm) != CUBLAS_STATUS_SUCCESS) return false;
+    if (!run(state, plan, candidate, rows, 0)) return false;
     stream_.copy_to_host(row_.data(), y_.data(), row_.size());
     PLEIAD_TRY(stream_.wait("trying kernels"));
     if (expected_.empty()) expected_ = row_;
     return row_ == expected_;
   }
 
-  Result<double> time(State& state, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm) {
+  Result<double>
+  time(State& state, const Plan& plan, const Candidate& candidate, std::int64_t rows) {
     PLEIAD_TRY(begin, device::cuda::Event::create());
     PLEIAD_TRY(end, device::cuda::Event::create());
     PLEIAD_TRY(begin.record(stream_));
     for (int i = 0; i < kRuns; ++i) {
-      static_cast<void>(run(state, plan, algorithm));
+      static_cast<void>(run(state, plan, candidate, rows, i % copies_));
     }
     PLEIAD_TRY(end.record(stream_));
     return end.milliseconds_since(begin);
   }
 
+  DenseShape shape_;
   device::cuda::Stream stream_;
+  std::int64_t copy_bytes_ = 0;
+  std::int64_t copies_ = 1;
   device::cuda::DeviceBuffer weight_;
   device::cuda::DeviceBuffer x_;
   device::cuda::DeviceBuffer y_;
@@ -417,15 +466,17 @@ Result<DenseGemm> DenseGemm::create() {
 Result<bool> DenseGemm::choose_algorithms(Prepared& prepared, int parts) {
   const auto rows_most = kBuckets.at(prepared.plans.size() - 1);
   PLEIAD_TRY(trial, Trial::create(prepared.shape, rows_most));
-  std::vector<cublasLtMatmulAlgo_t> chosen(prepared.plans.size());
+  std::vector<Candidate> chosen(prepared.plans.size());
   for (std::size_t i = prepared.plans.size(); i-- > 0;) {
     const Plan& plan = prepared.plans[i];
-    PLEIAD_TRY(best, trial.choose(*state_, plan, of_parts(plan, parts), kBuckets.at(i)));
+    const std::int64_t rows = kBuckets.at(i);
+    PLEIAD_TRY(best, trial.choose(*state_, plan, trial.candidates(plan, parts, rows), rows));
     if (!best) return false;
     chosen[i] = *best;
   }
   for (std::size_t i = 0; i < chosen.size(); ++i) {
-    prepared.plans[i].algorithms.assign(1, chosen[i]);
+    prepared.plans[i].algorithms.clear();
+    if (chosen[i].library) prepared.plans[i].algorithms.push_back(*chosen[i].library);
   }
   return true;
 }
@@ -474,14 +525,13 @@ void DenseGemm::run(
   PLEIAD_CHECK(static_cast<std::size_t>(bucket) < prepared.plans.size());
   PLEIAD_CHECK(x.stride == prepared.shape.x_stride && y.stride == prepared.shape.y_stride);
   const Plan& plan = prepared.plans[static_cast<std::size_t>(bucket)];
-  const cublasStatus_t status = multiply(
-      state_->handle.get(),
-      plan,
-      plan.algorithms.front(),
-      {.weight = weight.codes, .x = x.data, .y = y.data},
-      state_->workspace.data(),
-      stream.handle()
-  );
+  const Operands operands{.weight = weight.codes, .x = x.data, .y = y.data};
+  if (plan.algorithms.empty()) {
+    few_rows_gemm(stream, few_rows_task(prepared.shape, rows, operands));
+    return;
+  }
+  const cublasStatus_t status =
+      state_->multiply(plan, plan.algorithms.front(), operands, stream.handle());
   PLEIAD_CHECK(status == CUBLAS_STATUS_SUCCESS, cublasLtGetStatusString(status));
   stream.launched("dense_gemm", rows, prepared.shape.outputs);
 }

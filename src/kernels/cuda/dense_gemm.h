@@ -45,11 +45,12 @@ class DenseGemm {
   DenseGemm& operator=(DenseGemm&&) noexcept;
   ~DenseGemm();
 
-  // Chooses a kernel for every bucket up to that of rows_max: of those that divide the inputs into
-  // the same number of parts, one if there are such, and that give noise the same bits in every
-  // bucket, so that a row's bits do not depend on it (DESIGN R1). cuBLASLt's own order of
-  // preference decides, for few rows a measurement. Takes memory for the trial and waits. Returns
-  // the shape's index. Fails with Unsupported when there is no such choice.
+  // Chooses a kernel for every bucket up to that of rows_max: of cuBLASLt's that divide the inputs
+  // into the same number of parts, one if there are such, and few_rows_gemm(), those that give
+  // noise the same bits in every bucket, so that a row's bits do not depend on it (DESIGN R1).
+  // cuBLASLt's own order of preference decides, for few rows a measurement. Takes memory for the
+  // trial and waits. Returns the shape's index. Fails with Unsupported when there is no such
+  // choice.
   Result<int> prepare(const DenseShape& shape, std::int64_t rows_max);
 
   // y = x W^T for `rows` rows and as many more as fill their bucket: x and y have room for those.

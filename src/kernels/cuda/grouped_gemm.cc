@@ -3,19 +3,13 @@
 #include <cuda_runtime_api.h>
 
 #include "base/check.h"
+#include "device/cuda/gpus.h"
 #include "kernels/cuda/detail/grouped_gemm_launch.h"
 #include "kernels/cuda/detail/tensor_map.h"
 #include "kernels/cuda/grouped_gemm_plan.h"
 
 namespace pleiad::kernels::cuda {
 namespace {
-
-int multiprocessors_of(int gpu) {
-  int count = 0;
-  const cudaError_t status = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, gpu);
-  PLEIAD_CHECK(status == cudaSuccess && count > 0, "the stream's GPU");
-  return count;
-}
 
 hopper::GroupedLaunch
 describe(const device::cuda::Stream& stream, const GroupedGemmTask& task, const GroupedTile& tile) {
@@ -38,7 +32,7 @@ describe(const device::cuda::Stream& stream, const GroupedGemmTask& task, const 
            .step_values = step,
            .starts_settled = task.overlap_launch && task.starts_settled},
       .tile = tile,
-      .blocks = grouped_blocks(shape, tile, multiprocessors_of(stream.gpu())),
+      .blocks = grouped_blocks(shape, tile, device::cuda::multiprocessors_of(stream.gpu())),
       .gathered = shape.gathered,
       .overlap = task.overlap_launch,
       .stream = stream.handle()};
@@ -102,7 +96,9 @@ void pack_grouped_weights(device::cuda::Stream& stream, const PackGroupedTask& t
 }
 
 void grouped_gemm(device::cuda::Stream& stream, const GroupedGemmTask& task) {
-  grouped_gemm(stream, task, grouped_tile(task.shape, multiprocessors_of(stream.gpu())));
+  grouped_gemm(
+      stream, task, grouped_tile(task.shape, device::cuda::multiprocessors_of(stream.gpu()))
+  );
 }
 
 void grouped_gemm(

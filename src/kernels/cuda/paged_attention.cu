@@ -410,23 +410,6 @@ __global__ void __launch_bounds__(kThreads) attend_row(const PagedAttentionTask 
   }
 }
 
-template <typename T>
-__global__ void store(const StoreLinesTask task) {
-  const std::int64_t row = blockIdx.x;
-  const std::int64_t position = task.places.positions[row];
-  if (position < 0) return;
-  const std::int64_t table = task.places.table_of[row];
-  const std::uint32_t page = task.places.tables[table + position / kPageTokens];
-  T* line = reinterpret_cast<T*>(task.pages.base + page * task.pages.page_stride) +
-            position % kPageTokens * task.pages.line;
-  const std::int64_t split = task.widths[0];
-  for (std::int64_t i = threadIdx.x; i < task.pages.line; i += blockDim.x) {
-    const DeviceRows& part = i < split ? task.parts[0] : task.parts[1];
-    const T* x = static_cast<const T*>(part.data) + row * part.stride;
-    line[i] = x[i < split ? i : i - split];
-  }
-}
-
 template <typename T, int kColumns>
 void launch(device::cuda::Stream& stream, const PagedAttentionTask& task) {
   const std::int64_t group = task.heads / task.pages.kv_heads;
@@ -510,16 +493,6 @@ AttentionShape attention_shape(const PagedAttentionTask& task) {
       .query_second = task.query[1].width,
       .windowed = task.window > 0,
       .sinks = task.sinks != nullptr};
-}
-
-void store_lines(device::cuda::Stream& stream, const StoreLinesTask& task) {
-  if (task.rows == 0) return;
-  PLEIAD_CHECK(task.widths[0] + task.widths[1] == task.pages.line);
-  detail::with_element(task.pages.dtype, [&](auto element) {
-    store<decltype(element)>
-        <<<static_cast<unsigned>(task.rows), kThreads, 0, stream.handle()>>>(task);
-  });
-  stream.launched("store_lines", task.rows, task.pages.line);
 }
 
 std::size_t attention_scratch_floats(

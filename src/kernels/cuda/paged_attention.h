@@ -14,17 +14,6 @@
 // Attention over a paged cache in GPU memory; kernels/paged_attention.h says what is computed.
 namespace pleiad::kernels::cuda {
 
-// Writes the parts of each row, one after the other, into its line of the cache. REQUIRES: parts of
-// the cache's dtype, whose widths add up to a line.
-struct StoreLinesTask {
-  std::array<DeviceRows, 2> parts;
-  std::array<std::int64_t, 2> widths{};
-  std::int64_t rows = 0;
-  RowPlaces places;
-  AttentionPages pages;  // base in GPU memory
-};
-void store_lines(device::cuda::Stream& stream, const StoreLinesTask& task);
-
 // A part of every query: head h at h * head_stride.
 struct QueryHeads {
   DeviceRows rows;

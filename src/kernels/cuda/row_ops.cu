@@ -1,6 +1,7 @@
 #include <cuda_fp16.h>
 
-#include "kernels/cuda/detail/device_math.cuh"
+#include "kernels/cuda/detail/four.cuh"
+#include "kernels/cuda/detail/launch.cuh"
 #include "kernels/cuda/row_ops.h"
 
 // All of these move bytes and little else: a row is read and written once, and 4.3 TB/s is the
@@ -23,6 +24,8 @@ __device__ float table_element(const void* table, DType dtype, std::int64_t inde
 
 // A block per row.
 __global__ void embed(const EmbedTask task) {
+  detail::let_next_begin();
+  detail::wait_for_earlier_work();
   const std::int64_t row = blockIdx.x;
   const std::int64_t line = task.ids[row];
   for (std::int64_t i = threadIdx.x; i < task.width; i += blockDim.x) {
@@ -31,35 +34,49 @@ __global__ void embed(const EmbedTask task) {
   }
 }
 
-// A block per head of a row. The sum of squares: a strided chain per thread, then block_sum.
-template <typename X, typename Y>
+// A block per head of a row. The sum of squares: each thread a chain over every blockDim-th four
+// elements, then block_sum.
+template <typename X, typename Y, bool kWhole>
 __global__ void normalise(const RmsNormTask task) {
   __shared__ float shared[detail::kWarp];
+  detail::let_next_begin();
+  detail::wait_for_earlier_work();
   const std::int64_t row = blockIdx.x / task.heads;
   const std::int64_t head = blockIdx.x % task.heads * task.width;
   const std::int64_t line = task.row_index == nullptr ? row : task.row_index[row];
   X* x = static_cast<X*>(task.x.data) + line * task.x.stride + head;
   const Y* add = static_cast<const Y*>(task.add.data);
   Y* y = static_cast<Y*>(task.y.data) + row * task.y.stride + head;
+  const std::int64_t first = std::int64_t{threadIdx.x} * 4;
+  const std::int64_t step = std::int64_t{blockDim.x} * 4;
   float sum = 0.0F;
-  for (std::int64_t i = threadIdx.x; i < task.width; i += blockDim.x) {
-    float value = to_float(x[i]);
+  for (std::int64_t i = first; i < task.width; i += step) {
+    const std::int64_t left = task.width - i;
+    float4 value = detail::load<kWhole>(x + i, left);
     if (add != nullptr) {
-      value += to_float(add[row * task.add.stride + i]);
-      x[i] = detail::from_float<X>(value);
+      value = detail::plus(value, detail::load<kWhole>(add + row * task.add.stride + i, left));
+      detail::store<kWhole>(x + i, value, left);
     }
-    sum = fmaf(value, value, sum);
+    sum = detail::add_four(value, value, sum);
   }
   sum = detail::block_sum(sum, shared);
   const float factor = 1.0F / sqrtf(sum / static_cast<float>(task.width) + task.epsilon);
-  for (std::int64_t i = threadIdx.x; i < task.width; i += blockDim.x) {
-    y[i] = detail::from_float<Y>(to_float(x[i]) * factor * task.weight[i]);
+  for (std::int64_t i = first; i < task.width; i += step) {
+    const std::int64_t left = task.width - i;
+    const float4 value = detail::load<kWhole>(x + i, left);
+    const float4 weight = detail::load<kWhole>(task.weight + i, left);
+    detail::store<kWhole>(y + i, detail::scaled(value, factor, weight), left);
   }
 }
 
-unsigned norm_threads(std::int64_t width) {
-  if (width <= 256) return 32;
-  return width <= 1024 ? 128 : 512;
+// Whether every row can be taken in whole fours.
+bool is_whole(const RmsNormTask& task) {
+  const auto fits = [](const DeviceRows& rows) {
+    const auto four = 4 * device::size_of(rows.dtype);
+    return rows.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(rows.data) % four == 0;
+  };
+  return task.width % 4 == 0 && fits(task.x) && fits(task.y) &&
+         (task.add.data == nullptr || fits(task.add));
 }
 
 __device__ float activate(float gate, float up, float limit) {
@@ -106,7 +123,7 @@ void with_elements(DType x, DType y, Body&& body) {
 
 void embed_rows(device::cuda::Stream& stream, const EmbedTask& task) {
   if (task.rows == 0) return;
-  embed<<<static_cast<unsigned>(task.rows), kThreads, 0, stream.handle()>>>(task);
+  detail::launch(stream, embed, dim3(static_cast<unsigned>(task.rows)), kThreads, 0, task);
   stream.launched("embed_rows", task.rows, task.width);
 }
 
@@ -116,10 +133,13 @@ void rms_norm(device::cuda::Stream& stream, const RmsNormTask& task) {
   const bool fits = task.x.dtype == DType::F32 && task.heads == 1 && task.row_index == nullptr &&
                     task.add.dtype == task.y.dtype;
   PLEIAD_CHECK(!adds || fits);
-  const auto blocks = static_cast<unsigned>(task.rows * task.heads);
+  const dim3 blocks(static_cast<unsigned>(task.rows * task.heads));
+  const unsigned threads = detail::norm_threads(task.width);
   with_elements(task.x.dtype, task.y.dtype, [&](auto x, auto y) {
-    normalise<decltype(x), decltype(y)>
-        <<<blocks, norm_threads(task.width), 0, stream.handle()>>>(task);
+    using X = decltype(x);
+    using Y = decltype(y);
+    const auto kernel = is_whole(task) ? normalise<X, Y, true> : normalise<X, Y, false>;
+    detail::launch(stream, kernel, blocks, threads, 0, task);
   });
   stream.launched("rms_norm", task.rows, task.heads * task.width);
 }

@@ -7,9 +7,10 @@
 
 namespace pleiad::kernels::cuda {
 
-// kernels/tree_combine.h's sum of expert outputs (DESIGN R3) on device memory. Same bits.
+// kernels/tree_combine.h's sum of expert outputs (DESIGN R3) on device memory, same bits; and, as
+// the whole row is at hand then, the norm that the next layer begins with.
 struct CombineTask {
-  DeviceRows lines;                         // [lines, hidden]: expert outputs
+  DeviceRows lines;                         // [lines, hidden], F32: expert outputs
   const std::int32_t* line_of = nullptr;    // [rows, topk]
   const std::int32_t* ids = nullptr;        // [rows, topk], ascending within a row
   const float* weights = nullptr;           // [rows, topk]
@@ -17,9 +18,12 @@ struct CombineTask {
   std::int64_t rows = 0;
   std::int64_t topk = 0;
   std::int64_t hidden = 0;
-  DeviceRows shared;                              // [rows, hidden] shared expert's output, or null
+  DeviceRows shared;                              // [rows, hidden], F32: shared expert's, or null
   device::DType activation = device::DType::F32;  // what every node's sum is rounded to
   float* residual = nullptr;                      // [rows, hidden], dense: the sum is added here
+  const float* norm = nullptr;                    // [hidden], or null: no norm follows
+  float epsilon = 1e-6F;
+  DeviceRows y;  // [rows, hidden] of `activation`: the normalised residual
 };
 void tree_combine(device::cuda::Stream& stream, const CombineTask& task);
 

@@ -1,5 +1,6 @@
 #include "model/cuda/gpu_attention.h"
 
+#include "kernels/cuda/cache_rows.h"
 #include "kernels/cuda/rope.h"
 
 namespace pleiad::model::cuda {
@@ -99,7 +100,6 @@ struct GpuMlaRunner::Arrays {
   DeviceRows down;
   DeviceRows q_low;
   DeviceRows query;  // [rows, heads, nope + rope]
-  DeviceRows latent;
   DeviceRows q_latent;
   DeviceRows attended;
   DeviceRows values;
@@ -121,7 +121,6 @@ GpuMlaRunner::GpuMlaRunner(
   down_ = reserve("attention down", shape.down());
   q_low_ = reserve("low-rank query", shape.q_lora);
   query_ = reserve("query", shape.q_lora > 0 ? shape.query() : 0);
-  latent_ = reserve("latent", shape.kv_lora);
   q_latent_ = reserve("latent query", shape.heads * shape.kv_lora);
   attended_ = reserve("attended latent", shape.heads * shape.kv_lora);
   values_ = reserve("attended values", shape.heads * shape.value);
@@ -146,7 +145,6 @@ GpuMlaRunner::Arrays GpuMlaRunner::arrays(const device::cuda::DeviceScratch& mem
       .q_low = rows(q_low_, shape_.q_lora),
       // Without a low-rank step the first product already gives the queries.
       .query = shape_.q_lora > 0 ? rows(query_, shape_.query()) : down,
-      .latent = rows(latent_, shape_.kv_lora),
       .q_latent = rows(q_latent_, shape_.heads * shape_.kv_lora),
       .attended = rows(attended_, shape_.heads * shape_.kv_lora),
       .values = rows(values_, shape_.heads * shape_.value),
@@ -208,32 +206,14 @@ void GpuMlaRunner::project_down(
     const Arrays& a
 ) const {
   context.products->run(*context.stream, step.rows, weights.down, nullptr, step.x, a.down);
-  kernels::cuda::rms_norm(
+  kernels::cuda::cache_latent_rows(
       *context.stream,
-      {.x = a.down.from(shape_.first_query()),
+      {.latent = a.down.from(shape_.first_query()),
        .rows = step.rows,
        .width = shape_.kv_lora,
-       .weight = weights.kv_norm,
+       .norm = weights.kv_norm,
        .epsilon = shape_.rms_epsilon,
-       .y = a.latent}
-  );
-  const DeviceRows key_rope = a.down.from(shape_.first_query() + shape_.kv_lora);
-  kernels::cuda::apply_rope(
-      *context.stream,
-      {.x = key_rope,
-       .head_stride = shape_.rope,
-       .rows = step.rows,
-       .heads = 1,
-       .width = shape_.rope,
-       .cos_sin = step.cos_sin,
-       .positions = step.places.positions,
-       .pairs = shape_.rope_pairs}
-  );
-  kernels::cuda::store_lines(
-      *context.stream,
-      {.parts = {a.latent, key_rope},
-       .widths = {shape_.kv_lora, shape_.rope},
-       .rows = step.rows,
+       .rotation = {.cos_sin = step.cos_sin, .width = shape_.rope, .pairs = shape_.rope_pairs},
        .places = step.places,
        .pages = pages(step)}
   );
@@ -374,42 +354,18 @@ void GpuGqaRunner::project(
     const GpuAttentionStep& step,
     const DeviceRows& qkv
 ) const {
-  const DeviceRows keys = qkv.from(shape_.query());
   context.products->run(*context.stream, step.rows, weights.qkv, weights.qkv_bias, step.x, qkv);
-  const auto norm = [&](const DeviceRows& x, std::int64_t heads, const float* weight) {
-    kernels::cuda::rms_norm(
-        *context.stream,
-        {.x = x,
-         .rows = step.rows,
-         .heads = heads,
-         .width = shape_.head,
-         .weight = weight,
-         .epsilon = shape_.rms_epsilon,
-         .y = x}
-    );
-  };
-  if (shape_.qk_norm) {
-    norm(qkv, shape_.heads, weights.q_norm);
-    norm(keys, shape_.kv_heads, weights.k_norm);
-  }
-  // Heads of keys follow those of queries.
-  kernels::cuda::apply_rope(
+  kernels::cuda::cache_grouped_rows(
       *context.stream,
-      {.x = qkv,
-       .head_stride = shape_.head,
+      {.qkv = qkv,
        .rows = step.rows,
-       .heads = shape_.heads + shape_.kv_heads,
-       .width = shape_.rope,
-       .cos_sin = step.cos_sin,
-       .positions = step.places.positions,
-       .pairs = shape_.rope_pairs}
-  );
-  const std::int64_t width = shape_.kv_heads * shape_.head;
-  kernels::cuda::store_lines(
-      *context.stream,
-      {.parts = {keys, keys.from(width)},
-       .widths = {width, width},
-       .rows = step.rows,
+       .heads = shape_.heads,
+       .kv_heads = shape_.kv_heads,
+       .width = shape_.head,
+       .q_norm = shape_.qk_norm ? weights.q_norm : nullptr,
+       .k_norm = shape_.qk_norm ? weights.k_norm : nullptr,
+       .epsilon = shape_.rms_epsilon,
+       .rotation = {.cos_sin = step.cos_sin, .width = shape_.rope, .pairs = shape_.rope_pairs},
        .places = step.places,
        .pages = pages(step)}
   );

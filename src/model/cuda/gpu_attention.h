@@ -98,7 +98,6 @@ class GpuMlaRunner {
   device::RegionId down_;
   device::RegionId q_low_;
   device::RegionId query_;
-  device::RegionId latent_;
   device::RegionId q_latent_;
   device::RegionId attended_;
   device::RegionId values_;

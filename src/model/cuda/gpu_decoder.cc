@@ -14,6 +14,7 @@
 #include "device/cuda/gpus.h"
 #include "device/cuda/graph.h"
 #include "kernels/rope.h"
+#include "model/cuda/draw_rows.h"
 #include "model/cuda/dummy_weights.h"
 #include "model/cuda/gpu_attention.h"
 #include "model/cuda/gpu_mlp.h"
@@ -125,6 +126,7 @@ class GpuDecoder final : public Model {
     return expert_tokens_;
   }
   Result<void> forward(const Batch& batch, kv::PagedCache& cache) override;
+  [[nodiscard]] bool draws() const override { return true; }
 
  private:
   // A step as it is enqueued.
@@ -144,6 +146,8 @@ class GpuDecoder final : public Model {
   void enqueue(const Step& step);
   void enqueue_layer(std::size_t layer, std::int64_t moe_index, const Step& step);
   void enqueue_head(const Step& step);
+  void copy_logits(const Batch& batch, std::int64_t row);
+  Result<void> finish_draws(const Batch& batch);
   void norm(const Step& step, const float* weight, bool adds);
   [[nodiscard]] DeviceRows rows(device::RegionId region, std::int64_t width, DType dtype) const {
     return rows_at(scratch_, region, width, dtype);
@@ -172,6 +176,7 @@ class GpuDecoder final : public Model {
   std::optional<GpuMlpRunner> dense_;
   std::optional<GpuMoeRunner> moe_;
   std::optional<StepRows> step_rows_;
+  std::optional<DrawRows> draw_rows_;
   DeviceBuffer angles_;          // [positions, 2, rope / 2]
   DeviceBuffer counted_tokens_;  // [moe_layers, experts] of expert_tokens_
   std::vector<std::uint64_t> expert_tokens_;
@@ -194,6 +199,8 @@ Result<void> GpuDecoder::prepare(const RankOptions& options) {
       )
   );
   step_rows_.emplace(std::move(step_rows));
+  PLEIAD_TRY(draw_rows, DrawRows::create(logit_rows_max_, config_.vocabulary));
+  draw_rows_.emplace(std::move(draw_rows));
   PLEIAD_TRY(make_angles(*options.context.pool, options.limits.context_max));
   PLEIAD_TRY(prepare_products());
   return stream_.wait("preparing a rank");
@@ -286,19 +293,47 @@ Result<void> GpuDecoder::forward(const Batch& batch, kv::PagedCache& cache) {
       .layer_stride = cache.shape().page_bytes() * static_cast<std::size_t>(cache.pages()),
       .page_stride = cache.shape().page_bytes(),
   };
+  PLEIAD_CHECK(batch.logits.size() >= static_cast<std::size_t>(wanted * config_.vocabulary));
+  PLEIAD_CHECK(batch.draws.empty() || batch.draws.size() == batch.logit_rows.size());
+  PLEIAD_CHECK(batch.drawn.size() >= batch.draws.size());
   step_rows_->upload(stream_, batch, step.rows, step.logit_rows);
+  draw_rows_->upload(stream_, batch.draws, step.logit_rows);
   PLEIAD_TRY(filled > 0 ? run_recorded(step) : run(step));
-  const auto logits = static_cast<std::size_t>(wanted * config_.vocabulary);
-  PLEIAD_CHECK(batch.logits.size() >= logits);
-  if (wanted > 0) {
-    stream_.copy_to_host(batch.logits.data(), scratch_.get<float>(logits_), logits * sizeof(float));
+  for (std::int64_t row = 0; row < wanted; ++row) {
+    if (batch.draws.empty() || !batch.draws[static_cast<std::size_t>(row)].wanted) {
+      copy_logits(batch, row);
+    }
   }
+  draw_rows_->download(stream_, wanted);
   if (!expert_tokens_.empty()) {
     stream_.copy_to_host(
         expert_tokens_.data(), counted_tokens_.data(), expert_tokens_.size() * sizeof(std::uint64_t)
     );
   }
-  return stream_.wait(fmt::format("a step of {} rows", rows));
+  PLEIAD_TRY(stream_.wait(fmt::format("a step of {} rows", rows)));
+  return finish_draws(batch);
+}
+
+void GpuDecoder::copy_logits(const Batch& batch, std::int64_t row) {
+  const auto width = static_cast<std::size_t>(config_.vocabulary);
+  const std::size_t first = static_cast<std::size_t>(row) * width;
+  stream_.copy_to_host(
+      batch.logits.data() + first, scratch_.get<float>(logits_) + first, width * sizeof(float)
+  );
+}
+
+// Hands out what was drawn; rows whose draw was not done get their logits.
+Result<void> GpuDecoder::finish_draws(const Batch& batch) {
+  bool copies = false;
+  for (std::size_t row = 0; row < batch.draws.size(); ++row) {
+    batch.drawn[row] = {};
+    if (!batch.draws[row].wanted) continue;
+    batch.drawn[row] = draw_rows_->drawn(static_cast<std::int64_t>(row));
+    if (batch.drawn[row].done) continue;
+    copy_logits(batch, static_cast<std::int64_t>(row));
+    copies = true;
+  }
+  return copies ? stream_.wait("logits of a step") : Result<void>{};
 }
 
 Result<void> GpuDecoder::run(const Step& step) {
@@ -361,9 +396,11 @@ void GpuDecoder::enqueue(const Step& step) {
 void GpuDecoder::enqueue_layer(std::size_t layer, std::int64_t moe_index, const Step& step) {
   const GpuContext context{.stream = &stream_, .products = &products_, .activation = activation_};
   const GpuWeights::Layer& weights = weights_.layers[layer];
-  // A dense layer's output waits in delta for the norm behind it.
-  const bool waits = layer > 0 && weights_.layers[layer - 1].dense.has_value();
-  norm(step, weights.input_norm, waits);
+  // An expert layer has normalised its sum for the one behind it; a dense layer's output waits in
+  // delta.
+  const bool begins = layer == 0;
+  const bool waits = !begins && weights_.layers[layer - 1].dense.has_value();
+  if (begins || waits) norm(step, weights.input_norm, waits);
   attention_->run(
       context,
       scratch_,
@@ -382,6 +419,7 @@ void GpuDecoder::enqueue_layer(std::size_t layer, std::int64_t moe_index, const 
     dense_->run(context, scratch_, *weights.dense, step.rows, x(), delta());
     return;
   }
+  const bool is_last = layer + 1 == weights_.layers.size();
   moe_->run(
       context,
       scratch_,
@@ -390,7 +428,10 @@ void GpuDecoder::enqueue_layer(std::size_t layer, std::int64_t moe_index, const 
        .rows = step.rows,
        .positions = step_rows_->places().positions,
        .expert_tokens = counted_tokens_.as<std::uint64_t>() + moe_index * config_.moe.gate.experts,
-       .residual = scratch_.get<float>(residual_)}
+       .residual = scratch_.get<float>(residual_),
+       .next_norm = is_last ? nullptr : weights_.layers[layer + 1].input_norm,
+       .epsilon = config_.rms_epsilon,
+       .next_x = x()}
   );
 }
 
@@ -417,6 +458,7 @@ void GpuDecoder::enqueue_head(const Step& step) {
   );
   const DeviceRows logits = rows(logits_, config_.vocabulary, DType::F32);
   products_.run(stream_, step.logit_rows, weights_.head, nullptr, head_in, logits);
+  draw_rows_->run(stream_, scratch_.get<float>(logits_), step.logit_rows);
 }
 
 class GpuDecoderCheckpoint final : public ModelWeights {

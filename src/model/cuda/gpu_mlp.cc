@@ -1,6 +1,7 @@
 #include "model/cuda/gpu_mlp.h"
 
 #include "kernels/cuda/expert_gate.h"
+#include "kernels/cuda/gate_logits.h"
 #include "kernels/cuda/tree_combine.h"
 
 namespace pleiad::model::cuda {
@@ -67,6 +68,10 @@ GpuMoeRunner::GpuMoeRunner(
   weights_ = reserve("expert weights", topk, DType::F32);
   const auto starts = static_cast<std::size_t>(shape.gate.experts + 1) * sizeof(std::int32_t);
   starts_ = plan.reserve("group starts", starts, 0, 0);
+  const std::int64_t chunks =
+      kernels::cuda::group_scratch_ints(limits.rows_max, topk, shape.gate.experts);
+  group_scratch_ =
+      plan.reserve("group counts", static_cast<std::size_t>(chunks) * sizeof(std::int32_t), 0, 0);
   x_rows_ = reserve("group rows", topk, DType::I32);
   line_of_ = reserve("group lines", topk, DType::I32);
   gate_up_ = reserve("expert gate+up", topk * 2 * shape.intermediate, DType::F32);
@@ -105,7 +110,10 @@ void GpuMoeRunner::run(
        .hidden = shape_.hidden,
        .shared = shared,
        .activation = activation_,
-       .residual = step.residual}
+       .residual = step.residual,
+       .norm = step.next_norm,
+       .epsilon = step.epsilon,
+       .y = step.next_x}
   );
 }
 
@@ -123,17 +131,14 @@ void GpuMoeRunner::route(
        .bias = weights.logit_bias,
        .logits = memory.get<float>(logits_)}
   );
-  kernels::cuda::select_experts(
+  kernels::cuda::route_experts(
       *context.stream,
       {.options = shape_.gate,
        .logits = memory.get<float>(logits_),
        .bias = weights.choice_bias,
        .rows = step.rows,
        .ids = memory.get<std::int32_t>(ids_),
-       .weights = memory.get<float>(weights_)}
-  );
-  kernels::cuda::group_by_expert(
-      *context.stream,
+       .weights = memory.get<float>(weights_)},
       {.ids = memory.get<std::int32_t>(ids_),
        .positions = step.positions,
        .rows = step.rows,
@@ -142,7 +147,8 @@ void GpuMoeRunner::route(
        .starts = memory.get<std::int32_t>(starts_),
        .x_rows = memory.get<std::int32_t>(x_rows_),
        .line_of = memory.get<std::int32_t>(line_of_),
-       .chosen = step.expert_tokens}
+       .chosen = step.expert_tokens,
+       .scratch = memory.get<std::int32_t>(group_scratch_)}
   );
 }
 
@@ -216,7 +222,8 @@ void GpuMoeRunner::run_grouped(
        .x_rows = step.rows,
        .x_index = memory.get<std::int32_t>(x_rows_),
        .starts = memory.get<std::int32_t>(starts_),
-       .out = memory.get<std::byte>(product_)}
+       .out = memory.get<std::byte>(product_),
+       .overlap_launch = true}
   );
   shape.outputs = static_cast<std::int32_t>(shape_.hidden);
   shape.inputs = static_cast<std::int32_t>(shape_.intermediate);
@@ -229,7 +236,9 @@ void GpuMoeRunner::run_grouped(
        .x = memory.get<std::byte>(product_),
        .x_rows = shape.rows_max,
        .starts = memory.get<std::int32_t>(starts_),
-       .out = memory.get<std::byte>(lines_)}
+       .out = memory.get<std::byte>(lines_),
+       .overlap_launch = true,
+       .starts_settled = true}
   );
 }
 

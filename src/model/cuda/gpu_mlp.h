@@ -58,6 +58,9 @@ class GpuMoeRunner {
     const std::int32_t* positions = nullptr;  // [rows]; a row with a negative one is left out
     std::uint64_t* expert_tokens = nullptr;   // [experts], in GPU memory: counted up
     float* residual = nullptr;                // [rows, hidden]: the layer's output is added here
+    const float* next_norm = nullptr;         // [hidden], of the layer behind; null: there is none
+    float epsilon = 1e-6F;
+    DeviceRows next_x;  // [rows, hidden], activations: the normalised residual; may be x
   };
   // Enqueues.
   void run(
@@ -95,6 +98,7 @@ class GpuMoeRunner {
   device::RegionId ids_;
   device::RegionId weights_;
   device::RegionId starts_;
+  device::RegionId group_scratch_;
   device::RegionId x_rows_;
   device::RegionId line_of_;
   device::RegionId gate_up_;

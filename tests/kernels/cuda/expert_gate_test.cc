@@ -1,14 +1,11 @@
-// Also tests: tree_combine.cu
 #include "kernels/cuda/expert_gate.h"
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
-#include "kernels/cuda/tree_combine.h"
-#include "kernels/tree_combine.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace pleiad::kernels::cuda {
@@ -95,53 +92,6 @@ TEST(CudaSelectExperts, ChoosesAsTheCpuOverAllKindsOfGates) {
   }
 }
 
-TEST(CudaGateLogits, AreNearTheReferenceAndTheSameBitsInEveryBatch) {
-  auto stream = testing::test_stream();
-  Random random(4);
-  for (const Compute compute : {Compute::Float32, Compute::BFloat16}) {
-    for (const std::int64_t experts : {3, 60, 128}) {
-      constexpr std::int64_t kRows = 11;
-      constexpr std::int64_t kInputs = 300;
-      const auto x = testing::random_floats(random, kRows * kInputs, compute);
-      const auto plain = testing::random_floats(
-          random, static_cast<std::size_t>(experts * kInputs), Compute::Float32
-      );
-      const auto bias =
-          testing::random_floats(random, static_cast<std::size_t>(experts), Compute::Float32);
-      const auto packed = kernels::testing::pack(plain, experts, kInputs, Compute::Float32);
-      const testing::UploadedMatrix weight(packed.matrix);
-      const DeviceActivations rows(x, kInputs, testing::activation_of(compute));
-      const DeviceArray<float> biases(bias);
-      const auto run = [&](std::int64_t first, std::int64_t count) {
-        const DeviceArray<float> out(testing::poison(static_cast<std::size_t>(count * experts)));
-        gate_logits(
-            stream,
-            {.x = rows.rows().from(first * kInputs),
-             .rows = count,
-             .weight = weight.matrix(),
-             .bias = biases.data(),
-             .logits = out.data()}
-        );
-        return out.values(stream);
-      };
-      const auto all = run(0, kRows);
-      for (std::int64_t r = 0; r < kRows; ++r) {
-        const auto at = static_cast<std::size_t>(r * experts);
-        const auto width = static_cast<std::size_t>(experts);
-        EXPECT_TRUE(testing::same_bits(run(r, 1), std::span(all).subspan(at, width))) << r;
-        for (std::size_t e = 0; e < width; ++e) {
-          double sum = static_cast<double>(bias[e]);
-          for (std::size_t i = 0; i < kInputs; ++i) {
-            sum += static_cast<double>(x[static_cast<std::size_t>(r) * kInputs + i]) *
-                   static_cast<double>(plain[e * kInputs + i]);
-          }
-          EXPECT_NEAR(static_cast<double>(all[at + e]), sum, 1e-4);
-        }
-      }
-    }
-  }
-}
-
 TEST(CudaSelectExperts, TiesGoToTheLowerIdAndNanIsNeverChosen) {
   std::vector<float> logits(64, 1.0F);
   logits[3] = std::numeric_limits<float>::quiet_NaN();
@@ -149,128 +99,69 @@ TEST(CudaSelectExperts, TiesGoToTheLowerIdAndNanIsNeverChosen) {
   expect_the_cpus_choice({.experts = 64, .topk = 6, .groups = 8, .topk_groups = 3}, logits, {});
 }
 
-TEST(CudaGroupByExpert, PutsLinesInOrderOfExpertsAndLeavesOutRowsWithoutAPosition) {
+TEST(CudaRouteExperts, ChoosesAndGroupsAsTheTwoOpsDo) {
   auto stream = testing::test_stream();
-  Random random(2);
-  for (const std::int64_t rows : {1, 3, 40, 700}) {
-    constexpr std::int64_t kTopk = 5;
-    constexpr std::int64_t kExperts = 33;
-    std::vector<std::int32_t> ids;
-    std::vector<std::int32_t> positions;
-    std::vector<std::int32_t> starts = {0};
-    std::vector<std::int32_t> x_rows(static_cast<std::size_t>(rows * kTopk), 0);
-    std::vector<std::int32_t> line_of(x_rows.size(), 0);
-    std::vector<std::uint64_t> chosen(kExperts, 1);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      positions.push_back(r % 4 == 2 ? -1 : static_cast<std::int32_t>(r));
-      const auto first = static_cast<std::int32_t>(random.below(kExperts - kTopk));
-      for (std::int32_t k = 0; k < kTopk; ++k) {
-        ids.push_back(first + k);
-      }
-    }
-    std::int32_t line = 0;
-    for (std::int32_t e = 0; e < kExperts; ++e) {
-      for (std::size_t i = 0; i < ids.size(); ++i) {
-        if (ids[i] != e || positions[i / kTopk] < 0) continue;
-        x_rows[static_cast<std::size_t>(line)] = static_cast<std::int32_t>(i / kTopk);
-        line_of[i] = line++;
-        ++chosen[static_cast<std::size_t>(e)];
-      }
-      starts.push_back(line);
-    }
-    const DeviceArray<std::int32_t> in(ids);
-    const DeviceArray<std::int32_t> places(positions);
-    const DeviceArray<std::int32_t> out_starts(std::vector<std::int32_t>(kExperts + 1, -7));
-    const DeviceArray<std::int32_t> out_rows(std::vector<std::int32_t>(ids.size(), -7));
-    const DeviceArray<std::int32_t> out_lines(std::vector<std::int32_t>(ids.size(), -7));
-    const DeviceArray<std::uint64_t> counts(std::vector<std::uint64_t>(kExperts, 1));
-
-    group_by_expert(
-        stream,
-        {.ids = in.data(),
-         .positions = places.data(),
-         .rows = rows,
-         .topk = kTopk,
-         .experts = kExperts,
-         .starts = out_starts.data(),
-         .x_rows = out_rows.data(),
-         .line_of = out_lines.data(),
-         .chosen = counts.data()}
-    );
-
-    EXPECT_EQ(out_starts.values(stream), starts) << rows;
-    EXPECT_EQ(out_rows.values(stream), x_rows) << rows;
-    EXPECT_EQ(out_lines.values(stream), line_of) << rows;
-    EXPECT_EQ(counts.values(stream), chosen) << rows;
-  }
-}
-
-TEST(CudaTreeCombine, HasTheCpusBits) {
-  auto stream = testing::test_stream();
-  Random random(3);
-  device::ThreadPool pool(2);
-  for (const Compute compute : {Compute::Float32, Compute::BFloat16}) {
-    for (const std::int64_t topk : {1, 2, 5, 8, 64}) {
-      constexpr std::int64_t kRows = 9;
-      constexpr std::int64_t kHidden = 200;
-      const auto lines = static_cast<std::size_t>(kRows * topk);
-      std::vector<std::int32_t> ids;
-      for (std::int64_t r = 0; r < kRows; ++r) {
-        std::vector<std::int32_t> all(256);
-        std::iota(all.begin(), all.end(), 0);
-        for (std::size_t k = 0; k < static_cast<std::size_t>(topk); ++k) {
-          std::swap(all[k], all[k + random.below(256 - k)]);
-        }
-        std::sort(all.begin(), all.begin() + topk);
-        ids.insert(ids.end(), all.begin(), all.begin() + topk);
-      }
-      std::vector<std::int32_t> line_of(lines);
-      std::iota(line_of.rbegin(), line_of.rend(), 0);
-      const auto outputs = testing::random_floats(random, lines * kHidden, Compute::Float32);
-      const auto weights = testing::random_floats(random, lines, Compute::Float32);
-      const auto shared = testing::random_floats(random, kRows * kHidden, Compute::Float32);
-      const auto residual = testing::random_floats(random, kRows * kHidden, Compute::Float32);
-      auto expected = residual;
-      kernels::tree_combine(
-          {&pool, device::detect_cpu_isa(), compute},
-          {.term_rows = outputs.data(),
-           .row_of = line_of.data(),
-           .ids = ids.data(),
-           .weights = weights.data(),
-           .rows = kRows,
-           .topk = topk,
-           .hidden = kHidden,
-           .shared = shared.data(),
-           .residual = expected.data()}
+  Random random(5);
+  for (const std::int64_t experts : {16, 128, 384, 1024}) {
+    for (const std::int64_t rows : {1, 2, 16, 17, 128, 129}) {
+      constexpr std::int64_t kTopk = 8;
+      const GateOptions options{.experts = experts, .topk = kTopk, .groups = 4, .topk_groups = 2};
+      const auto count = static_cast<std::size_t>(rows * kTopk);
+      const DeviceArray<float> logits(
+          testing::random_floats(random, static_cast<std::size_t>(rows * experts), Compute::Float32)
       );
-      // The last row is left out.
-      std::copy(residual.end() - kHidden, residual.end(), expected.end() - kHidden);
-      std::vector<std::int32_t> positions(kRows, 3);
-      positions.back() = -1;
-      const DeviceActivations in(outputs, kHidden, DType::F32);
-      const DeviceActivations of_shared(shared, kHidden, DType::F32);
+      std::vector<std::int32_t> positions(static_cast<std::size_t>(rows), 4);
+      if (rows > 1) positions.back() = -1;
       const DeviceArray<std::int32_t> places(positions);
-      const DeviceArray<std::int32_t> device_ids(ids);
-      const DeviceArray<std::int32_t> device_lines(line_of);
-      const DeviceArray<float> device_weights(weights);
-      const DeviceArray<float> out(residual);
-
-      tree_combine(
-          stream,
-          {.lines = in.rows(),
-           .line_of = device_lines.data(),
-           .ids = device_ids.data(),
-           .weights = device_weights.data(),
-           .positions = places.data(),
-           .rows = kRows,
-           .topk = topk,
-           .hidden = kHidden,
-           .shared = of_shared.rows(),
-           .activation = testing::activation_of(compute),
-           .residual = out.data()}
-      );
-
-      EXPECT_TRUE(testing::same_bits(out.values(stream), expected)) << topk;
+      const DeviceArray<std::int32_t> scratch(std::vector<std::int32_t>(
+          static_cast<std::size_t>(group_scratch_ints(rows, kTopk, experts)), -7
+      ));
+      const auto outcome = [&](bool together) {
+        const DeviceArray<std::int32_t> ids(std::vector<std::int32_t>(count, -7));
+        const DeviceArray<float> weights(testing::poison(count));
+        const DeviceArray<std::int32_t> starts(
+            std::vector<std::int32_t>(static_cast<std::size_t>(experts + 1), -7)
+        );
+        const DeviceArray<std::int32_t> x_rows(std::vector<std::int32_t>(count, -7));
+        const DeviceArray<std::int32_t> line_of(std::vector<std::int32_t>(count, -7));
+        const DeviceArray<std::uint64_t> chosen(
+            std::vector<std::uint64_t>(static_cast<std::size_t>(experts), 3)
+        );
+        const SelectExpertsTask select{
+            .options = options,
+            .logits = logits.data(),
+            .rows = rows,
+            .ids = ids.data(),
+            .weights = weights.data(),
+        };
+        const GroupByExpertTask group{
+            .ids = ids.data(),
+            .positions = places.data(),
+            .rows = rows,
+            .topk = kTopk,
+            .experts = experts,
+            .starts = starts.data(),
+            .x_rows = x_rows.data(),
+            .line_of = line_of.data(),
+            .chosen = chosen.data(),
+            .scratch = scratch.data(),
+        };
+        if (together) {
+          route_experts(stream, select, group);
+        } else {
+          select_experts(stream, select);
+          group_by_expert(stream, group);
+        }
+        return std::tuple(
+            ids.values(stream),
+            weights.values(stream),
+            starts.values(stream),
+            x_rows.values(stream),
+            line_of.values(stream),
+            chosen.values(stream)
+        );
+      };
+      EXPECT_EQ(outcome(true), outcome(false)) << experts << " experts, " << rows << " rows";
     }
   }
 }

@@ -11,8 +11,6 @@ namespace pleiad::kernels::cuda {
 namespace {
 
 using device::DType;
-using testing::DeviceActivations;
-using testing::DeviceArray;
 using testing::Model;
 using testing::Row;
 using testing::Scene;
@@ -68,42 +66,6 @@ TEST(CudaPagedAttention, RowsWithoutAPositionAreZero) {
   for (const bool spread : {false, true}) {
     const auto out = scene.run({{0, -1}}, spread, {});
     EXPECT_TRUE(std::ranges::all_of(out, [](float value) { return value == 0.0F; }));
-  }
-}
-
-TEST(CudaStoreLines, PartsGoToTheRowsLinesAndNowhereElse) {
-  Random random(10);
-  auto stream = testing::test_stream();
-  constexpr std::int64_t kFirst = 10;
-  constexpr std::int64_t kSecond = 6;
-  constexpr std::int64_t kLine = kFirst + kSecond;
-  for (const DType dtype : {DType::F32, DType::BF16}) {
-    const auto x = testing::random_floats(random, 3 * kLine, Compute::BFloat16);
-    const DeviceActivations rows(x, kLine, dtype);
-    const std::size_t page = 64 * kLine * device::size_of(dtype);
-    const DeviceActivations cache(std::vector<float>(3 * 64 * kLine, 0.5F), kLine, dtype);
-    const DeviceArray<std::int32_t> positions(std::vector<std::int32_t>{65, -1, 3});
-    const DeviceArray<std::int32_t> table_of(std::vector<std::int32_t>{0, 0, 2});
-    const DeviceArray<std::uint32_t> tables(std::vector<std::uint32_t>{1, 2, 0});
-    AttentionPages pages = latent_pages(kFirst, kSecond);
-    pages.base = static_cast<std::byte*>(cache.rows().data);
-    pages.page_stride = page;
-    pages.dtype = dtype;
-
-    store_lines(
-        stream,
-        {.parts = {rows.rows(), rows.rows().from(kFirst)},
-         .widths = {kFirst, kSecond},
-         .rows = 3,
-         .places =
-             {.positions = positions.data(), .table_of = table_of.data(), .tables = tables.data()},
-         .pages = pages}
-    );
-
-    std::vector<float> expected(3 * 64 * kLine, 0.5F);
-    std::copy_n(x.begin(), kLine, expected.begin() + (2 * 64 + 1) * kLine);
-    std::copy_n(x.begin() + 2 * kLine, kLine, expected.begin() + 3 * kLine);
-    EXPECT_TRUE(testing::same_bits(cache.values(stream), expected));
   }
 }
 

@@ -1,5 +1,5 @@
 // Also tests: gpu_weights.cc, weight_placer.cc, dummy_weights.cc, products.cc
-// Also tests: gpu_attention.cc, gpu_mlp.cc
+// Also tests: gpu_attention.cc, gpu_mlp.cc, draw_rows.cc
 
 // Every golden checkpoint and the bundled model on the GPU, and that scheduling leaves no trace.
 #include "model/cuda/gpu_decoder.h"
@@ -196,8 +196,10 @@ class Mix {
     std::vector<TokenId> tokens;
     std::int64_t first = 0;
   };
-  // Logits of every row.
-  std::vector<float> run(const std::vector<Part>& parts) {
+  // Logits of every row, but for those whose draw is wanted.
+  std::vector<float>
+  run(const std::vector<Part>& parts, std::span<const Draw> draws = {}, std::span<Drawn> drawn = {}
+  ) {
     std::vector<TokenId> tokens;
     std::vector<std::int64_t> positions;
     std::vector<AttentionRow> rows;
@@ -217,7 +219,9 @@ class Mix {
              .positions = positions,
              .rows = rows,
              .logit_rows = logit_rows,
-             .logits = logits},
+             .logits = logits,
+             .draws = draws,
+             .drawn = drawn},
             cache_
         )
         .value();
@@ -345,6 +349,35 @@ TEST(GpuDeterminism, ExpertsAreCountedForRealRowsAlone) {
   const ModelShape& shape = mix.model().shape();
   const auto choices = static_cast<std::uint64_t>(shape.moe.gate.topk * shape.moe_layers);
   EXPECT_EQ(sum, 205 * choices);
+}
+
+TEST(GpuDecoder, DrawsWhatItIsAskedToAndHandsOutTheOtherRowsLogits) {
+  Random random(9);
+  Mix mix = Mix::of_fable(Compute::Float32);
+  const auto prompt = random_tokens(random, 4);
+  const auto logits = mix.run({{0, prompt, 0}});
+  std::vector<Draw> draws(4, {.wanted = true});
+  draws[1].wanted = false;
+  // Keeps more tokens than can be put in order: the row's logits come instead.
+  draws[3].temperature = 100.0F;
+  draws[3].top_p = 0.99F;
+  std::vector<Drawn> drawn(4);
+  const auto handed_out = mix.run({{1, prompt, 0}}, draws, drawn);
+  const auto row = [&](const std::vector<float>& all, std::size_t index) {
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(index * mix.vocabulary());
+    return std::vector<float>(begin, begin + static_cast<std::ptrdiff_t>(mix.vocabulary()));
+  };
+  for (const std::size_t index : {0U, 2U}) {
+    const auto own = row(logits, index);
+    const auto best = std::ranges::max_element(own);
+    EXPECT_TRUE(drawn[index].done);
+    EXPECT_EQ(drawn[index].token, static_cast<TokenId>(best - own.begin()));
+    EXPECT_EQ(drawn[index].logit, *best);
+  }
+  for (const std::size_t index : {1U, 3U}) {
+    EXPECT_FALSE(drawn[index].done);
+    EXPECT_EQ(row(handed_out, index), row(logits, index));
+  }
 }
 
 TEST(GpuDecoder, AGpuThatIsNotThereIsRefused) {

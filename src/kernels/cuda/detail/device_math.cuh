@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include <cuda_bf16.h>
@@ -72,6 +73,14 @@ __device__ inline float block_sum(float value, float* shared) {
     sum += shared[warp];
   }
   return sum;
+}
+
+// Threads of a block that takes up a row of `width` elements, four a thread at a time: its sums
+// fall into as many chains.
+inline unsigned norm_threads(std::int64_t width) {
+  constexpr std::int64_t kMost = 512;
+  const std::int64_t warps = (width + 4 * kWarp - 1) / (4 * kWarp);
+  return static_cast<unsigned>(std::min<std::int64_t>(warps * kWarp, kMost));
 }
 
 // body(T{}) for the type of `dtype`. REQUIRES: F32 or BF16.
