@@ -9,6 +9,19 @@
 #include "base/check.h"
 
 namespace pleiad::router {
+namespace {
+
+// Why a worker's role is not the one it was given for; empty: it is, or any will do.
+std::string unlike_role(const Worker& worker, const api::WorkerReport& report) {
+  if (!worker.wanted || *worker.wanted == report.role) return {};
+  return fmt::format(
+      "--disaggregation-mode {} is wanted, the worker's is {}",
+      api::to_string(*worker.wanted),
+      api::to_string(report.role)
+  );
+}
+
+}  // namespace
 
 std::string_view to_string(WorkerState state) {
   switch (state) {
@@ -68,14 +81,10 @@ void WorkerTable::reported(WorkerIndex index, api::WorkerReport report) {
   if (worker.state == WorkerState::Removed) return;
   worker.missed = 0;
   ++worker.reports;
-  if (!identity_) identity_ = report.identity;
-  std::string unlike = api::difference(*identity_, report.identity);
-  if (unlike.empty() && worker.wanted && *worker.wanted != report.role) {
-    unlike = fmt::format(
-        "--disaggregation-mode {} is wanted, the worker's is {}",
-        api::to_string(*worker.wanted),
-        api::to_string(report.role)
-    );
+  std::string unlike = unlike_role(worker, report);
+  if (unlike.empty()) {
+    if (!identity_) identity_ = report.identity;
+    unlike = api::difference(*identity_, report.identity);
   }
   const bool restarted = report.instance != worker.report.instance;
   worker.report = std::move(report);

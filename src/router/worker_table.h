@@ -60,8 +60,9 @@ class WorkerTable {
   void set_draining(WorkerIndex worker, bool draining);
   void remove(WorkerIndex worker);
 
-  // A report came. The first worker to report says what the pool's must have in common; one that
-  // differs is refused with both values. A restarted worker has lost its cached prefixes.
+  // A report came. The first worker of the wanted role to report says what the pool's must have in
+  // common; one that differs is refused with both values. A restarted worker has lost its cached
+  // prefixes.
   void reported(WorkerIndex worker, api::WorkerReport report);
   // A report did not come in time.
   void missed(WorkerIndex worker, std::string_view reason);

@@ -95,6 +95,21 @@ TEST(WorkerTable, WhatDoesNotFitThePoolIsRefusedWithBothValues) {
   EXPECT_EQ(table.workers()[odd].reason, "page_tokens 64 here, 16 there");
 }
 
+TEST(WorkerTable, AWorkerOfAnotherRoleIsRefusedForItAndSaysNothingOfThePool) {
+  WorkerTable table;
+  const WorkerIndex stray = table.add("http://a:1", api::Role::Prefill).value();
+  const WorkerIndex decode = table.add("http://b:1", api::Role::Decode).value();
+  auto report = report_of("x", 1);
+  report.identity.compute = "bfloat16";
+  table.reported(stray, report);
+  report = report_of("y", 1);
+  report.role = api::Role::Decode;
+  table.reported(decode, report);
+  EXPECT_EQ(table.workers()[stray].state, WorkerState::Refused);
+  EXPECT_THAT(table.workers()[stray].reason, HasSubstr("prefill is wanted, the worker's is both"));
+  EXPECT_EQ(table.workers()[decode].state, WorkerState::Ready);
+}
+
 TEST(WorkerTable, ARestartedWorkerHasAnEmptyCacheAndKeepsItsNumbers) {
   WorkerTable table;
   const WorkerIndex worker = table.add("http://a:1").value();
