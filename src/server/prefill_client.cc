@@ -101,15 +101,13 @@ void PrefillClient::Ask::ask_for_offer() {
       {.url = *url, .headers = {{"Authorization", owner_.authorization_}}},
       {.on_head = [this](const net::HttpResponseHead& head) { status_ = head.status; },
        .on_body = [this](std::string_view bytes) { add_text(bytes); },
-       .on_end =
-           [self = shared_from_this()](const Result<void>& ended) {
-             const auto alive = self;  // the call, and with it this event, may go meanwhile
-             alive->take_offer(ended);
-           }}
+       .on_end = [self =
+                      shared_from_this()](const Result<void>& ended) { self->take_offer(ended); }}
   );
 }
 
 void PrefillClient::Ask::take_offer(const Result<void>& ended) {
+  const auto alive = shared_from_this();  // the call that owns this may go meanwhile
   if (!ended.ok()) return end(ended);
   if (status_ != 200) return end(refusal_of(status_, text_));
   if (owner_.offers_.size() >= kOffersMax) owner_.offers_.clear();
@@ -136,11 +134,8 @@ void PrefillClient::Ask::send_order(const std::string& offer) {
        .replayable = true},
       {.on_head = [this](const net::HttpResponseHead& head) { status_ = head.status; },
        .on_body = [this](std::string_view bytes) { take_bytes(bytes); },
-       .on_end =
-           [self = shared_from_this()](Result<void> ended) {
-             const auto alive = self;
-             alive->take_end(std::move(ended));
-           }}
+       .on_end = [self =
+                      shared_from_this()](Result<void> ended) { self->take_end(std::move(ended)); }}
   );
 }
 
@@ -158,6 +153,7 @@ void PrefillClient::Ask::take_bytes(std::string_view bytes) {
 }
 
 void PrefillClient::Ask::take_end(Result<void> ended) {
+  const auto alive = shared_from_this();
   constexpr int kAnotherStart = 409;
   if (status_ == kAnotherStart && !asked_again_) {
     asked_again_ = true;
