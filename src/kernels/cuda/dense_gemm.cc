@@ -215,7 +215,7 @@ Result<Plan> make_plan(cublasLtHandle_t handle, const DenseShape& shape, std::in
 
 // A kernel that may be chosen: cuBLASLt's, or few_rows_gemm().
 struct Candidate {
-  std::optional<cublasLtMatmulAlgo_t> library;
+  std::optional<cublasLtMatmulAlgo_t> algorithm;
 };
 
 // A plan's algorithms of so many parts.
@@ -332,7 +332,7 @@ class DenseGemm::Trial {
       if (!fits) continue;
       if (rows > kTimedRowsMax) return std::optional(candidate);
       PLEIAD_TRY(measured, time(state, plan, candidate, rows));
-      const double ms = candidate.library ? measured : measured * kOwnShare;
+      const double ms = candidate.algorithm ? measured : measured * kOwnShare;
       if (!best || ms < best_ms) {
         best = candidate;
         best_ms = ms;
@@ -387,11 +387,11 @@ class DenseGemm::Trial {
   ) {
     const Operands operands{
         .weight = weight_.data() + copy * copy_bytes_, .x = x_.data(), .y = y_.data()};
-    if (!candidate.library) {
+    if (!candidate.algorithm) {
       few_rows_gemm(stream_, few_rows_task(shape_, rows, operands));
       return true;
     }
-    return state.multiply(plan, *candidate.library, operands, stream_.handle()) ==
+    return state.multiply(plan, *candidate.algorithm, operands, stream_.handle()) ==
            CUBLAS_STATUS_SUCCESS;
   }
 
@@ -476,7 +476,7 @@ Result<bool> DenseGemm::choose_algorithms(Prepared& prepared, int parts) {
   }
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     prepared.plans[i].algorithms.clear();
-    if (chosen[i].library) prepared.plans[i].algorithms.push_back(*chosen[i].library);
+    if (chosen[i].algorithm) prepared.plans[i].algorithms.push_back(*chosen[i].algorithm);
   }
   return true;
 }

@@ -30,8 +30,7 @@ __device__ inline Operand across(std::uint32_t address, std::uint32_t box_bytes)
 }
 
 // Scores of 64 rows with the 64 tokens of a page or the 128 of two, along 16 elements of the keys;
-// d's own values count only
-// with `adds`. `b`: tokens whose elements follow each other.
+// d's own values count only with `adds`. `b`: tokens whose elements follow each other.
 __device__ inline void score_product(float (&d)[32], Operand a, Operand b, std::uint32_t adds) {
   asm volatile(
       "{\n"
