@@ -84,6 +84,12 @@ class GpuMoeRunner {
       const Step& step
   ) const;
 
+  void run_fp8(
+      const GpuContext& context,
+      const device::cuda::DeviceScratch& memory,
+      const GpuMoe& weights,
+      const Step& step
+  ) const;
   void run_grouped(
       const GpuContext& context,
       const device::cuda::DeviceScratch& memory,
@@ -93,6 +99,7 @@ class GpuMoeRunner {
 
   ep::MoeShape shape_;
   device::DType activation_;
+  std::int64_t rows_max_;
   GpuMlpRunner shared_;
   device::RegionId logits_;
   device::RegionId ids_;

@@ -1,5 +1,6 @@
 #include "model/cuda/gpu_weights.h"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -26,22 +27,32 @@ void place(Placer& placer, const MlaWeights& host, GpuMla& out) {
 }
 
 void place(Placer& placer, const GqaWeights& host, GpuGqa& out) {
-  out.qkv = placer.matrix(host.qkv);
+  out.qkv = host.qkv_bias.empty() ? placer.matrix(host.qkv) : placer.rows(host.qkv);
   out.qkv_bias = placer.floats(host.qkv_bias);
   out.q_norm = placer.floats(host.q_norm);
   out.k_norm = placer.floats(host.k_norm);
   out.sinks = placer.floats(host.sinks);
-  out.out = placer.matrix(host.out);
+  out.out = host.out_bias.empty() ? placer.matrix(host.out) : placer.rows(host.out);
   out.out_bias = placer.floats(host.out_bias);
 }
 
-// Whether the fast grouped product takes experts of these matrices.
-bool can_group(const kernels::PackedMatrix& gate_up, const kernels::PackedMatrix& down) {
+// Whether the fast grouped product takes these experts.
+bool can_group(const Placer& placer, const ep::ExpertShard& experts) {
+  if (!experts.gate_up_bias.empty() || !experts.down_bias.empty()) return false;
   const auto plain = [](const kernels::PackedMatrix& matrix) {
     return matrix.format() == kernels::WeightFormat::Plain &&
            matrix.compute() == kernels::Compute::BFloat16;
   };
-  return plain(gate_up) && plain(down) && experts_fit_grouped_gemm(gate_up.inputs(), down.inputs());
+  const auto coded = [&](const kernels::PackedMatrix& matrix) { return placer.takes_fp8(matrix); };
+  const std::int64_t hidden = experts.gate_up.front().inputs();
+  const std::int64_t intermediate = experts.down.front().inputs();
+  const auto all = [&](const auto& is) {
+    return std::ranges::all_of(experts.gate_up, is) && std::ranges::all_of(experts.down, is);
+  };
+  if (all(plain)) {
+    return experts_fit_grouped_gemm(hidden, intermediate, GroupedFormat::BFloat16);
+  }
+  return all(coded) && experts_fit_grouped_gemm(hidden, intermediate, GroupedFormat::Fp8Blocks);
 }
 
 void place(Placer& placer, const ep::MoeWeights& host, GpuMoe& out) {
@@ -50,8 +61,7 @@ void place(Placer& placer, const ep::MoeWeights& host, GpuMoe& out) {
   out.gate = placer.matrix(host.gate);
   out.logit_bias = placer.floats(host.logit_bias);
   out.choice_bias = placer.floats(host.choice_bias);
-  const bool biased = !experts.gate_up_bias.empty() || !experts.down_bias.empty();
-  if (!biased && can_group(experts.gate_up.front(), experts.down.front())) {
+  if (can_group(placer, experts)) {
     out.grouped_gate_up = placer.grouped(experts.gate_up, GroupedLayout::Gated);
     out.grouped_down = placer.grouped(experts.down, GroupedLayout::Plain);
   } else {
@@ -97,13 +107,18 @@ void place(Placer& placer, const DecoderWeights& host, GpuWeights& out) {
 
 }  // namespace
 
-bool experts_fit_grouped_gemm(std::int64_t hidden, std::int64_t intermediate) {
-  const auto fits = [](std::int64_t outputs, std::int64_t inputs, GroupedOutput output) {
+bool experts_fit_grouped_gemm(
+    std::int64_t hidden,
+    std::int64_t intermediate,
+    GroupedFormat format
+) {
+  const auto fits = [&](std::int64_t outputs, std::int64_t inputs, GroupedOutput output) {
     return kernels::cuda::grouped_supports({
         .experts = 1,
         .outputs = static_cast<std::int32_t>(outputs),
         .inputs = static_cast<std::int32_t>(inputs),
         .rows_max = 1,
+        .format = format,
         .output = output,
     });
   };
@@ -118,7 +133,7 @@ Result<std::unique_ptr<GpuWeights>> upload_weights(
     const UploadSettings& settings
 ) {
   GpuWeights counted;
-  Placer counter;
+  Placer counter(planned.origins);
   place(counter, planned.weights, counted);
   constexpr std::string_view kRemedy =
       "use a smaller model, one stored in fewer bits, or a higher --mem-fraction-static";
@@ -133,7 +148,7 @@ Result<std::unique_ptr<GpuWeights>> upload_weights(
   auto out = std::make_unique<GpuWeights>();
   PLEIAD_TRY(memory, DeviceBuffer::allocate(counter.bytes(), "the weights", kRemedy));
   out->memory = std::move(memory);
-  Placer placer(out->memory.data(), &stream);
+  Placer placer(planned.origins, out->memory.data(), &stream);
   place(placer, planned.weights, *out);
   PLEIAD_TRY(
       phases,

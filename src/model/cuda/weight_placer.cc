@@ -1,5 +1,6 @@
 #include "model/cuda/weight_placer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -8,6 +9,7 @@ namespace pleiad::model::cuda {
 namespace {
 
 using kernels::PackedMatrix;
+using kernels::PanelLayout;
 using kernels::WeightFormat;
 using kernels::cuda::GroupedFormat;
 
@@ -55,7 +57,34 @@ const float* WeightPlacer::floats(const std::vector<std::vector<float>>& values)
   return reinterpret_cast<const float*>(begin);
 }
 
+bool WeightPlacer::takes_fp8(const PackedMatrix& source) const {
+  const PanelLayout& layout = source.layout();
+  const bool coded =
+      source.format() == WeightFormat::Fp8Block && layout.compute == kernels::Compute::BFloat16;
+  if (!coded) return false;
+  const auto origin = origins_->find(&source);
+  PLEIAD_CHECK(origin != origins_->end());
+  const bool whole_blocks =
+      std::ranges::all_of(origin->second.sources, [&](const kernels::MatrixSource& part) {
+        return rows_are_stored(part, layout) && part.scale_rows == kScaleBlock &&
+               part.scale_columns == kScaleBlock && part.row_begin % kScaleBlock == 0 &&
+               stored_row_count(part) % kScaleBlock == 0;
+      });
+  return whole_blocks && source.outputs() % kScaleBlock == 0 && source.inputs() % kScaleBlock == 0;
+}
+
 DeviceMatrix WeightPlacer::matrix(const PackedMatrix& source) {
+  if (source.outputs() == 0) return {};
+  if (!takes_fp8(source)) return rows(source);
+  const std::span<const PackedMatrix> one(&source, 1);
+  const GroupedWeights packed = group(one, GroupedLayout::Plain);
+  DeviceMatrix placed = kernels::cuda::plan_device_matrix(source.outputs(), source.layout());
+  placed.packed = static_cast<const std::byte*>(packed.packed);
+  placed.block_scales = packed.scales;
+  return placed;
+}
+
+DeviceMatrix WeightPlacer::rows(const PackedMatrix& source) {
   if (source.outputs() == 0) return {};
   const std::int64_t outputs = source.outputs();
   const DeviceMatrix size = kernels::cuda::plan_device_matrix(outputs, source.layout());
@@ -70,7 +99,7 @@ DeviceMatrix WeightPlacer::matrix(const PackedMatrix& source) {
 MatrixList WeightPlacer::list(const std::vector<PackedMatrix>& sources) {
   MatrixList out;
   for (const PackedMatrix& source : sources) {
-    out.matrices.push_back(matrix(source));
+    out.matrices.push_back(rows(source));
   }
   return out;
 }
@@ -83,6 +112,10 @@ void WeightPlacer::table(MatrixList& list) {
 
 GroupedWeights
 WeightPlacer::grouped(const std::vector<PackedMatrix>& sources, GroupedLayout layout) {
+  return group(sources, layout);
+}
+
+GroupedWeights WeightPlacer::group(std::span<const PackedMatrix> sources, GroupedLayout layout) {
   const PackedMatrix& first = sources.front();
   const bool coded = first.format() == WeightFormat::Fp8Block;
   const auto bytes = static_cast<std::size_t>(kernels::cuda::grouped_packed_bytes(

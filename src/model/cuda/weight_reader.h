@@ -17,7 +17,7 @@ namespace pleiad::model::cuda {
 // the GPU. Used by the thread that made it.
 class WeightReader {
  public:
-  static constexpr std::size_t kBufferBytes = std::size_t{16} << 20U;
+  static constexpr std::size_t kBufferBytes = std::size_t{8} << 20U;
 
   // `unpacked_bytes`: of the largest matrix for the grouped product.
   static Result<WeightReader>

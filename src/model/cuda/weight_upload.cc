@@ -81,6 +81,10 @@ cut_sources(std::span<const MatrixSource> sources, std::int64_t first, std::int6
   return out;
 }
 
+std::int64_t stored_row_count(const MatrixSource& source) {
+  return source.row_count >= 0 ? source.row_count : source.tensor.shape[0] - source.row_begin;
+}
+
 bool rows_are_stored(const MatrixSource& source, const PanelLayout& layout) {
   const bool whole_rows = !source.transposed && source.row_step == 1 && source.column_step == 1 &&
                           source.column_begin == 0 && source.index < 0 &&

@@ -46,16 +46,19 @@ cut_sources(std::span<const kernels::MatrixSource> sources, std::int64_t first, 
 // copied as they are. Pure.
 bool rows_are_stored(const kernels::MatrixSource& source, const kernels::PanelLayout& layout);
 
+// Stored rows of such a source.
+std::int64_t stored_row_count(const kernels::MatrixSource& source);
+
 struct UploadOptions {
   int gpu = 0;
-  int readers = 8;
+  int readers = 16;
   std::function<void(std::size_t done, std::size_t total)> progress;  // on the calling thread
 };
 
 // Brings all of them to the GPU: several threads, each reading a part from the file into one of its
 // two pinned buffers while the other is being copied. Matrices that are stored as the GPU wants
 // them are only copied; others are packed by the reader first. A checkpoint that is made up is not
-// read where the GPU can make noise itself. Blocks until all is there; holds readers x 2 x 16 MiB
+// read where the GPU can make noise itself. Blocks until all is there; holds readers x 2 x 8 MiB
 // of host memory. Fails with what a reader met first.
 Result<LoadPhases> upload(
     const std::vector<WeightUpload>& uploads,
