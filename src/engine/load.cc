@@ -11,6 +11,7 @@
 #include "device/cuda/gpus.h"
 #include "engine/capacity.h"
 #include "engine/level_choice.h"
+#include "engine/memory_taken.h"
 #include "ep/route.h"
 #include "model/config_reader.h"
 #include "model/model_config.h"
@@ -400,12 +401,19 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   }
   const std::int64_t longest = settings.max_model_len > 0 ? settings.max_model_len : positions;
   const Nanoseconds packed = clock.now();
-  PLEIAD_TRY(make_ranks(settings, threads, longest, out));
+  MemoryTaken taken{.weights = out.weight_bytes};
+  const auto in_memory = [&taken](Result<void> done) {
+    return done.ok() ? done : Result<void>(tell_taken(std::move(done).error(), taken));
+  };
+  PLEIAD_TRY(in_memory(make_ranks(settings, threads, longest, out)));
+  taken.scratch = out.scratch.planned;
   const Nanoseconds prepared = clock.now();
-  PLEIAD_TRY(make_caches(settings, memory_bytes, positions, out));
+  PLEIAD_TRY(in_memory(make_caches(settings, memory_bytes, positions, out)));
   const Nanoseconds cached = clock.now();
   for (EngineParts& parts : out.ranks) {
-    PLEIAD_TRY(parts.model->record(parts.cache));
+    const auto pages = static_cast<std::size_t>(parts.limits.pages);
+    taken.kv_pages += parts.cache.shape().page_bytes_all_layers() * pages;
+    PLEIAD_TRY(in_memory(parts.model->record(parts.cache)));
   }
   for (EngineParts& parts : out.ranks) {
     parts.eos_tokens = eos;

@@ -1,6 +1,7 @@
 #include "weights/checkpoint.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <system_error>
 
@@ -107,7 +108,7 @@ Result<void> Checkpoint::read(std::span<const std::byte> part, std::span<std::by
     auto read = files_[i].read(static_cast<std::size_t>(part.data() - bytes.data()), out);
     return read.ok() ? std::move(read) : with_context(std::move(read).error(), file_names_[i]);
   }
-  std::ranges::copy(part, out.begin());
+  if (!part.empty()) std::memcpy(out.data(), part.data(), part.size());
   return {};
 }
 

@@ -12,19 +12,13 @@ std::string version_text(int version) {
 
 }  // namespace
 
-Result<void> checked(cudaError_t status, std::string_view doing) {
-  if (status == cudaSuccess) return {};
-  // What the next call would otherwise be told too, unless it broke the device for good.
-  static_cast<void>(cudaGetLastError());
-  const char* why = cudaGetErrorString(status);
+Error describe_error(cudaError_t status, int driver, std::string_view doing) {
   switch (static_cast<int>(status)) {
     case cudaErrorMemoryAllocation:
       return exhausted("{}: no GPU memory left", doing);
     case cudaErrorNoDevice:
       return not_found("{}: this machine has no NVIDIA GPU", doing);
-    case cudaErrorInsufficientDriver: {
-      int driver = 0;
-      static_cast<void>(cudaDriverGetVersion(&driver));
+    case cudaErrorInsufficientDriver:
       if (driver == 0) return not_found("{}: no NVIDIA driver is installed", doing);
       return unsupported(
           "{}: the NVIDIA driver is too old: it knows CUDA {}, this program needs {}",
@@ -32,7 +26,6 @@ Result<void> checked(cudaError_t status, std::string_view doing) {
           version_text(driver),
           version_text(CUDART_VERSION)
       );
-    }
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorInvalidDeviceFunction:
       return unsupported(
@@ -41,8 +34,19 @@ Result<void> checked(cudaError_t status, std::string_view doing) {
     case cudaErrorInvalidDevice:
       return not_found("{}: there is no GPU of that index", doing);
     default:
-      return internal_error("{}: CUDA error {}, {}", doing, static_cast<int>(status), why);
+      return internal_error(
+          "{}: CUDA error {}, {}", doing, static_cast<int>(status), cudaGetErrorString(status)
+      );
   }
+}
+
+Result<void> checked(cudaError_t status, std::string_view doing) {
+  if (status == cudaSuccess) return {};
+  // What the next call would otherwise be told too, unless it broke the device for good.
+  static_cast<void>(cudaGetLastError());
+  int driver = 0;
+  static_cast<void>(cudaDriverGetVersion(&driver));
+  return describe_error(status, driver, doing);
 }
 
 }  // namespace pleiad::device::cuda

@@ -13,4 +13,8 @@ namespace pleiad::device::cuda {
 // program's CUDA or a GPU without its machine code Unsupported, everything else Internal.
 Result<void> checked(cudaError_t status, std::string_view doing);
 
+// The same where the driver's version (cudaDriverGetVersion, 0: no driver) is known. Pure.
+// REQUIRES: a status that is no success.
+Error describe_error(cudaError_t status, int driver, std::string_view doing);
+
 }  // namespace pleiad::device::cuda

@@ -17,11 +17,11 @@ DeviceBuffer::allocate(std::size_t bytes, std::string_view what, std::string_vie
     std::size_t total_bytes = 0;
     PLEIAD_TRY(checked(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for free GPU memory"));
     return exhausted(
-        "{} need {} MiB of GPU memory, {} of {} MiB are free{}{}",
+        "{} need {:.2f} GiB of GPU memory, {:.2f} of {:.2f} GiB are free{}{}",
         what,
-        bytes >> 20U,
-        free_bytes >> 20U,
-        total_bytes >> 20U,
+        gib(bytes),
+        gib(free_bytes),
+        gib(total_bytes),
         remedy.empty() ? "" : "; ",
         remedy
     );

@@ -37,21 +37,24 @@ Result<Gpu> find_gpu(int index) {
       .memory_bytes = properties.totalGlobalMem,
       .l2_bytes = static_cast<std::size_t>(properties.l2CacheSize),
   };
-  if (gpu.capability != kCapability) {
-    return unsupported(
-        "--device cuda:{}: {} has compute capability {}.{}; the kernels are for {}.{}",
-        index,
-        gpu.name,
-        properties.major,
-        properties.minor,
-        kCapability / 10,
-        kCapability % 10
-    );
-  }
+  PLEIAD_TRY(check_capability(gpu));
   PLEIAD_TRY(checked(cudaSetDevice(index), "choosing the GPU"));
   std::size_t total = 0;
   PLEIAD_TRY(checked(cudaMemGetInfo(&gpu.free_bytes, &total), "asking for free GPU memory"));
   return gpu;
+}
+
+Result<void> check_capability(const Gpu& gpu) {
+  if (gpu.capability == kCapability) return {};
+  return unsupported(
+      "--device cuda:{}: {} has compute capability {}.{}; the kernels are for {}.{}",
+      gpu.index,
+      gpu.name,
+      gpu.capability / 10,
+      gpu.capability % 10,
+      kCapability / 10,
+      kCapability % 10
+  );
 }
 
 int multiprocessors_of(int gpu) {

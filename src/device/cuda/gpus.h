@@ -34,6 +34,9 @@ Result<int> gpu_count();
 // Unsupported when its compute capability is not kCapability.
 Result<Gpu> find_gpu(int index);
 
+// Whether the kernels run on a GPU of this capability; fails with Unsupported, naming it. Pure.
+Result<void> check_capability(const Gpu& gpu);
+
 // The multiprocessors of a GPU that find_gpu() has found.
 int multiprocessors_of(int gpu);
 

@@ -44,7 +44,7 @@ Graph::~Graph() {
 
 void Graph::launch(Stream& stream) const {
   static_cast<void>(cudaGraphLaunch(handle_, stream.handle()));
-  stream.launched("graph", 1, 1);
+  stream.launched("launching a recorded step", 1, 1);
 }
 
 }  // namespace pleiad::device::cuda

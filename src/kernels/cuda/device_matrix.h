@@ -27,6 +27,10 @@ struct DeviceMatrix {
   WeightFormat format = WeightFormat::Plain;
   Compute compute = Compute::Float32;
   device::DType scale_type = device::DType::F32;  // F32, BF16 or F8E8M0
+  // Fp8Block, of a matrix that the tensor cores take: in the form of grouped_gemm.h, as one expert,
+  // instead of the codes and scales above.
+  const std::byte* packed = nullptr;
+  const float* block_scales = nullptr;
 };
 
 // Bytes that a matrix takes, codes and then scales; a multiple of 256.

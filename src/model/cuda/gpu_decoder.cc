@@ -33,7 +33,7 @@ using device::cuda::Stream;
 // Steps of up to so many rows are recorded, and their attention is spread over the GPU.
 constexpr std::int64_t kRecordedRowsMax = 128;
 // Threads that read a checkpoint; more than saturate PCI Express are of no use.
-constexpr int kReadersMax = 8;
+constexpr int kReadersMax = 16;
 
 // Attention layers of either kind.
 class GpuAttentionRunner {
@@ -298,7 +298,14 @@ Result<void> GpuDecoder::forward(const Batch& batch, kv::PagedCache& cache) {
   PLEIAD_CHECK(batch.drawn.size() >= batch.draws.size());
   step_rows_->upload(stream_, batch, step.rows, step.logit_rows);
   draw_rows_->upload(stream_, batch.draws, step.logit_rows);
-  PLEIAD_TRY(filled > 0 ? run_recorded(step) : run(step));
+  const auto in_step = [&](Result<void> done) {
+    if (done.ok()) return done;
+    return Result<void>(with_context(
+        std::move(done).error(),
+        fmt::format("a step of {} rows up to position {}", rows, std::ranges::max(batch.positions))
+    ));
+  };
+  PLEIAD_TRY(in_step(filled > 0 ? run_recorded(step) : run(step)));
   for (std::int64_t row = 0; row < wanted; ++row) {
     if (batch.draws.empty() || !batch.draws[static_cast<std::size_t>(row)].wanted) {
       copy_logits(batch, row);
@@ -310,7 +317,7 @@ Result<void> GpuDecoder::forward(const Batch& batch, kv::PagedCache& cache) {
         expert_tokens_.data(), counted_tokens_.data(), expert_tokens_.size() * sizeof(std::uint64_t)
     );
   }
-  PLEIAD_TRY(stream_.wait(fmt::format("a step of {} rows", rows)));
+  PLEIAD_TRY(in_step(stream_.wait("waiting for its end")));
   return finish_draws(batch);
 }
 
@@ -364,7 +371,11 @@ Result<const Graph*> GpuDecoder::graph_of(const Step& step) {
     });
     if (!graph.ok()) {
       return with_context(
-          std::move(graph).error(), fmt::format("recording a step of {} rows", step.rows)
+          std::move(graph).error(),
+          fmt::format(
+              "recording a step of {} rows (a lower --mem-fraction-static leaves it more memory)",
+              step.rows
+          )
       );
     }
     found = graphs_.emplace(step.rows, *std::move(graph)).first;

@@ -57,6 +57,7 @@ GpuMoeRunner::GpuMoeRunner(
 )
     : shape_(shape),
       activation_(activation),
+      rows_max_(limits.rows_max),
       lines_(shape.gate.topk + grouped_shared_experts(shape)),
       shared_(shape.hidden, shape.shared_intermediate, limits, activation, plan) {
   const auto reserve = [&](const char* name, std::int64_t elements, DType dtype) {
@@ -89,6 +90,11 @@ void GpuMoeRunner::clear(device::cuda::Stream& stream, const DeviceScratch& memo
 }
 
 Result<void> GpuMoeRunner::prepare(Products& products, const GpuMoe& weights) const {
+  if (weights.grouped_gate_up.scales != nullptr) {
+    const std::int64_t lines = rows_max_ * lines_;
+    PLEIAD_TRY(products.prepare_codes(rows_max_, shape_.hidden));
+    PLEIAD_TRY(products.prepare_codes(lines, shape_.intermediate));
+  }
   return shared_.prepare(products, weights.shared, DType::F32);
 }
 
@@ -197,6 +203,10 @@ void GpuMoeRunner::run_experts(
     const Step& step
 ) const {
   const std::int64_t lines = step.rows * shape_.gate.topk;
+  if (weights.grouped_gate_up.scales != nullptr) {
+    run_fp8(context, memory, weights, step);
+    return;
+  }
   if (weights.grouped_gate_up.packed != nullptr) {
     run_grouped(context, memory, weights, step);
     return;
@@ -234,6 +244,62 @@ void GpuMoeRunner::run_experts(
        .bias = weights.down_bias,
        .y = rows_at(memory, expert_out_, shape_.hidden, DType::F32),
        .partial_sums = ep::expert_partial_sums(shape_)}
+  );
+}
+
+// The same with FP8 weights, and activations quantised on the way as the checkpoint's recipe has
+// it.
+void GpuMoeRunner::run_fp8(
+    const GpuContext& context,
+    const DeviceScratch& memory,
+    const GpuMoe& weights,
+    const Step& step
+) const {
+  kernels::cuda::GroupedShape shape{
+      .experts = static_cast<std::int32_t>(shape_.gate.experts + weights.shared_experts),
+      .outputs = static_cast<std::int32_t>(2 * shape_.intermediate),
+      .inputs = static_cast<std::int32_t>(shape_.hidden),
+      .rows_max = step.rows * (shape_.gate.topk + weights.shared_experts),
+      .format = GroupedFormat::Fp8Blocks,
+      .output = GroupedOutput::SwiGlu,
+      .gathered = true,
+  };
+  const DeviceRows product = rows_at(memory, product_, shape_.intermediate, activation_);
+  const Products::Codes x =
+      context.products->quantize(*context.stream, step.x, step.rows, shape_.hidden);
+  kernels::cuda::grouped_gemm(
+      *context.stream,
+      {.shape = shape,
+       .weights = weights.grouped_gate_up,
+       .x = x.codes,
+       .x_rows = step.rows,
+       .x_scales = x.scales,
+       .x_scale_stride = x.scale_stride,
+       .x_index = memory.get<std::int32_t>(x_rows_),
+       .starts = memory.get<std::int32_t>(starts_),
+       .out = product.data,
+       .overlap_launch = true,
+       .starts_settled = true}
+  );
+  shape.outputs = static_cast<std::int32_t>(shape_.hidden);
+  shape.inputs = static_cast<std::int32_t>(shape_.intermediate);
+  shape.output = GroupedOutput::BFloat16;
+  shape.gathered = false;
+  const Products::Codes y =
+      context.products->quantize(*context.stream, product, shape.rows_max, shape_.intermediate);
+  kernels::cuda::grouped_gemm(
+      *context.stream,
+      {.shape = shape,
+       .weights = weights.grouped_down,
+       .x = y.codes,
+       .x_rows = shape.rows_max,
+       .x_scales = y.scales,
+       .x_scale_stride = y.scale_stride,
+       .starts = memory.get<std::int32_t>(starts_),
+       .row_weights = memory.get<float>(line_weights_),
+       .out = memory.get<std::byte>(expert_out_),
+       .overlap_launch = true,
+       .starts_settled = true}
   );
 }
 

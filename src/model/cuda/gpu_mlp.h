@@ -94,6 +94,12 @@ class GpuMoeRunner {
       const Step& step
   ) const;
 
+  void run_fp8(
+      const GpuContext& context,
+      const device::cuda::DeviceScratch& memory,
+      const GpuMoe& weights,
+      const Step& step
+  ) const;
   void run_grouped(
       const GpuContext& context,
       const device::cuda::DeviceScratch& memory,
@@ -103,6 +109,7 @@ class GpuMoeRunner {
 
   ep::MoeShape shape_;
   device::DType activation_;
+  std::int64_t rows_max_;
   std::int64_t lines_;  // of a row, at most: its experts, shared ones too
   GpuMlpRunner shared_;
   device::RegionId logits_;

@@ -19,6 +19,7 @@
 namespace pleiad::model::cuda {
 
 using kernels::cuda::DeviceMatrix;
+using kernels::cuda::GroupedFormat;
 using kernels::cuda::GroupedLayout;
 using kernels::cuda::GroupedOutput;
 using kernels::cuda::GroupedWeights;
@@ -96,11 +97,11 @@ struct GpuWeights {
 // whole ones or too many for kernels/cuda/grouped_gemm.h. Pure.
 std::int64_t grouped_shared_experts(const ep::MoeShape& shape);
 
-// Whether BF16 experts of these sizes fit kernels/cuda/grouped_gemm.h. Pure.
-bool experts_fit_grouped_gemm(std::int64_t hidden, std::int64_t intermediate);
+// Whether experts of these sizes fit kernels/cuda/grouped_gemm.h. Pure.
+bool experts_fit_grouped_gemm(std::int64_t hidden, std::int64_t intermediate, GroupedFormat format);
 
 struct UploadSettings {
-  int readers = 8;  // threads
+  int readers = 16;  // threads
   std::size_t weight_bytes_max = SIZE_MAX;
   std::function<void(std::size_t done, std::size_t total)> progress;
 };

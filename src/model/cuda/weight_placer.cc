@@ -1,5 +1,6 @@
 #include "model/cuda/weight_placer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -8,6 +9,7 @@ namespace pleiad::model::cuda {
 namespace {
 
 using kernels::PackedMatrix;
+using kernels::PanelLayout;
 using kernels::WeightFormat;
 using kernels::cuda::GroupedFormat;
 
@@ -16,6 +18,26 @@ constexpr std::int64_t kScaleBlock = 128;  // rows and columns of FP8 weights th
 
 std::size_t aligned(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// What an expert's matrix takes in the form of the grouped product.
+struct GroupedBytes {
+  std::size_t codes = 0;
+  std::size_t scales = 0;  // 0: none
+};
+
+GroupedBytes grouped_bytes(const PackedMatrix& matrix) {
+  const bool coded = matrix.format() == WeightFormat::Fp8Block;
+  const auto codes = kernels::cuda::grouped_packed_bytes(
+      coded ? GroupedFormat::Fp8Blocks : GroupedFormat::BFloat16,
+      1,
+      matrix.outputs(),
+      matrix.inputs()
+  );
+  const std::int64_t blocks = matrix.outputs() / kScaleBlock * (matrix.inputs() / kScaleBlock);
+  return {
+      .codes = static_cast<std::size_t>(codes),
+      .scales = coded ? static_cast<std::size_t>(blocks) * sizeof(float) : 0};
 }
 
 }  // namespace
@@ -55,7 +77,34 @@ const float* WeightPlacer::floats(const std::vector<std::vector<float>>& values)
   return reinterpret_cast<const float*>(begin);
 }
 
+bool WeightPlacer::takes_fp8(const PackedMatrix& source) const {
+  const PanelLayout& layout = source.layout();
+  const bool coded =
+      source.format() == WeightFormat::Fp8Block && layout.compute == kernels::Compute::BFloat16;
+  if (!coded) return false;
+  const auto origin = origins_->find(&source);
+  PLEIAD_CHECK(origin != origins_->end());
+  const bool whole_blocks =
+      std::ranges::all_of(origin->second.sources, [&](const kernels::MatrixSource& part) {
+        return rows_are_stored(part, layout) && part.scale_rows == kScaleBlock &&
+               part.scale_columns == kScaleBlock && part.row_begin % kScaleBlock == 0 &&
+               stored_row_count(part) % kScaleBlock == 0;
+      });
+  return whole_blocks && source.outputs() % kScaleBlock == 0 && source.inputs() % kScaleBlock == 0;
+}
+
 DeviceMatrix WeightPlacer::matrix(const PackedMatrix& source) {
+  if (source.outputs() == 0) return {};
+  if (!takes_fp8(source)) return rows(source);
+  const GroupedWeights packed = group(source, 1);
+  place_expert(packed, source, 0, {.source = &source});
+  DeviceMatrix placed = kernels::cuda::plan_device_matrix(source.outputs(), source.layout());
+  placed.packed = static_cast<const std::byte*>(packed.packed);
+  placed.block_scales = packed.scales;
+  return placed;
+}
+
+DeviceMatrix WeightPlacer::rows(const PackedMatrix& source) {
   if (source.outputs() == 0) return {};
   const std::int64_t outputs = source.outputs();
   const DeviceMatrix size = kernels::cuda::plan_device_matrix(outputs, source.layout());
@@ -70,7 +119,7 @@ DeviceMatrix WeightPlacer::matrix(const PackedMatrix& source) {
 MatrixList WeightPlacer::list(const std::vector<PackedMatrix>& sources) {
   MatrixList out;
   for (const PackedMatrix& source : sources) {
-    out.matrices.push_back(matrix(source));
+    out.matrices.push_back(rows(source));
   }
   return out;
 }
@@ -81,28 +130,46 @@ void WeightPlacer::table(MatrixList& list) {
   list.table = reinterpret_cast<const DeviceMatrix*>(bytes);
 }
 
-GroupedWeights
-WeightPlacer::grouped(const std::vector<PackedMatrix>& sources, GroupedLayout layout) {
-  const PackedMatrix& first = sources.front();
-  const bool coded = first.format() == WeightFormat::Fp8Block;
-  const auto bytes = static_cast<std::size_t>(kernels::cuda::grouped_packed_bytes(
-      coded ? GroupedFormat::Fp8Blocks : GroupedFormat::BFloat16, 1, first.outputs(), first.inputs()
-  ));
-  std::byte* packed = take(sources.size() * bytes);
-  const auto scales =
-      static_cast<std::size_t>(first.outputs() / kScaleBlock * (first.inputs() / kScaleBlock));
-  float* block_scales =
-      coded ? reinterpret_cast<float*>(take(sources.size() * scales * sizeof(float))) : nullptr;
-  for (std::size_t i = 0; stream_ != nullptr && i < sources.size(); ++i) {
-    uploads_.push_back(
-        {.source = &sources[i],
-         .outputs = sources[i].outputs(),
-         .packed = packed + i * bytes,
-         .block_scales = coded ? block_scales + i * scales : nullptr,
-         .layout = layout}
-    );
+GroupedWeights WeightPlacer::grouped(const Experts& experts, GroupedLayout layout) {
+  const auto routed = static_cast<std::int64_t>(experts.routed.size());
+  const PackedMatrix& like = experts.routed.front();
+  const GroupedWeights weights = group(like, routed + experts.shared_experts);
+  for (std::int64_t i = 0; i < routed; ++i) {
+    const PackedMatrix& source = experts.routed[static_cast<std::size_t>(i)];
+    place_expert(weights, like, i, {.source = &source, .layout = layout});
   }
-  return {.packed = packed, .scales = block_scales};
+  for (std::int64_t i = 0; i < experts.shared_experts; ++i) {
+    const WeightUpload upload{
+        .source = &experts.shared, .layout = layout, .piece = i, .pieces = experts.shared_experts};
+    place_expert(weights, like, routed + i, upload);
+  }
+  return weights;
+}
+
+GroupedWeights WeightPlacer::group(const PackedMatrix& like, std::int64_t count) {
+  const GroupedBytes bytes = grouped_bytes(like);
+  const auto experts = static_cast<std::size_t>(count);
+  std::byte* packed = take(experts * bytes.codes);
+  float* scales = nullptr;
+  if (bytes.scales > 0) scales = reinterpret_cast<float*>(take(experts * bytes.scales));
+  return {.packed = packed, .scales = scales};
+}
+
+void WeightPlacer::place_expert(
+    const GroupedWeights& weights,
+    const PackedMatrix& like,
+    std::int64_t index,
+    WeightUpload upload
+) {
+  if (stream_ == nullptr) return;
+  const GroupedBytes bytes = grouped_bytes(like);
+  const auto at = static_cast<std::size_t>(index);
+  upload.outputs = like.outputs();
+  upload.packed = static_cast<std::byte*>(const_cast<void*>(weights.packed)) + at * bytes.codes;
+  if (bytes.scales > 0) {
+    upload.block_scales = const_cast<float*>(weights.scales) + at * bytes.scales / sizeof(float);
+  }
+  uploads_.push_back(upload);
 }
 
 }  // namespace pleiad::model::cuda

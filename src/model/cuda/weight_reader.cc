@@ -26,21 +26,18 @@ std::size_t size(std::int64_t count) {
   return static_cast<std::size_t>(count);
 }
 
-// Stored rows of a source that is copied as it is.
-std::int64_t rows_of(const MatrixSource& source) {
-  return source.row_count >= 0 ? source.row_count : source.tensor.shape[0] - source.row_begin;
-}
-
-// Their bytes.
+// The bytes of a source that is copied as it is.
 std::span<const std::byte> stored_rows(const MatrixSource& source) {
   const std::size_t line = size(source.tensor.shape[1]) * device::size_of(source.tensor.dtype);
-  return source.tensor.bytes.subspan(size(source.row_begin) * line, size(rows_of(source)) * line);
+  return source.tensor.bytes.subspan(
+      size(source.row_begin) * line, size(stored_row_count(source)) * line
+  );
 }
 
 // Each row's scales, from those of blocks of rows.
 void spread_scales(const MatrixSource& source, std::byte* to) {
   const std::size_t line = size(source.scales.shape[1]) * device::size_of(source.scales.dtype);
-  for (std::int64_t row = 0; row < rows_of(source); ++row) {
+  for (std::int64_t row = 0; row < stored_row_count(source); ++row) {
     const std::size_t block = size((source.row_begin + row) / source.scale_rows);
     std::memcpy(to + size(row) * line, source.scales.bytes.data() + block * line, line);
   }
@@ -130,12 +127,22 @@ Result<void>
 WeightReader::run(const WeightUpload& upload, const MatrixOrigin* origin, std::uint64_t seed) {
   if (upload.source == nullptr) return copy_bytes(upload);
   PLEIAD_CHECK(origin != nullptr);
-  const PanelLayout& layout = upload.source->layout();
+  if (upload.pieces > 1) {
+    const MatrixOrigin piece{
+        .names = origin->names, .sources = sources_of_piece(origin->sources, upload)};
+    return make(upload, piece, seed);
+  }
+  return make(upload, *origin, seed);
+}
+
+Result<void>
+WeightReader::make(const WeightUpload& upload, const MatrixOrigin& origin, std::uint64_t seed) {
+  const PanelLayout layout = layout_of(upload);
   DeviceMatrix rows = upload.matrix;
   if (upload.packed != nullptr) {
     rows = kernels::cuda::plan_device_matrix(upload.outputs, layout, unpacked_.data());
   }
-  PLEIAD_TRY(make_rows(upload, *origin, rows, seed));
+  PLEIAD_TRY(make_rows(upload, origin, rows, seed));
   if (upload.packed == nullptr) return {};
   const bool coded = layout.format == WeightFormat::Fp8Block;
   kernels::cuda::pack_grouped_weights(
@@ -149,7 +156,7 @@ WeightReader::run(const WeightUpload& upload, const MatrixOrigin* origin, std::u
            coded ? kernels::cuda::GroupedFormat::Fp8Blocks : kernels::cuda::GroupedFormat::BFloat16,
        .layout = upload.layout}
   );
-  return coded ? copy_block_scales(upload, *origin) : stream_.result();
+  return coded ? copy_block_scales(upload, origin) : stream_.result();
 }
 
 Result<void> WeightReader::copy_bytes(const WeightUpload& upload) {
@@ -168,7 +175,7 @@ Result<void> WeightReader::make_rows(
     const DeviceMatrix& rows,
     std::uint64_t seed
 ) {
-  const PanelLayout& layout = upload.source->layout();
+  const PanelLayout layout = layout_of(upload);
   if (checkpoint_->is_made_up() && layout.format == WeightFormat::Plain) {
     if (upload.first_output > 0) return {};  // the first part makes them all
     const float deviation = 1.0F / std::sqrt(static_cast<float>(layout.inputs));
@@ -210,7 +217,7 @@ Result<void> WeightReader::copy_rows(
     if (source.format == WeightFormat::Fp8Block) {
       PLEIAD_TRY(check_codes(source, left.first(stored.size())));
     }
-    const std::int64_t count = rows_of(source);
+    const std::int64_t count = stored_row_count(source);
     stream_.copy_rows_to_device(
         const_cast<std::byte*>(rows.codes) + first * rows.row_bytes,
         size(rows.row_bytes),
@@ -272,7 +279,7 @@ WeightReader::copy_block_scales(const WeightUpload& upload, const MatrixOrigin& 
   for (const MatrixSource& source : origin.sources) {
     const std::size_t width = size(source.scales.shape[1]);
     const std::size_t first = size(source.row_begin / source.scale_rows) * width;
-    const std::size_t scales = size(rows_of(source) / source.scale_rows) * width;
+    const std::size_t scales = size(stored_row_count(source) / source.scale_rows) * width;
     for (std::size_t i = 0; i < scales; ++i) {
       at[count++] = scale_at(source.scales, first + i);
     }

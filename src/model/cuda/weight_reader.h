@@ -17,7 +17,7 @@ namespace pleiad::model::cuda {
 // the GPU. Used by the thread that made it.
 class WeightReader {
  public:
-  static constexpr std::size_t kBufferBytes = std::size_t{16} << 20U;
+  static constexpr std::size_t kBufferBytes = std::size_t{8} << 20U;
 
   // `unpacked_bytes`: of the largest matrix for the grouped product.
   static Result<WeightReader>
@@ -33,6 +33,8 @@ class WeightReader {
   [[nodiscard]] const LoadPhases& phases() const { return phases_; }
 
  private:
+  // The same of the sources that make up the upload.
+  Result<void> make(const WeightUpload& upload, const MatrixOrigin& origin, std::uint64_t seed);
   // A pinned buffer, and when the copies from it end.
   struct Buffer {
     device::cuda::PinnedBuffer memory;

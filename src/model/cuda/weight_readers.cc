@@ -35,7 +35,7 @@ class Team {
     for (const WeightUpload& upload : uploads_) {
       total_ += bytes_of(upload);
       if (upload.packed == nullptr) continue;
-      const auto rows = kernels::cuda::plan_device_matrix(upload.outputs, upload.source->layout());
+      const auto rows = kernels::cuda::plan_device_matrix(upload.outputs, layout_of(upload));
       unpacked_ = std::max(unpacked_, kernels::cuda::device_matrix_bytes(rows));
     }
   }

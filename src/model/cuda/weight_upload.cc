@@ -81,6 +81,36 @@ cut_sources(std::span<const MatrixSource> sources, std::int64_t first, std::int6
   return out;
 }
 
+std::int64_t stored_row_count(const MatrixSource& source) {
+  return source.row_count >= 0 ? source.row_count : source.tensor.shape[0] - source.row_begin;
+}
+
+PanelLayout layout_of(const WeightUpload& upload) {
+  PanelLayout layout = upload.source->layout();
+  if (upload.layout == kernels::cuda::GroupedLayout::Plain) layout.inputs /= upload.pieces;
+  return layout;
+}
+
+std::vector<MatrixSource>
+sources_of_piece(std::span<const MatrixSource> sources, const WeightUpload& upload) {
+  if (upload.layout == kernels::cuda::GroupedLayout::Gated) {
+    const std::int64_t half = upload.source->outputs() / 2;
+    const std::int64_t share = half / upload.pieces;
+    std::vector<MatrixSource> out = cut_sources(sources, upload.piece * share, share);
+    const auto up = cut_sources(sources, half + upload.piece * share, share);
+    out.insert(out.end(), up.begin(), up.end());
+    return out;
+  }
+  const std::int64_t share = upload.source->inputs() / upload.pieces;
+  std::vector<MatrixSource> out(sources.begin(), sources.end());
+  for (MatrixSource& source : out) {
+    PLEIAD_CHECK(!source.transposed, "an MLP's matrix, which is stored by outputs");
+    source.column_begin += upload.piece * share * source.column_step;
+    source.column_count = share;
+  }
+  return out;
+}
+
 bool rows_are_stored(const MatrixSource& source, const PanelLayout& layout) {
   const bool whole_rows = !source.transposed && source.row_step == 1 && source.column_step == 1 &&
                           source.column_begin == 0 && source.index < 0 &&

@@ -32,6 +32,9 @@ struct WeightUpload {
   std::byte* packed = nullptr;
   float* block_scales = nullptr;
   kernels::cuda::GroupedLayout layout = kernels::cuda::GroupedLayout::Plain;
+  // Of a shared MLP's matrix that becomes several experts: which of them, and how many.
+  std::int64_t piece = 0;
+  std::int64_t pieces = 1;
 };
 
 // Cuts uploads into parts that several readers can share. Those for the grouped product stay whole.
@@ -42,20 +45,31 @@ std::vector<WeightUpload> cut_uploads(std::vector<WeightUpload> uploads, std::si
 std::vector<kernels::MatrixSource>
 cut_sources(std::span<const kernels::MatrixSource> sources, std::int64_t first, std::int64_t count);
 
+// How the upload's rows lie: those of its source, or of a piece of it. Pure.
+kernels::PanelLayout layout_of(const WeightUpload& upload);
+
+// The sources of one expert of the `pieces` that a shared MLP's `matrix` is cut into: of gate and
+// up together (Gated) a share of both halves' outputs, else a share of the inputs. Pure.
+std::vector<kernels::MatrixSource>
+sources_of_piece(std::span<const kernels::MatrixSource> sources, const WeightUpload& upload);
+
 // Whether a source's stored bytes are the matrix's rows as `layout` wants them, so that they can be
 // copied as they are. Pure.
 bool rows_are_stored(const kernels::MatrixSource& source, const kernels::PanelLayout& layout);
 
+// Stored rows of such a source.
+std::int64_t stored_row_count(const kernels::MatrixSource& source);
+
 struct UploadOptions {
   int gpu = 0;
-  int readers = 8;
+  int readers = 16;
   std::function<void(std::size_t done, std::size_t total)> progress;  // on the calling thread
 };
 
 // Brings all of them to the GPU: several threads, each reading a part from the file into one of its
 // two pinned buffers while the other is being copied. Matrices that are stored as the GPU wants
 // them are only copied; others are packed by the reader first. A checkpoint that is made up is not
-// read where the GPU can make noise itself. Blocks until all is there; holds readers x 2 x 16 MiB
+// read where the GPU can make noise itself. Blocks until all is there; holds readers x 2 x 8 MiB
 // of host memory. Fails with what a reader met first.
 Result<LoadPhases> upload(
     const std::vector<WeightUpload>& uploads,

@@ -18,6 +18,7 @@
 #include "base/random.h"
 #include "model/checkpoint_quantizer.h"
 #include "tests/model/model_harness.h"
+#include "weights/safetensors_writer.h"
 
 namespace pleiad::model {
 namespace {
@@ -26,6 +27,7 @@ constexpr double kFloat32Tolerance = 2e-3;   // of the range of the logits
 constexpr double kBFloat16Tolerance = 0.05;  // likewise
 // GPU against host: random weights of tiny models bring gates near ties, which rounding may turn.
 constexpr double kTinyBFloat16Tolerance = 0.1;
+constexpr double kFp8Tolerance = 0.15;       // quantised activations, likewise
 constexpr double kRestatedTolerance = 0.02;  // quantised weights, GPU against host
 
 HarnessOptions on_gpu(Compute compute = Compute::Float32) {
@@ -310,6 +312,102 @@ void expect_no_trace_of_mates(Mix mix) {
 TEST(GpuDeterminism, BatchMatesAndStepsLeaveNoTrace) {
   expect_no_trace_of_mates(Mix::of_fable(Compute::Float32));
   expect_no_trace_of_mates(Mix::of_fable(Compute::BFloat16));
+}
+
+// FP8 blocks in sizes that the tensor cores take: experts and dense products quantise their rows.
+constexpr const char* kFp8Config = R"({"architectures": ["Qwen3MoeForCausalLM"],
+    "decoder_sparse_step": 1, "head_dim": 128, "hidden_act": "silu", "hidden_size": 512,
+    "intermediate_size": 1024, "max_position_embeddings": 4096, "mlp_only_layers": [0],
+    "model_type": "qwen3_moe", "moe_intermediate_size": 256, "norm_topk_prob": true,
+    "num_attention_heads": 8, "num_experts": 32, "num_experts_per_tok": 4, "num_hidden_layers": 3,
+    "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+    "tie_word_embeddings": false, "torch_dtype": "bfloat16", "vocab_size": 2048,
+    "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+    "weight_block_size": [128, 128]}})";
+
+TEST(GpuDeterminism, BatchMatesLeaveNoTraceInFp8) {
+  expect_no_trace_of_mates(Mix::of_noise(kFp8Config, Compute::BFloat16));
+}
+
+// A checkpoint of noise with this config, for as long as it lives.
+class NoiseFolder {
+ public:
+  explicit NoiseFolder(const char* config_text)
+      : path_(
+            std::filesystem::temp_directory_path() / ("pleiad-noise-" + std::to_string(::getpid()))
+        ) {
+    std::filesystem::create_directories(path_);
+    std::ofstream(path_ / "config.json") << config_text;
+    const Json config = parse_json(config_text).value();
+    const auto noise = find_architecture(config).value()->make_dummy(config, Compute::BFloat16);
+    std::vector<weights::TensorPlan> plans;
+    for (const std::string& name : (*noise)->names()) {
+      const auto view = (*noise)->tensor(name).value();
+      plans.push_back({name, view.dtype, view.shape});
+    }
+    auto writer = weights::SafetensorsWriter::create(path_ / "model.safetensors", plans).value();
+    for (const weights::TensorPlan& plan : plans) {
+      writer.append((*noise)->tensor(plan.name).value().bytes).value();
+    }
+    writer.finish().value();
+  }
+  NoiseFolder(const NoiseFolder&) = delete;
+  NoiseFolder& operator=(const NoiseFolder&) = delete;
+  ~NoiseFolder() { std::filesystem::remove_all(path_); }
+
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// The host takes activations as they are, the GPU quantises them as the checkpoint's recipe does.
+TEST(GpuFp8, QuantisedActivationsStayNearTheHosts) {
+  const NoiseFolder folder(kFp8Config);
+  Random random(3);
+  const auto prompt = random_tokens(random, 100);
+
+  const auto on_host =
+      ModelHarness::load(folder.path(), {.compute = Compute::BFloat16}).logits(prompt);
+  const auto exact = ModelHarness::load(folder.path(), on_gpu(Compute::Float32)).logits(prompt);
+  const auto quantised =
+      ModelHarness::load(folder.path(), on_gpu(Compute::BFloat16)).logits(prompt);
+
+  const double error = error_over_range(quantised, on_host);
+  EXPECT_LE(error_over_range(exact, on_host), kTinyBFloat16Tolerance);
+  EXPECT_LE(error, kFp8Tolerance);
+  RecordProperty("of_range", scientific(error));
+}
+
+// Two shared experts that join the routed ones in the grouped product.
+constexpr const char* kSharedConfig = R"({"architectures": ["DeepseekV2ForCausalLM"],
+    "attention_bias": false, "first_k_dense_replace": 1, "hidden_act": "silu", "hidden_size": 512,
+    "intermediate_size": 1024, "kv_lora_rank": 512, "max_position_embeddings": 4096,
+    "model_type": "deepseek_v2", "moe_intermediate_size": 256, "n_group": 1,
+    "n_routed_experts": 16, "n_shared_experts": 2, "norm_topk_prob": false,
+    "num_attention_heads": 16, "num_experts_per_tok": 4, "num_hidden_layers": 3,
+    "num_key_value_heads": 16, "q_lora_rank": null, "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64, "rms_norm_eps": 1e-06, "rope_theta": 10000,
+    "routed_scaling_factor": 1.0, "scoring_func": "softmax", "tie_word_embeddings": false,
+    "topk_group": 1, "topk_method": "greedy", "torch_dtype": "bfloat16", "v_head_dim": 128,
+    "vocab_size": 2048})";
+
+TEST(GpuSharedExperts, AmongTheRoutedOnesStayNearTheHosts) {
+  const NoiseFolder folder(kSharedConfig);
+  Random random(4);
+  const auto prompt = random_tokens(random, 100);
+
+  const auto on_host =
+      ModelHarness::load(folder.path(), {.compute = Compute::BFloat16}).logits(prompt);
+  const auto together = ModelHarness::load(folder.path(), on_gpu(Compute::BFloat16)).logits(prompt);
+
+  const double error = error_over_range(together, on_host);
+  EXPECT_LE(error, kTinyBFloat16Tolerance);
+  RecordProperty("of_range", scientific(error));
+}
+
+TEST(GpuDeterminism, BatchMatesLeaveNoTraceInSharedExperts) {
+  expect_no_trace_of_mates(Mix::of_noise(kSharedConfig, Compute::BFloat16));
 }
 
 // Layers of the shapes that large checkpoints have, through the products made for them.

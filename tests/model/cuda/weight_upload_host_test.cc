@@ -46,6 +46,37 @@ TEST(CutSources, OutputsOfATransposedSourceAreItsColumns) {
   EXPECT_EQ(cut[0].column_count, 16);
 }
 
+TEST(SourcesOfPiece, TakesAShareOfBothHalvesOfGateAndUp) {
+  const std::vector<MatrixSource> sources = {plain(64, 32), plain(64, 32)};
+  const PackedMatrix whole = PackedMatrix::plan(sources, Compute::BFloat16).value();
+
+  const auto piece = sources_of_piece(
+      sources,
+      {.source = &whole, .layout = kernels::cuda::GroupedLayout::Gated, .piece = 1, .pieces = 2}
+  );
+
+  ASSERT_EQ(piece.size(), 2U);
+  for (const MatrixSource& source : piece) {
+    EXPECT_EQ(source.row_begin, 32);
+    EXPECT_EQ(source.row_count, 32);
+    EXPECT_EQ(source.column_count, -1);
+  }
+}
+
+TEST(SourcesOfPiece, TakesAShareOfTheInputsOfDown) {
+  const std::vector<MatrixSource> sources = {plain(32, 128)};
+  const PackedMatrix whole = PackedMatrix::plan(sources, Compute::BFloat16).value();
+  const WeightUpload upload{.source = &whole, .piece = 1, .pieces = 2};
+
+  const auto piece = sources_of_piece(sources, upload);
+
+  ASSERT_EQ(piece.size(), 1U);
+  EXPECT_EQ(piece[0].column_begin, 64);
+  EXPECT_EQ(piece[0].column_count, 64);
+  EXPECT_EQ(piece[0].row_count, -1);
+  EXPECT_EQ(layout_of(upload).inputs, 64);
+}
+
 TEST(RowsAreStored, OnlyWhereBytesNeedNoChange) {
   const kernels::PanelLayout layout{.compute = Compute::BFloat16, .inputs = 64};
   EXPECT_TRUE(rows_are_stored(plain(48, 64), layout));
