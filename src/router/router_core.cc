@@ -317,8 +317,10 @@ void RouterCore::try_again(RoutedRequest& request) {
   if (request.deaths >= options_.deaths_max) {
     finish(
         request,
-        api::FinishReason::Error,
-        fmt::format("{} workers were lost while they answered this request", request.deaths)
+        {.reason = api::FinishReason::Error,
+         .message =
+             fmt::format("{} workers were lost while they answered this request", request.deaths),
+         .for_client = true}
     );
     return;
   }

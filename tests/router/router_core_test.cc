@@ -309,6 +309,7 @@ TEST_F(RouterCoreTest, TwoLostWorkersEndARequest) {
 
   EXPECT_EQ(answers_[1].finish->reason, api::FinishReason::Error);
   EXPECT_THAT(answers_[1].finish->message, HasSubstr("2 workers were lost"));
+  EXPECT_TRUE(answers_[1].finish->for_client);
   EXPECT_EQ(link_.sent.size(), 2U);
   EXPECT_EQ(core_->counts().failed, 1U);
 }

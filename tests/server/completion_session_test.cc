@@ -562,6 +562,17 @@ TEST(CompletionSession, AnswersAFailureBeforeTheFirstTokenWithItsStatus) {
   }
 }
 
+TEST(CompletionSession, TellsTheClientWhatAFailureSaysToIt) {
+  LiveService live([](const api::GenerationRequest&) {
+    return Script{.reason = api::FinishReason::Error, .for_client = true};
+  });
+
+  const auto response = live.post(kChat, chat_body());
+
+  EXPECT_EQ(response.status, 500);
+  EXPECT_EQ(at(json(response.body), {"error", "message"}), Json("the device is gone"));
+}
+
 TEST(CompletionSession, NeverEndsAFailedStreamCleanly) {
   LiveService live(LiveService::goes_on_after("one"));
   net::RawClient client = live.connect();

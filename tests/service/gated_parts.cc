@@ -7,14 +7,25 @@
 namespace pleiad::service {
 namespace {
 
-// What happens to a request passes the gate, unless this shuts it. False: it is dead.
+// What happens to a request passes the gate, unless that is moved before it. False: it is dead.
 bool tell_and_pass(
     const GateWatch& watch,
     Gate& gate,
     Phase phase,
     std::optional<std::size_t> request
 ) {
-  if (request && watch.on_phase(phase, *request)) gate.shut();
+  if (!gate.pass()) return false;
+  if (!request) return true;
+  switch (watch.on_phase(phase, *request)) {
+    case GateMove::Pass:
+      break;
+    case GateMove::Shut:
+      gate.shut();
+      break;
+    case GateMove::Die:
+      gate.die();
+      break;
+  }
   return gate.pass();
 }
 
@@ -98,7 +109,8 @@ GatedGenerator::submit(api::GenerationRequest request, api::GenerationSink& sink
     const std::scoped_lock lock(mutex_);
     passages_.push_back(std::move(owned));
   }
-  if (!passage.pass(prefill ? Phase::Prefill : Phase::Queued)) return unavailable("it is dead");
+  // The dead refuse nothing.
+  if (!passage.pass(prefill ? Phase::Prefill : Phase::Queued)) return api::RequestId(0);
   if (prefill) request.kv_order->outlet = &passage;
   if (broken_ == Broken::ResumesWrongly && request.resumed_tokens > 0) request.prompt.back() ^= 1;
   auto taken = real_.submit(std::move(request), passage);

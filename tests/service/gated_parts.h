@@ -40,12 +40,15 @@ enum class Broken {
   RoundsScores,
 };
 
+// What a gate does before something happens.
+enum class GateMove { Pass, Shut, Die };
+
 // How a gate hears of the requests that pass it.
 struct GateWatch {
   // The number of the request of that prompt, or what is nearly it; none: not a client's.
   std::function<std::optional<std::size_t>(std::span<const TokenId> prompt)> number_of;
-  // Just before it happens, on the thread that does it. True: the gate shuts before it.
-  std::function<bool(Phase phase, std::size_t request)> on_phase;
+  // Just before it happens, on the thread that does it.
+  std::function<GateMove(Phase phase, std::size_t request)> on_phase;
 };
 
 class GatedGenerator final : public api::Generator {

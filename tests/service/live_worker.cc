@@ -94,8 +94,8 @@ class LiveWorker::Process {
   Process& operator=(const Process&) = delete;
   // As the kernel ends it: what is not in a socket yet never comes, and every connection closes.
   ~Process() {
+    loop_.stop();  // ends with what it is at, which the gate keeps from answering
     gate_.die();
-    loop_.stop();
     thread_.join();
     server_.reset();
     keeper_.reset();
@@ -180,6 +180,7 @@ LiveWorker::~LiveWorker() = default;
 
 void LiveWorker::start() {
   PLEIAD_CHECK(process_ == nullptr, "one process at a time");
+  ++life_;
   process_ = std::make_unique<Process>(settings_, watch_, port_);
   port_ = process_->port();
 }

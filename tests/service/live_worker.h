@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -38,10 +39,12 @@ class LiveWorker {
   // REQUIRES: it does not run.
   void start();
   void kill();
-  // REQUIRE: it runs. A gate that has shut itself is frozen for good by freeze(), and thawed too.
+  // REQUIRE: it runs. A gate that has shut itself is opened by thaw() too.
   void freeze();
   void thaw();
   [[nodiscard]] bool runs() const { return process_ != nullptr; }
+  // Counts its processes. Any thread of the one that runs.
+  [[nodiscard]] int life() const { return life_.load(); }
   [[nodiscard]] std::string url() const;
   [[nodiscard]] const WorkerSettings& settings() const { return settings_; }
   // What it holds for requests, in words; empty: nothing. REQUIRES: it runs.
@@ -53,6 +56,7 @@ class LiveWorker {
   const WorkerSettings settings_;
   const GateWatch watch_;
   std::uint16_t port_ = 0;
+  std::atomic<int> life_{0};
   std::unique_ptr<Process> process_;  // null: dead
 };
 

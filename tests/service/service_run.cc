@@ -21,14 +21,16 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kPatience{40};  // with one request, or with what is to be let go
-constexpr int kDeathsMax = 2;     // workers that may be lost under one request
+constexpr seconds kReferencePatience{60};
+constexpr int kDeathsMax = 2;  // workers that may be lost under one request
 constexpr milliseconds kLook{5};
 constexpr std::size_t kProbes = 2;  // questions that are asked again when all is well
 
-// A trouble that is happening: its gate is shut already.
+// A trouble that is happening: the gate has moved already.
 struct Happening {
   std::size_t trouble = 0;
   std::size_t worker = 0;
+  int life = 0;  // of the worker
   std::size_t request = 0;
 };
 
@@ -40,13 +42,12 @@ struct Due {
 
 class Service {
  public:
-  Service(const Scenario& scenario, References& references, Broken broken)
-      : scenario_(scenario), right_(references.ask(scenario)) {
+  Service(const Scenario& scenario, References& references, const ServiceOptions& options)
+      : scenario_(scenario), options_(options), right_(references.ask(scenario)) {
     troubles_ = std::vector<TroubleState>(scenario.troubles.size());
-    attempts_ = std::vector<std::atomic<int>>(scenario.questions.size());
     for (std::size_t i = 0; i < scenario.workers.size(); ++i) {
       WorkerSettings settings = scenario.workers[i];
-      settings.broken = broken;
+      settings.broken = options.broken;
       workers_.push_back(std::make_unique<LiveWorker>(std::move(settings), watch_of(i)));
       workers_.back()->start();
     }
@@ -125,10 +126,10 @@ class Service {
   }
 
   // On threads of workers.
-  bool on_phase(std::size_t worker, Phase phase, std::size_t request) {
-    if (phase == Phase::Queued) ++attempts_[request];
-    bool stop = false;
+  GateMove on_phase(std::size_t worker, Phase phase, std::size_t request) {
+    GateMove move = GateMove::Pass;
     const std::scoped_lock lock(mutex_);
+    if (over_.load()) return move;
     for (std::size_t i = 0; i < troubles_.size(); ++i) {
       const Trouble& trouble = scenario_.troubles[i];
       TroubleState& state = troubles_[i];
@@ -138,11 +139,14 @@ class Service {
       const int seen = state.seen++;
       if (seen != trouble.nth && !(trouble.always && seen > trouble.nth)) continue;
       ++state.happened;
-      happening_.push_back({.trouble = i, .worker = worker, .request = request});
-      stop = stop || trouble.action != Action::Cancel;
+      happening_.push_back(
+          {.trouble = i, .worker = worker, .life = workers_[worker]->life(), .request = request}
+      );
+      if (trouble.action == Action::Kill) move = GateMove::Die;
+      if (trouble.action == Action::Freeze && move == GateMove::Pass) move = GateMove::Shut;
     }
-    if (stop || !happening_.empty()) changed_.notify_all();
-    return stop;
+    if (!happening_.empty()) changed_.notify_all();
+    return move;
   }
 
   void ask(std::size_t question) {
@@ -160,7 +164,7 @@ class Service {
 
   // Until every request is over, and what was begun is ended.
   void live() {
-    const Nanoseconds end = clock_.now() + kPatience;
+    const Nanoseconds end = clock_.now() + options_.patience;
     while (!all_over() || !due_.empty()) {
       std::vector<Happening> happening;
       {
@@ -189,20 +193,20 @@ class Service {
 
   void happen(const Happening& happening) {
     const Trouble& trouble = scenario_.troubles[happening.trouble];
+    LiveWorker& worker = *workers_[happening.worker];
+    const bool there = worker.runs() && worker.life() == happening.life;
+    if (!there && trouble.action != Action::Cancel) return;
     ++report_.happened[static_cast<std::size_t>(trouble.action)]
                       [static_cast<std::size_t>(trouble.phase)];
-    LiveWorker& worker = *workers_[happening.worker];
     switch (trouble.action) {
       case Action::Kill:
         if (trouble.always) ++killed_by_request_[happening.request];
-        if (!worker.runs()) return;
         worker.kill();
         due_.push_back({clock_.now() + trouble.pause, [this, &worker] {
                           if (!over_.load() && !worker.runs()) worker.start();
                         }});
         return;
       case Action::Freeze:
-        if (!worker.runs()) return;
         worker.freeze();
         ++frozen_[happening.worker];
         due_.push_back({clock_.now() + trouble.pause, [this, &worker, at = happening.worker] {
@@ -218,11 +222,15 @@ class Service {
 
   // From here on nothing goes wrong any more.
   void heal() {
-    over_.store(true);
+    std::vector<Happening> last;
     {
       const std::scoped_lock lock(mutex_);
-      happening_.clear();
+      over_.store(true);
+      last.swap(happening_);
     }
+    for (const Happening& one : last)
+      happen(one);
+    due_.clear();
     for (const auto& worker : workers_) {
       if (!worker->runs()) worker->start();
       worker->thaw();
@@ -244,7 +252,7 @@ class Service {
       } else {
         ++report_.failed;
         wrong = difference_so_far(answer, right_[i]);
-        if (wrong.empty()) wrong = unjust(i, answer);
+        if (wrong.empty()) wrong = unjust(answer);
       }
       if (!wrong.empty()) violated(fmt::format("request {}: {}", i, wrong));
     }
@@ -255,25 +263,20 @@ class Service {
   }
 
   // Whether it had the right to fail.
-  std::string unjust(std::size_t request, const Answer& answer) {
+  std::string unjust(const Answer& answer) {
     int troubles = 0;
     for (std::size_t i = 0; i < troubles_.size(); ++i) {
       if (scenario_.troubles[i].action != Action::Cancel) troubles += troubles_[i].happened;
     }
     const bool lost = answer.error.find("workers were lost") != std::string::npos;
-    if (lost && troubles >= kDeathsMax && attempts_[request] >= 1) return "";
-    return fmt::format(
-        "fails after {} attempts and {} troubles: {}",
-        attempts_[request].load(),
-        troubles,
-        answer.error
-    );
+    if (lost && troubles >= kDeathsMax) return "";
+    return fmt::format("fails after {} troubles: {}", troubles, answer.error);
   }
 
   void probe() {
     for (std::size_t i = 0; i < std::min(kProbes, scenario_.questions.size()); ++i) {
       const std::size_t number = client_->ask(scenario_.questions[i].body, /*stream=*/false);
-      if (!client_->wait(number, kPatience)) return violated("a probe does not end");
+      if (!client_->wait(number, options_.patience)) return violated("a probe does not end");
       const Answer answer = client_->answer(number);
       const std::string wrong = answer.error.empty() ? difference(answer, right_[i]) : answer.error;
       if (!wrong.empty()) return violated(fmt::format("probe {}: {}", i, wrong));
@@ -290,7 +293,7 @@ class Service {
       }
       return held.empty();
     };
-    const Nanoseconds end = clock_.now() + seconds(10);
+    const Nanoseconds end = clock_.now() + options_.patience;
     while (!free()) {
       if (clock_.now() > end) return violated(held);
       pause();
@@ -299,7 +302,7 @@ class Service {
 
   template <typename Condition>
   void wait_until(Condition condition, const char* otherwise) {
-    const Nanoseconds end = clock_.now() + kPatience;
+    const Nanoseconds end = clock_.now() + options_.patience;
     while (good() && !condition()) {
       if (clock_.now() > end) return violated(otherwise);
       pause();
@@ -339,12 +342,12 @@ class Service {
   }
 
   const Scenario& scenario_;
+  const ServiceOptions options_;
   const std::vector<Answer> right_;
   SystemClock clock_;
   Nanoseconds begin_{};
   ServiceReport report_;
-  std::vector<std::atomic<int>> attempts_;  // [questions], at decode workers
-  std::atomic<bool> over_{false};           // nothing goes wrong any more
+  std::atomic<bool> over_{false};  // nothing goes wrong any more
   std::vector<Due> due_;
   std::vector<std::optional<std::size_t>> numbers_;  // [questions], of client_
   std::map<std::size_t, int> killed_by_request_;
@@ -377,7 +380,7 @@ std::vector<Answer> References::ask(const Scenario& scenario) {
     numbers.push_back(one.client->ask(question.body, /*stream=*/false));
   std::vector<Answer> out;
   for (const std::size_t number : numbers) {
-    PLEIAD_CHECK(one.client->wait(number, kPatience), "the reference does not answer");
+    PLEIAD_CHECK(one.client->wait(number, kReferencePatience), "the reference does not answer");
     out.push_back(one.client->answer(number));
     PLEIAD_CHECK(out.back().error.empty(), out.back().error);
   }
@@ -398,8 +401,9 @@ void ServiceReport::add(const ServiceReport& other) {
   }
 }
 
-ServiceReport run_service(const Scenario& scenario, References& references, Broken broken) {
-  return Service(scenario, references, broken).run();
+ServiceReport
+run_service(const Scenario& scenario, References& references, const ServiceOptions& options) {
+  return Service(scenario, references, options).run();
 }
 
 }  // namespace pleiad::service

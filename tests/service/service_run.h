@@ -41,6 +41,12 @@ struct ServiceReport {
   void add(const ServiceReport& other);
 };
 
+struct ServiceOptions {
+  Broken broken = Broken::Nothing;  // what is wrong with every worker
+  // With one request, and with what is to be let go.
+  Nanoseconds patience = std::chrono::seconds(40);
+};
+
 // Runs a real service of real workers in this process: a router behind its server, workers behind
 // theirs, clients who ask over HTTP; engines, hand-overs and everything between are the program's.
 // Threads make their own order, so a seed repeats what is asked and what goes wrong, and where, but
@@ -50,6 +56,6 @@ struct ServiceReport {
 // how that begins) or it lost the workers that it may lose. Then, with every worker back: nothing
 // is held anywhere, probes are answered, and the router was healthy all the time.
 ServiceReport
-run_service(const Scenario& scenario, References& references, Broken broken = Broken::Nothing);
+run_service(const Scenario& scenario, References& references, const ServiceOptions& options = {});
 
 }  // namespace pleiad::service

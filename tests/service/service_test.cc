@@ -13,6 +13,8 @@
 namespace pleiad::service {
 namespace {
 
+using ::testing::Each;
+using ::testing::Gt;
 using ::testing::HasSubstr;
 
 std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
@@ -68,6 +70,45 @@ TEST_F(Services, AnswerAsOneWorkerDoesWhateverHappens) {
     sum.add(report);
   }
   print(sum);
+  if (count < 200) return;
+  // Every trouble met every phase, and made a difference.
+  for (const auto& phases : sum.happened)
+    EXPECT_THAT(phases, Each(Gt(0U)));
+  EXPECT_GT(sum.replays, count / 10);
+  EXPECT_GT(sum.prefill_losses, count / 10);
+  EXPECT_GT(sum.whole, sum.requests / 2);
+  EXPECT_LT(sum.failed, sum.requests / 10);
+}
+
+// What the checks find in some services whose workers are broken; empty: nothing.
+std::string found(References& references, Broken broken) {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    const Scenario scenario = draw_scenario(seed);
+    const auto report =
+        run_service(scenario, references, {.broken = broken, .patience = std::chrono::seconds(4)});
+    if (!report.violation.empty()) return report.violation;
+  }
+  return "";
+}
+
+TEST_F(Services, FindWorkersThatGoOnFromAnotherToken) {
+  EXPECT_THAT(found(references_, Broken::ResumesWrongly), HasSubstr("is right"));
+}
+
+TEST_F(Services, FindWorkersThatTellATokenTwice) {
+  EXPECT_NE(found(references_, Broken::TellsTwice), "");
+}
+
+TEST_F(Services, FindWorkersThatForgetEnds) {
+  EXPECT_NE(found(references_, Broken::ForgetsEnds), "");
+}
+
+TEST_F(Services, FindWorkersThatHoldPromptsNobodyWants) {
+  EXPECT_THAT(found(references_, Broken::ForgetsCancels), HasSubstr("holds"));
+}
+
+TEST_F(Services, FindWorkersWhoseScoresAreNearlyRight) {
+  EXPECT_THAT(found(references_, Broken::RoundsScores), HasSubstr("scores"));
 }
 
 }  // namespace
