@@ -85,6 +85,7 @@ struct FinishEvent {
   // Of Lost: the worker that was to compute the prompt failed, not the one that says so. Asking the
   // latter again, with another one or none, may help.
   bool prefill_lost = false;
+  bool prefill_broken = false;  // and may have died of the prompt: it had the order
 };
 
 // Receives what one request produces. Called on the engine's thread: must return at once, never

@@ -563,14 +563,10 @@ TEST(CompletionSession, AnswersAFailureBeforeTheFirstTokenWithItsStatus) {
 }
 
 TEST(CompletionSession, TellsTheClientWhatAFailureSaysToIt) {
-  LiveService live([](const api::GenerationRequest&) {
-    return Script{.reason = api::FinishReason::Error, .for_client = true};
-  });
-
-  const auto response = live.post(kChat, chat_body());
-
-  EXPECT_EQ(response.status, 500);
-  EXPECT_EQ(at(json(response.body), {"error", "message"}), Json("the device is gone"));
+  const Script script{.reason = api::FinishReason::Error, .for_client = true};
+  LiveService live([&](const api::GenerationRequest&) { return script; });
+  const auto body = json(live.post(kChat, chat_body()).body);
+  EXPECT_EQ(at(body, {"error", "message"}), Json("the device is gone"));
 }
 
 TEST(CompletionSession, NeverEndsAFailedStreamCleanly) {

@@ -147,8 +147,8 @@ class GatedSource::Passage final : public api::KvInlet, public api::KvCall {
     if (!alive) return unavailable("it is dead");
     return inlet_.on_bytes(bytes);
   }
-  void on_end(Result<void> how) override {
-    if (owner_.gate_.pass()) inlet_.on_end(std::move(how));
+  void on_end(api::KvEnding ending) override {
+    if (owner_.gate_.pass()) inlet_.on_end(std::move(ending));
   }
 
   std::unique_ptr<api::KvCall> call;  // destroyed first: no call of this comes later
