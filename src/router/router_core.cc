@@ -183,8 +183,11 @@ RouterCore::choose_prefill(const RoutedRequest& request, const Choice& choice) {
   }
   const auto eligible = table_.prefill_eligible();
   eligible_.assign(eligible.begin(), eligible.end());
-  for (const UnitIndex unit : request.prefill_avoided) {
-    eligible_[unit] = 0;
+  // All ranks of a worker that failed may go with it, and one loss is not to count twice.
+  for (const UnitIndex avoided : request.prefill_avoided) {
+    for (UnitIndex unit = 0; unit < eligible_.size(); ++unit) {
+      if (table_.place(unit).worker == table_.place(avoided).worker) eligible_[unit] = 0;
+    }
   }
   // overlap_ is still of this prompt.
   const auto chosen = prefill_policy_.choose({
