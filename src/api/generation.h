@@ -79,9 +79,13 @@ struct FinishEvent {
   std::int32_t cached_tokens = 0;  // prompt tokens taken from the prefix cache
   std::int32_t output_tokens = 0;
   std::string message;  // for Error and Lost: what went wrong
+  // Of Error, said by what sends requests to several places: the message is for the client too. The
+  // message of any other error is for operators.
+  bool for_client = false;
   // Of Lost: the worker that was to compute the prompt failed, not the one that says so. Asking the
   // latter again, with another one or none, may help.
   bool prefill_lost = false;
+  bool prefill_broken = false;  // and may have died of the prompt: it had the order
 };
 
 // Receives what one request produces. Called on the engine's thread: must return at once, never

@@ -31,6 +31,10 @@ void append_finish(std::string& out, const FinishEvent& event) {
   append(out, StreamFrame::Finish, encode(event));
 }
 
+void append_alive(std::string& out) {
+  append(out, StreamFrame::Alive, {});
+}
+
 Result<void> GenerationStreamReader::feed(std::string_view bytes) {
   if (!rest_.empty()) {
     rest_.append(bytes);
@@ -64,6 +68,7 @@ Result<std::size_t> GenerationStreamReader::take_frame(std::string_view bytes) {
 
 Result<void>
 GenerationStreamReader::take_event(StreamFrame kind, std::span<const std::byte> bytes) {
+  if (kind == StreamFrame::Alive && bytes.empty()) return {};
   if (kind == StreamFrame::Finish) {
     PLEIAD_TRY(event, decode_finish(bytes));
     finished_ = true;

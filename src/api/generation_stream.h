@@ -15,7 +15,12 @@
 // (generation_wire.h).
 namespace pleiad::api {
 
-enum class StreamFrame : std::uint8_t { Token = 1, PromptToken = 2, Finish = 3 };
+enum class StreamFrame : std::uint8_t {
+  Token = 1,
+  PromptToken = 2,
+  Finish = 3,
+  Alive = 4,  // without an event: nothing yet, and the sender is there
+};
 
 // Bytes of one frame at most.
 inline constexpr std::size_t kStreamFrameMax = std::size_t{1} << 17U;
@@ -24,6 +29,7 @@ inline constexpr std::size_t kStreamFrameMax = std::size_t{1} << 17U;
 void append_token(std::string& out, const TokenEvent& event);
 void append_prompt_token(std::string& out, const TokenEvent& event);
 void append_finish(std::string& out, const FinishEvent& event);
+void append_alive(std::string& out);
 
 // Takes such a stream apart, in whatever pieces it comes. Nothing may follow a Finish.
 class GenerationStreamReader {

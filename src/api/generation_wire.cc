@@ -248,6 +248,7 @@ std::vector<std::byte> encode(const FinishEvent& event) {
   out.number(event.output_tokens);
   write(out, event.message);
   out.number(static_cast<std::uint8_t>(event.prefill_lost ? 1 : 0));
+  out.number(static_cast<std::uint8_t>(event.prefill_broken ? 1 : 0));
   return out.take();
 }
 
@@ -271,6 +272,8 @@ Result<FinishEvent> decode_finish(std::span<const std::byte> bytes) {
   out.message = std::move(message);
   PLEIAD_TRY(prefill_lost, read_flag(in));
   out.prefill_lost = prefill_lost;
+  PLEIAD_TRY(prefill_broken, read_flag(in));
+  out.prefill_broken = prefill_broken;
   PLEIAD_TRY(in.end());
   return out;
 }

@@ -54,6 +54,14 @@ struct PrefillOrder {
   std::optional<std::int32_t> dp_rank;
 };
 
+// How a transfer ended.
+struct KvEnding {
+  Result<void> how;  // or why it did not end well
+  // The worker had the order, and its answer broke off, fell silent or was none: it may have died
+  // of the prompt.
+  bool broken = false;
+};
+
 // What comes of asking a prefill worker. Called on a thread of the caller's source, one call at a
 // time, never again after on_end().
 class KvInlet {
@@ -63,8 +71,8 @@ class KvInlet {
   virtual Result<PrefillOrder> on_offer(std::string_view offer) = 0;
   // Bytes of the transfer. After a failure nothing more comes but on_end() with that failure.
   virtual Result<void> on_bytes(std::string_view bytes) = 0;
-  // Nothing more comes; why, when it did not end well.
-  virtual void on_end(Result<void> how) = 0;
+  // Nothing more comes.
+  virtual void on_end(KvEnding ending) = 0;
 };
 
 // A question under way. Destroying it ends it at once, for the peer too; blocks while a call of its

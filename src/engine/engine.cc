@@ -544,6 +544,7 @@ void Engine::finish(sched::SlotId slot, Ended ended) {
       .output_tokens = request.output_tokens,
       .message = std::move(ended.message),
       .prefill_lost = ended.prefill_lost,
+      .prefill_broken = ended.prefill_broken,
   });
 }
 

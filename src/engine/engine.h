@@ -134,7 +134,7 @@ class Engine final : public api::Generator {
   // What a request awaited has come, or not.
   struct Receipt {
     api::RequestId id;
-    Result<void> how;
+    api::KvEnding ending;
   };
 
   // What other threads ask of the engine's thread.
@@ -194,6 +194,7 @@ class Engine final : public api::Generator {
     std::optional<TokenId> stop_token;
     std::string message;
     bool prefill_lost = false;
+    bool prefill_broken = false;
   };
   void finish(sched::SlotId slot, Ended ended);
   void end_hand_over(const Live& request, Ended& ended);

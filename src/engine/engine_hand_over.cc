@@ -14,10 +14,10 @@ void Engine::make_hand_overs(MetricsRegistry& registry) {
           .runs_max = parts_.limits.running_max},
       HandOvers::Events{
           .on_received =
-              [this](api::RequestId id, Result<void> how) {
+              [this](api::RequestId id, api::KvEnding ending) {
                 {
                   const std::scoped_lock lock(mutex_);
-                  mail_.receipts.push_back({id, std::move(how)});
+                  mail_.receipts.push_back({id, std::move(ending)});
                 }
                 wake();
               },
@@ -74,18 +74,20 @@ void Engine::take_receipt(Receipt receipt) {
   const auto found = slots_.find(receipt.id);
   if (found == slots_.end()) return;
   const sched::SlotId slot = found->second;
-  if (receipt.how.ok()) {
+  const Result<void>& how = receipt.ending.how;
+  if (how.ok()) {
     // The worker that sent may let go now.
     hand_overs_->end(receipt.id, {});
     scheduler_.receive(slot);
     return;
   }
-  PLEIAD_LOG(Warning, "request {}: {}", receipt.id.value(), receipt.how.error().message);
+  PLEIAD_LOG(Warning, "request {}: {}", receipt.id.value(), how.error().message);
   finish(
       slot,
       {.reason = api::FinishReason::Lost,
-       .message = receipt.how.error().message,
-       .prefill_lost = true}
+       .message = how.error().message,
+       .prefill_lost = true,
+       .prefill_broken = receipt.ending.broken}
   );
 }
 

@@ -105,7 +105,7 @@ void HandOvers::begin_receiving(
            .parts = place_.caches.parts,
            .pages = numbers(pages)},
       .share_memory = room_.settings.share_memory,
-      .on_end = [this, id](Result<void> how) { events_.on_received(id, std::move(how)); },
+      .on_end = [this, id](api::KvEnding ending) { events_.on_received(id, std::move(ending)); },
   };
   PLEIAD_CHECK(room_.settings.source != nullptr);
   fetches_.emplace(

@@ -38,7 +38,7 @@ class HandOvers final : public model::LayerObserver {
  public:
   struct Events {
     // On other threads. What was awaited has come, or why not.
-    std::function<void(api::RequestId, Result<void>)> on_received;
+    std::function<void(api::RequestId, api::KvEnding)> on_received;
     // A prompt that was computed for another worker is to end.
     std::function<void(api::RequestId, KvSender::Over)> on_over;
   };

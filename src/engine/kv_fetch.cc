@@ -52,22 +52,25 @@ Result<void> KvFetch::on_bytes(std::string_view bytes) {
   return {};
 }
 
-void KvFetch::on_end(Result<void> how) {
+void KvFetch::on_end(api::KvEnding ending) {
   if (ended_) return;
-  if (!how.ok()) return end(std::move(how));
-  end(unavailable("it ended its answer before everything was there"));
+  if (ending.how.ok()) {
+    ending.how = unavailable("it ended its answer before everything was there");
+  }
+  end(std::move(ending));
 }
 
-void KvFetch::end(Result<void> how) {
+void KvFetch::end(api::KvEnding ending) {
   ended_ = true;
-  if (how.ok()) {
+  if (ending.how.ok()) {
     shared_.metrics.seconds.observe(to_seconds(shared_.clock.now() - begin_));
   } else {
+    Error why = std::move(ending.how).error();
     shared_.metrics.failed.add();
-    if (how.error().kind == ErrorKind::Timeout) shared_.metrics.holds_expired.add();
-    how = with_context(std::move(how).error(), "prefill worker " + options_.from.url);
+    if (why.kind == ErrorKind::Timeout) shared_.metrics.holds_expired.add();
+    ending.how = with_context(std::move(why), "prefill worker " + options_.from.url);
   }
-  options_.on_end(std::move(how));
+  options_.on_end(std::move(ending));
 }
 
 }  // namespace pleiad::engine

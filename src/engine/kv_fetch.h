@@ -26,7 +26,7 @@ class KvFetch final : public api::KvInlet {
     kv::TransferPlan plan;    // all but `sources`
     bool share_memory = true;
     // On a thread of the source, once: everything is in the pages, or why it is not.
-    std::function<void(Result<void>)> on_end;
+    std::function<void(api::KvEnding)> on_end;
   };
 
   // What all fetches of a process share; outlives them.
@@ -46,10 +46,10 @@ class KvFetch final : public api::KvInlet {
 
   Result<api::PrefillOrder> on_offer(std::string_view text) override;
   Result<void> on_bytes(std::string_view bytes) override;
-  void on_end(Result<void> how) override;
+  void on_end(api::KvEnding ending) override;
 
  private:
-  void end(Result<void> how);
+  void end(api::KvEnding ending);
 
   Options options_;
   Shared shared_;

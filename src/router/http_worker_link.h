@@ -23,7 +23,8 @@ class HttpWorkerLink final : public WorkerLink {
   struct Options {
     std::string secret;
     Nanoseconds connect_timeout = std::chrono::seconds(2);
-    Nanoseconds silence_max = std::chrono::minutes(10);  // of a worker that computes
+    // Of a stream; workers at work say every second that they are alive.
+    Nanoseconds silence_max = std::chrono::seconds(5);
   };
 
   // `core` is told what happens, and `told` called after that. Both must outlive the link; `core`

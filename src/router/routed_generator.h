@@ -29,7 +29,8 @@ struct RouterOptions {
   Nanoseconds report_timeout = std::chrono::seconds(1);
   Nanoseconds tick_interval = std::chrono::milliseconds(100);
   Nanoseconds connect_timeout = std::chrono::seconds(2);
-  Nanoseconds silence_max = std::chrono::minutes(10);  // of a worker that computes
+  // Of a stream; workers at work say every second that they are alive.
+  Nanoseconds silence_max = std::chrono::seconds(5);
 };
 
 // The workers of a service as one Generator: each request goes to the unit that the policy chooses,

@@ -25,6 +25,7 @@ class RoutedRequest {
     UnitIndex unit = 0;
     RequestCost cost;
     api::PrefillFrom from;
+    std::uint64_t reports = 0;  // of its worker, before it was sent
   };
 
   // Where it is tried now.

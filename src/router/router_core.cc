@@ -183,8 +183,11 @@ RouterCore::choose_prefill(const RoutedRequest& request, const Choice& choice) {
   }
   const auto eligible = table_.prefill_eligible();
   eligible_.assign(eligible.begin(), eligible.end());
-  for (const UnitIndex unit : request.prefill_avoided) {
-    eligible_[unit] = 0;
+  // All ranks of a worker that failed may go with it, and one loss is not to count twice.
+  for (const UnitIndex avoided : request.prefill_avoided) {
+    for (UnitIndex unit = 0; unit < eligible_.size(); ++unit) {
+      if (table_.place(unit).worker == table_.place(avoided).worker) eligible_[unit] = 0;
+    }
   }
   // overlap_ is still of this prompt.
   const auto chosen = prefill_policy_.choose({
@@ -203,6 +206,7 @@ RouterCore::choose_prefill(const RoutedRequest& request, const Choice& choice) {
           {.url = table_.workers()[place.worker].url,
            .dp_rank = place.dp_rank,
            .attempt = static_cast<std::uint32_t>(losses)},
+      .reports = table_.workers()[place.worker].reports,
   };
 }
 
@@ -216,10 +220,7 @@ void RouterCore::end_prefill(RoutedRequest::Attempt& attempt) {
 // The unit that was to go on with the prompt is well: it is asked again, with another to compute
 // it.
 void RouterCore::prefill_lost(RoutedRequest& request, std::string_view why) {
-  if (request.early) {
-    finish(request, api::FinishReason::Stop);
-    return;
-  }
+  if (end_when_complete_or_deadly(request)) return;
   request.prefill_avoided.push_back(request.attempt->prefill->unit);
   PLEIAD_LOG(Warning, "request {} lost its prefill: {}", request.id().value(), why);
   ++counts_.prefill_losses;
@@ -265,6 +266,7 @@ void RouterCore::on_finish(AttemptId attempt, const api::FinishEvent& event) {
       return;
     case api::FinishReason::Lost:
       if (event.prefill_lost && request->attempt->prefill) {
+        if (event.prefill_broken) ++request->deaths;
         prefill_lost(*request, event.message);
         return;
       }
@@ -305,23 +307,31 @@ void RouterCore::worker_lost(RoutedRequest& request, std::string_view why) {
   try_again(request);
 }
 
-void RouterCore::try_again(RoutedRequest& request) {
+// Whether there is nothing left to try, and it was ended.
+bool RouterCore::end_when_complete_or_deadly(RoutedRequest& request) {
   if (request.early) {
     finish(request, api::FinishReason::Stop);
-    return;
+    return true;
   }
   if (request.complete()) {
     finish(request, api::FinishReason::Length);
-    return;
+    return true;
   }
   if (request.deaths >= options_.deaths_max) {
     finish(
         request,
-        api::FinishReason::Error,
-        fmt::format("{} workers were lost while they answered this request", request.deaths)
+        {.reason = api::FinishReason::Error,
+         .message =
+             fmt::format("{} workers were lost while they answered this request", request.deaths),
+         .for_client = true}
     );
-    return;
+    return true;
   }
+  return false;
+}
+
+void RouterCore::try_again(RoutedRequest& request) {
+  if (end_when_complete_or_deadly(request)) return;
   request.avoided.push_back(request.attempt->unit);
   end_attempt(request);
   ++counts_.replays;
@@ -398,34 +408,43 @@ void RouterCore::on_report(WorkerIndex worker, Result<api::WorkerReport> report)
 }
 
 // What was sent since the last report may have met the next start, which refuses it: its worker is
-// not counted as lost.
+// not counted as lost. A prompt that was ordered since may be computed by the next start; whoever
+// ordered it knows, and says so if it is not.
 void RouterCore::move_to_next_start(WorkerIndex worker) {
   for (auto& [attempt, request] : attempts_) {
     const bool there = table_.place(request->attempt->unit).worker == worker;
     const bool unsure = request->attempt->reports == table_.workers()[worker].reports;
     if (there && unsure) request->attempt->connected = false;
   }
-  move_away_from(worker, "the worker was started again");
+  move_away_from(worker, "the worker was started again", table_.workers()[worker].reports);
 }
 
 // A worker that is silent may still hold connections open.
-void RouterCore::move_away_from(WorkerIndex worker, std::string_view why) {
+void RouterCore::move_away_from(
+    WorkerIndex worker,
+    std::string_view why,
+    std::optional<std::uint64_t> reports
+) {
   const std::string reason(why);  // the worker's own may change
   std::vector<AttemptId> there;
   std::vector<AttemptId> prefilled_there;
   for (const auto& [attempt, request] : attempts_) {
     const auto& prefill = request->attempt->prefill;
     if (table_.place(request->attempt->unit).worker == worker) there.push_back(attempt);
-    if (prefill && table_.place(prefill->unit).worker == worker) prefilled_there.push_back(attempt);
+    const bool computed_there = prefill && table_.place(prefill->unit).worker == worker;
+    if (computed_there && prefill->reports != reports) prefilled_there.push_back(attempt);
   }
   std::ranges::sort(there);
   std::ranges::sort(prefilled_there);
   for (const AttemptId attempt : there) {
     on_broken(attempt, reason);
   }
+  const bool removed = table_.workers()[worker].state == WorkerState::Removed;
   for (const AttemptId attempt : prefilled_there) {
     RoutedRequest* request = find(attempt);
-    if (request != nullptr) prefill_lost(*request, reason);
+    if (request == nullptr) continue;
+    if (request->attempt->connected && !removed) ++request->deaths;
+    prefill_lost(*request, reason);
   }
 }
 

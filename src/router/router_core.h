@@ -26,12 +26,13 @@ struct RouterCoreOptions {
   PolicyOptions policy;
   WorkerTable::Options table;
   std::uint64_t seed = 0;  // of draws
-  // Workers that may be lost under one request; it ends with an error at the last: it may be what
-  // kills them.
+  // Workers of any role that may be lost under one request; it ends with an error at the last: it
+  // may be what kills them.
   int deaths_max = 2;
   // Prompts with fewer tokens to compute stay with the decode worker.
   std::int64_t prefill_tokens_min = 256;
-  // Prefill workers that may fail one request; then its decode worker computes the prompt.
+  // Prefill workers that may fail one request, and be well; then its decode worker computes the
+  // prompt.
   std::size_t prefill_losses_max = 2;
   // Time without a worker that begins with it, once accepted.
   Nanoseconds wait_max = std::chrono::seconds(30);
@@ -126,6 +127,7 @@ class RouterCore {
   choose_prefill(const RoutedRequest& request, const Choice& choice);
   [[nodiscard]] std::string name_of(const RoutedRequest::Attempt& attempt) const;
   void prefill_lost(RoutedRequest& request, std::string_view why);
+  bool end_when_complete_or_deadly(RoutedRequest& request);
   void end_prefill(RoutedRequest::Attempt& attempt);
   void worker_lost(RoutedRequest& request, std::string_view why);
   void try_again(RoutedRequest& request);
@@ -133,7 +135,12 @@ class RouterCore {
   void finish(RoutedRequest& request, api::FinishReason reason, std::string message = {});
   void finish(RoutedRequest& request, const api::FinishEvent& event);
   void move_to_next_start(WorkerIndex worker);
-  void move_away_from(WorkerIndex worker, std::string_view why);
+  // But for prompts that were ordered when the worker had reported so often.
+  void move_away_from(
+      WorkerIndex worker,
+      std::string_view why,
+      std::optional<std::uint64_t> reports = std::nullopt
+  );
   void serve_waiting();
   [[nodiscard]] bool waited_too_long(const RoutedRequest& request) const;
   RoutedRequest* find(api::RequestId id);

@@ -204,7 +204,11 @@ void CompletionSession::finish_choice(std::size_t index, const api::FinishEvent&
       choice.end(event);
       return;
     case api::FinishReason::Error:
-      fail(from_error(internal_error("{}", event.message)));
+      fail(
+          event.for_client
+              ? ApiError{.status = 500, .type = "server_error", .message = event.message}
+              : from_error(internal_error("{}", event.message))
+      );
       return;
     case api::FinishReason::Lost:
       fail(from_error(unavailable("the service lost one of its ranks while it answered; ask again"))

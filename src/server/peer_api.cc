@@ -1,6 +1,7 @@
 #include "server/peer_api.h"
 
 #include <charconv>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -26,7 +27,7 @@ ApiError not_found_error(std::string_view path) {
 }  // namespace
 
 // One request of a peer: what it produces goes straight into the answer. Events on the generator's
-// thread, all else on the loop's, before the first event or after the last.
+// thread, all else on the loop's, before the first event or after the last, but for tell_alive().
 class PeerApi::Stream : public api::GenerationSink {
  public:
   Stream(PeerApi& owner, std::unique_ptr<net::Responder> responder)
@@ -34,6 +35,10 @@ class PeerApi::Stream : public api::GenerationSink {
 
   [[nodiscard]] net::Responder& responder() const { return *responder_; }
   [[nodiscard]] std::uint64_t number() const { return number_; }
+
+  // The request is accepted, and its answer has not ended: says so when nothing else was said since
+  // the last call.
+  virtual void tell_alive() {}
 
   std::optional<api::RequestId> id;  // once accepted
   bool gone = false;                 // the peer hung up before that
@@ -66,24 +71,46 @@ class PeerApi::TokenStream final : public Stream {
   using Stream::Stream;
 
   void on_prompt_token(const api::TokenEvent& event) override {
+    const std::scoped_lock lock(mutex_);
     frame_.clear();
     api::append_prompt_token(frame_, event);
-    send(frame_);
+    tell();
   }
   void on_token(const api::TokenEvent& event) override {
+    const std::scoped_lock lock(mutex_);
     frame_.clear();
     api::append_token(frame_, event);
-    send(frame_);
+    tell();
   }
   void on_finish(const api::FinishEvent& event) override {
-    frame_.clear();
-    api::append_finish(frame_, event);
-    send(frame_);
-    end();
+    {
+      const std::scoped_lock lock(mutex_);
+      frame_.clear();
+      api::append_finish(frame_, event);
+      tell();
+      finished_ = true;
+    }
+    end();  // and with it this, maybe at once
+  }
+  void tell_alive() override {
+    const std::scoped_lock lock(mutex_);
+    if (!finished_ && !std::exchange(told_, false)) {
+      frame_.clear();
+      api::append_alive(frame_);
+      send(frame_);
+    }
   }
 
  private:
-  std::string frame_;  // of one event; keeps its memory
+  void tell() {
+    told_ = true;
+    send(frame_);
+  }
+
+  std::mutex mutex_;       // guards what follows, and the answer
+  std::string frame_;      // of one event; keeps its memory
+  bool told_ = false;      // since tell_alive() was called last
+  bool finished_ = false;  // the answer
 };
 
 // A prompt's keys and values: the generator writes them itself, and nothing after on_finish.
@@ -193,10 +220,22 @@ void PeerApi::accept(std::unique_ptr<Stream> owned, api::GenerationRequest reque
   auto accepted = generator_.submit(std::move(request), stream);
   if (accepted.ok()) {
     stream.id = *accepted;
+    if (!std::exchange(telling_alive_, true)) await_silence();
     return;
   }
   stream.responder().respond(error_response(from_error(accepted.error())));
   streams_.erase(number);
+}
+
+// While there is any stream.
+void PeerApi::await_silence() {
+  alive_timer_ = loop_.after(options_.alive_interval, [this] {
+    for (const auto& [number, stream] : streams_) {
+      stream->tell_alive();
+    }
+    telling_alive_ = !streams_.empty();
+    if (telling_alive_) await_silence();
+  });
 }
 
 // A request that has finished is not known any more.

@@ -9,6 +9,7 @@
 
 #include "api/generation.h"
 #include "api/worker_report.h"
+#include "base/clock.h"
 #include "net/event_loop.h"
 #include "net/http_message.h"
 #include "net/responder.h"
@@ -23,8 +24,9 @@ namespace pleiad::server {
 //   GET  /internal/report       WorkerReport
 //   GET  /internal/prefill      of a prefill worker: what it offers to decode workers
 //   POST /internal/prefill      a PrefillOrder; answered with the prompt's keys and values
-// The request lives as long as its connection: closing that cancels it. Loop thread, but for the
-// events of requests.
+// A stream of events that has none to tell says every second that it is alive, so that a connection
+// that fell silent is known as one. The request lives as long as its connection: closing that
+// cancels it. Loop thread, but for the events of requests.
 class PeerApi {
  public:
   static constexpr std::string_view kPrefix = "/internal/";
@@ -35,6 +37,7 @@ class PeerApi {
     std::function<api::WorkerReport()> report;
     // Of a prefill worker; empty: it is none.
     std::function<std::string()> prefill_offer;
+    Nanoseconds alive_interval = std::chrono::seconds{1};
   };
 
   // `generator` and `loop` must outlive the API.
@@ -60,6 +63,7 @@ class PeerApi {
   void generate(const net::HttpRequest& request, std::unique_ptr<net::Responder> responder);
   void finish(std::string_view id, net::Responder& responder);
   void hang_up(std::uint64_t number);
+  void await_silence();
   void forget(std::uint64_t number);
 
   api::Generator& generator_;
@@ -68,6 +72,8 @@ class PeerApi {
   ApiKeys keys_;
   std::uint64_t next_stream_ = 0;
   std::unordered_map<std::uint64_t, std::unique_ptr<Stream>> streams_;
+  net::Timer alive_timer_;
+  bool telling_alive_ = false;  // the timer runs
 };
 
 }  // namespace pleiad::server

@@ -60,7 +60,7 @@ class PrefillClient::Ask : public std::enable_shared_from_this<Ask> {
   void send_order(const std::string& offer);
   void take_bytes(std::string_view bytes);
   void take_end(Result<void> ended);
-  void end(Result<void> how);
+  void end(api::KvEnding ending);
   [[nodiscard]] Result<net::Url> route() const {
     return net::parse_url(url_ + std::string(kRoute));
   }
@@ -73,6 +73,7 @@ class PrefillClient::Ask : public std::enable_shared_from_this<Ask> {
   net::HttpCall call_;
   int status_ = 0;
   std::string text_;          // of an answer that is no stream
+  bool ordered_ = false;      // the worker has the order
   bool asked_again_ = false;  // the worker is another start than its offer told
   std::mutex mutex_;          // guards inlet_, held while it is called
   api::KvInlet* inlet_;       // null: nobody listens
@@ -94,7 +95,7 @@ class PrefillClient::Handle final : public api::KvCall {
 
 void PrefillClient::Ask::ask_for_offer() {
   auto url = route();
-  if (!url.ok()) return end(std::move(url).error());
+  if (!url.ok()) return end({std::move(url).error()});
   status_ = 0;
   text_.clear();
   call_ = owner_.client_.send(
@@ -108,8 +109,8 @@ void PrefillClient::Ask::ask_for_offer() {
 
 void PrefillClient::Ask::take_offer(const Result<void>& ended) {
   const auto alive = shared_from_this();  // the call that owns this may go meanwhile
-  if (!ended.ok()) return end(ended);
-  if (status_ != 200) return end(refusal_of(status_, text_));
+  if (!ended.ok()) return end({ended});
+  if (status_ != 200) return end({refusal_of(status_, text_)});
   if (owner_.offers_.size() >= kOffersMax) owner_.offers_.clear();
   owner_.offers_[url_] = text_;
   send_order(text_);
@@ -122,7 +123,7 @@ void PrefillClient::Ask::send_order(const std::string& offer) {
     if (inlet_ == nullptr) return;
     order = inlet_->on_offer(offer);
   }
-  if (!order.ok()) return end(std::move(order).error());
+  if (!order.ok()) return end({std::move(order).error()});
   const auto body = api::encode(*order);
   status_ = 0;
   text_.clear();
@@ -132,7 +133,8 @@ void PrefillClient::Ask::send_order(const std::string& offer) {
        .headers = {{"Authorization", owner_.authorization_}},
        .body = std::string(reinterpret_cast<const char*>(body.data()), body.size()),
        .replayable = true},
-      {.on_head = [this](const net::HttpResponseHead& head) { status_ = head.status; },
+      {.on_connected = [this] { ordered_ = true; },
+       .on_head = [this](const net::HttpResponseHead& head) { status_ = head.status; },
        .on_body = [this](std::string_view bytes) { take_bytes(bytes); },
        .on_end = [self =
                       shared_from_this()](Result<void> ended) { self->take_end(std::move(ended)); }}
@@ -148,7 +150,8 @@ void PrefillClient::Ask::take_bytes(std::string_view bytes) {
     taken = inlet_->on_bytes(bytes);
   }
   if (taken.ok()) return;
-  end(std::move(taken));
+  const bool broken = taken.error().kind == ErrorKind::Corrupt;
+  end({.how = std::move(taken), .broken = broken});
   call_.cancel();
 }
 
@@ -160,16 +163,17 @@ void PrefillClient::Ask::take_end(Result<void> ended) {
     owner_.offers_.erase(url_);
     return ask_for_offer();
   }
+  const bool broken = !ended.ok() && ordered_;
   if (ended.ok() && status_ != 200) ended = refusal_of(status_, text_);
   // What the worker says now may be no more than a stop: it is asked anew next time.
   if (!ended.ok()) owner_.offers_.erase(url_);
-  end(std::move(ended));
+  end({.how = std::move(ended), .broken = broken});
 }
 
-void PrefillClient::Ask::end(Result<void> how) {
+void PrefillClient::Ask::end(api::KvEnding ending) {
   const std::scoped_lock lock(mutex_);
   api::KvInlet* inlet = std::exchange(inlet_, nullptr);
-  if (inlet != nullptr) inlet->on_end(std::move(how));
+  if (inlet != nullptr) inlet->on_end(std::move(ending));
 }
 
 PrefillClient::PrefillClient(const Options& options)

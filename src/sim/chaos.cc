@@ -30,6 +30,8 @@ constexpr Nanoseconds kSettling = seconds(60);
 // What a seed draws once.
 struct Setting {
   std::size_t hosts = 1;
+  std::size_t prefill_hosts = 0;  // of those, the first ones; then all others take prompts over
+  Nanoseconds lease = seconds(5);
   std::size_t dp_ranks = 1;
   int requests = 10;
   Nanoseconds horizon = seconds(10);  // requests and faults come until then
@@ -48,6 +50,19 @@ router::PolicyKind draw_policy(Random& random) {
       router::PolicyKind::Random,
   };
   return kKinds[random.below(std::size(kKinds))];
+}
+
+// Prefill and decode apart, over a path that may be worse than any real one.
+void draw_pairs(Random& random, Setting& s) {
+  s.prefill_hosts = static_cast<std::size_t>(random.between(1, 3));
+  s.hosts = s.prefill_hosts + static_cast<std::size_t>(random.between(1, 3));
+  s.lease = milliseconds(random.between(2000, 10000));
+  s.core.prefill_tokens_min = random.between(1, 200);
+  s.network.prefill_silence_max = milliseconds(random.between(1500, 5000));
+  if (random.below(3) != 0) return;
+  s.network.record_twice_chance = random.below(2) == 0 ? 0.1 : 0.0;
+  s.network.record_lost_chance = random.below(2) == 0 ? 0.05 : 0.0;
+  s.network.record_strays_chance = random.below(2) == 0 ? 0.1 : 0.0;
 }
 
 Setting draw_setting(Random& random) {
@@ -78,6 +93,7 @@ Setting draw_setting(Random& random) {
       .sequence_tokens_max = kSequenceTokensMax,
   };
   s.cost.fixed = ms(1, 20);
+  if (random.below(3) != 0) draw_pairs(random, s);
   return s;
 }
 
@@ -145,16 +161,24 @@ Chaos::Chaos(const ChaosOptions& options)
       verdict_.violated(fmt::format("request {} kills one worker after another", id.value()));
     }
   };
+  // The router cannot count what nobody lived to tell.
+  network_.on_untold = [this](api::RequestId id) { --killed_[id.value() - 1]; };
 }
 
 void Chaos::add_hosts() {
   for (std::size_t i = 0; i < setting_.hosts; ++i) {
+    api::Role role = api::Role::Both;
+    if (setting_.prefill_hosts > 0)
+      role = i < setting_.prefill_hosts ? api::Role::Prefill : api::Role::Decode;
     const std::size_t host = network_.add_host(
         fmt::format("http://worker{}", i),
         {.identity = {.version = "1", .model = "stub", .page_tokens = 64},
          .dp_ranks = setting_.dp_ranks,
          .scheduler = setting_.scheduler,
-         .cost = setting_.cost}
+         .cost = setting_.cost,
+         .role = role,
+         .lease = setting_.lease,
+         .defect = options_.defect}
     );
     network_.start(host);
     network_.watch(core_.add_worker(network_.host(host).url).value(), host);
@@ -171,6 +195,7 @@ api::GenerationRequest Chaos::draw_request(bool probe) {
   request.max_tokens = static_cast<std::int32_t>(random_.between(1, 40));
   request.ignore_eos = random_.below(4) == 0;
   request.priority = static_cast<std::int32_t>(random_.below(2));
+  if (random_.below(3) == 0) request.session = fmt::format("session {}", random_.below(3));
   if (random_.below(8) == 0) request.prompt_top_logprobs = 0;
   const bool poisoned = options_.faults && !probe && random_.below(40) == 0;
   if (poisoned) request.prompt[0] = kPoison;
@@ -263,7 +288,9 @@ void Chaos::check_now() {
   std::int64_t placed = 0;
   const router::LoadLedger& loads = core_.table().loads();
   for (router::UnitIndex unit = 0; unit < loads.units(); ++unit) {
-    placed += loads.load(unit).requests;
+    // Who computes a prompt for another does not own the request.
+    const router::Worker& worker = core_.table().workers()[core_.table().place(unit).worker];
+    if (worker.report.role != api::Role::Prefill) placed += loads.load(unit).requests;
   }
   const auto owned = static_cast<std::int64_t>(core_.open_requests() - core_.waiting_requests());
   if (placed != owned) {
@@ -366,6 +393,8 @@ ChaosReport Chaos::report() const {
       .failed = core_.counts().failed,
       .replays = core_.counts().replays,
       .faults = faults_.happened(),
+      .hand_overs = core_.counts().hand_overs,
+      .prefill_losses = core_.counts().prefill_losses,
   };
   for (const auto& client : clients_) {
     const auto& finish = client->finish();
@@ -374,15 +403,18 @@ ChaosReport Chaos::report() const {
     if (whole) ++report.whole;
   }
   report.story = fmt::format(
-      "seed {}: {} workers of {} ranks, {}, {} requests, {} faults, {} replays, {} failed, at "
-      "{:.3f} s",
+      "seed {}: {} workers of {} ranks, {} of them for prompts, {}, {} requests, {} hand-overs, "
+      "{} faults, {} replays, {} prefills lost, {} failed, at {:.3f} s",
       options_.seed,
       setting_.hosts,
       setting_.dp_ranks,
+      setting_.prefill_hosts,
       router::to_string(setting_.core.policy.kind),
       report.requests,
+      report.hand_overs,
       report.faults,
       report.replays,
+      report.prefill_losses,
       report.failed,
       to_seconds(timeline_.now())
   );

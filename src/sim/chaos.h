@@ -7,6 +7,7 @@
 
 #include "api/generation.h"
 #include "router/worker_link.h"
+#include "sim/worker.h"
 
 namespace pleiad::sim {
 
@@ -16,6 +17,7 @@ struct ChaosOptions {
   // Stand-ins between the router's core and the world, for tests that the checks can fail.
   std::function<std::unique_ptr<router::WorkerLink>(router::WorkerLink& real)> link_double;
   std::function<std::unique_ptr<api::GenerationSink>(api::GenerationSink& real)> sink_double;
+  WorkerDefect defect = {};  // of every worker
 };
 
 struct ChaosReport {
@@ -27,6 +29,8 @@ struct ChaosReport {
   std::uint64_t failed = 0;
   std::uint64_t replays = 0;
   std::uint64_t faults = 0;
+  std::uint64_t hand_overs = 0;
+  std::uint64_t prefill_losses = 0;
 };
 
 // A service in one process under virtual time: the router's real core, simulated workers with the

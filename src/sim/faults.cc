@@ -14,6 +14,8 @@ constexpr Fault kFaults[] = {
     Fault::LoseRank,
     Fault::BreakOne,
     Fault::SilenceOne,
+    Fault::BreakTransfer,
+    Fault::SilenceTransfer,
     Fault::Clog,
     Fault::OperatorDrain,
     Fault::OperatorRemove,
@@ -89,6 +91,12 @@ void Faults::happen(Fault fault, std::size_t host) {
     case Fault::SilenceOne:
       network_.silence_one(host);
       return;
+    case Fault::BreakTransfer:
+      network_.break_transfer(host);
+      return;
+    case Fault::SilenceTransfer:
+      network_.silence_transfer(host);
+      return;
     case Fault::Clog:
       clog(host);
       return;
@@ -155,6 +163,7 @@ void Faults::add_back(std::size_t host) {
 
 void Faults::heal() {
   healed_ = true;
+  network_.keep_records();
   for (std::size_t i = 0; i < network_.hosts(); ++i) {
     SimHost& host = network_.host(i);
     // What shuts down or lost its machine is started anew.

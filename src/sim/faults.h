@@ -13,7 +13,8 @@ namespace pleiad::sim {
 
 // What goes wrong with one worker at a time. Kill: the process dies. LosePower: the machine does.
 // Freeze: the process stands still. SlowDown: steps take ten times as long. Drain: it shuts down in
-// good order. LoseRank: one of its ranks is gone. BreakOne, SilenceOne: one connection. Clog: the
+// good order. LoseRank: one of its ranks is gone. BreakOne, SilenceOne: one of the router's
+// connections; BreakTransfer, SilenceTransfer: one between workers. Clog: the
 // network holds back what goes to it, comes from it, or both. OperatorDrain, OperatorRemove: by
 // wish.
 enum class Fault {
@@ -25,6 +26,8 @@ enum class Fault {
   LoseRank,
   BreakOne,
   SilenceOne,
+  BreakTransfer,
+  SilenceTransfer,
   Clog,
   OperatorDrain,
   OperatorRemove,

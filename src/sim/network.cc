@@ -90,6 +90,7 @@ void SimNetwork::connect(const ConnectionPtr& connection, api::GenerationRequest
     connection->start = process.host->starts;
     core_.on_connected(connection->attempt);
     watch_silence(connection);
+    stay_alive(connection);
     const bool twice = random_.uniform() < options_.resend_chance;
     to_worker(connection, [this, connection, request] { arrive(connection, request); });
     if (twice) resend(connection, request);
@@ -130,6 +131,11 @@ void SimNetwork::hang_up(router::AttemptId attempt) {
   const auto under_way = under_way_.find(connection->request);
   if (--under_way->second == 0) under_way_.erase(under_way);
   if (connection->start == 0) return;  // it never stood
+  const SimHost& there = *hosts_[connection->host]->host;
+  const bool gone = there.worker == nullptr || there.starts != connection->start;
+  if (connection->killed_another && !connection->finished && gone && on_untold) {
+    on_untold(connection->request);
+  }
   to_worker(connection, [this, connection] {
     SimWorker* worker = hosts_[connection->host]->host->worker.get();
     if (worker != nullptr) worker->hang_up(connection->stream);
@@ -225,6 +231,18 @@ void SimNetwork::watch_silence(const ConnectionPtr& connection) {
   });
 }
 
+// While the worker has the request.
+void SimNetwork::stay_alive(const ConnectionPtr& connection) {
+  timeline_.after(options_.alive_interval, [this, connection] {
+    const SimHost& there = *hosts_[connection->host]->host;
+    const bool open = router_has(*connection) && !connection->closed &&
+                      there.starts == connection->start && there.worker != nullptr;
+    if (!open) return;
+    in_process(connection->host, [this, connection] { to_router(connection, [] {}); });
+    stay_alive(connection);
+  });
+}
+
 void SimNetwork::Process::on_prompt_token(StreamId stream, const api::TokenEvent& event) {
   network_.to_router(stream, [this, event](router::AttemptId attempt) {
     network_.core_.on_prompt_token(attempt, event);
@@ -238,14 +256,22 @@ void SimNetwork::Process::on_token(StreamId stream, const api::TokenEvent& event
 }
 
 void SimNetwork::Process::on_finish(StreamId stream, const api::FinishEvent& event) {
-  network_.to_router(stream, [this, event](router::AttemptId attempt) {
-    network_.core_.on_finish(attempt, event);
-  });
+  const auto at = network_.streams_.find(stream);
+  if (at != network_.streams_.end()) {
+    network_.to_router(at->second, [this, event, connection = at->second] {
+      connection->finished = true;
+      network_.core_.on_finish(connection->attempt, event);
+    });
+  }
   network_.streams_.erase(stream);
+  network_.end_answer(stream);
 }
 
 void SimNetwork::Process::on_poisoned(StreamId stream) {
-  if (network_.on_poisoned) network_.on_poisoned(network_.streams_.at(stream)->request);
+  // By an order that nobody waits for any more it dies too, and nobody can know of what.
+  const bool wanted = network_.streams_.contains(stream) || network_.wants_keys(stream);
+  network_.note_killed(stream);
+  if (network_.on_poisoned && wanted) network_.on_poisoned(network_.request_of(stream));
   network_.timeline_.after(Nanoseconds{0}, [this, start = host->starts] {
     if (host->starts == start) network_.kill(index_);
   });
@@ -255,7 +281,8 @@ void SimNetwork::Process::on_poisoned(StreamId stream) {
 }
 
 bool SimNetwork::idle() const {
-  return connections_.empty() && std::ranges::all_of(hosts_, [](const auto& process) {
+  return connections_.empty() && transfers_.empty() &&
+         std::ranges::all_of(hosts_, [](const auto& process) {
            const SimWorker* worker = process->host->worker.get();
            return worker == nullptr || worker->open_requests() == 0;
          });
@@ -283,6 +310,7 @@ void SimNetwork::kill(std::size_t index) {
   std::erase_if(streams_, [&](const auto& one) { return one.second->host == index; });
   hosts_[index]->inbox.clear();
   host.worker.reset();
+  end_transfers(index);
   for (const ConnectionPtr& connection : there) {
     reset(connection, "connection reset");
   }
@@ -291,6 +319,9 @@ void SimNetwork::kill(std::size_t index) {
 void SimNetwork::lose_power(std::size_t index) {
   for (const auto& [attempt, connection] : connections_) {
     if (connection->host == index) connection->silent = true;
+  }
+  for (const TransferPtr& transfer : transfers_) {
+    if (transfer->from == index || transfer->to == index) transfer->silent = true;
   }
   kill(index);
   host(index).cut_off = true;

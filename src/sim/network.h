@@ -28,6 +28,13 @@ struct NetworkOptions {
   Nanoseconds silence_max = std::chrono::minutes(10);
   Nanoseconds report_interval = std::chrono::milliseconds(200);
   Nanoseconds report_timeout = std::chrono::seconds(1);
+  Nanoseconds alive_interval = std::chrono::seconds(1);  // of streams with nothing to tell
+  Nanoseconds prefill_silence_max = std::chrono::seconds(5);
+  // Chances that a record of keys comes twice, never, or behind one of another transfer. TCP keeps
+  // them from it; what a worker believes of its peer must not rest on that.
+  double record_twice_chance = 0.0;
+  double record_lost_chance = 0.0;
+  double record_strays_chance = 0.0;
 };
 
 // A machine of the simulation: runs a worker process, or none.
@@ -82,6 +89,11 @@ class SimNetwork final : public router::WorkerLink {
   // One connection, drawn: reset for both, or silent for both. False: there is none.
   bool break_one(std::size_t host);
   bool silence_one(std::size_t host);
+  // Likewise a transfer of keys from or to there.
+  bool break_transfer(std::size_t host);
+  bool silence_transfer(std::size_t host);
+  // From now on records of keys come once and in order.
+  void keep_records() { keeps_records_ = true; }
 
   [[nodiscard]] SimHost& host(std::size_t index) { return *hosts_[index]->host; }
   [[nodiscard]] const SimHost& host(std::size_t index) const { return *hosts_[index]->host; }
@@ -90,6 +102,9 @@ class SimNetwork final : public router::WorkerLink {
   [[nodiscard]] bool idle() const;
   // Called when a process dies by the prompt of a request.
   std::function<void(api::RequestId request)> on_poisoned;
+  // Called when an attempt ends whose prompt killed a worker, and the one that knew of it died
+  // before it could tell.
+  std::function<void(api::RequestId request)> on_untold;
   // Called for every send, with attempts under way at the same request, this one too.
   std::function<void(api::RequestId request, std::size_t under_way)> on_send;
 
@@ -107,9 +122,29 @@ class SimNetwork final : public router::WorkerLink {
     Nanoseconds heard{0};          // when the router last did
     bool silent = false;           // nothing passes any more, and nobody is told
     bool closed = false;           // by its process' end: nothing more is sent back
+    bool killed_another = false;   // its prompt, which was computed there
+    bool finished = false;         // and the router has heard so
   };
   using ConnectionPtr =
       std::shared_ptr<Connection>;  // owners: connections_, and pieces on their way
+
+  // A prompt's keys on their way: the connection over which a decode worker ordered them.
+  struct Transfer {
+    api::RequestId request;  // of a client
+    std::size_t to = 0;      // host that ordered
+    int to_start = 0;
+    StreamId to_stream;
+    std::size_t from = 0;  // host that computes
+    int from_start = 0;    // 0: it does not know of it
+    StreamId from_stream;
+    Nanoseconds sent_last{0};      // nothing of the order sent later arrives before
+    Nanoseconds received_last{0};  // likewise back
+    Nanoseconds heard{0};
+    bool committed = false;  // by its sender, who says nothing more then
+    bool silent = false;
+    bool over = false;  // for whoever ordered
+  };
+  using TransferPtr = std::shared_ptr<Transfer>;  // owners: transfers_, and pieces on their way
 
   // Hears one process.
   class Process final : public WorkerOutput {
@@ -119,6 +154,9 @@ class SimNetwork final : public router::WorkerLink {
     void on_token(StreamId stream, const api::TokenEvent& event) override;
     void on_finish(StreamId stream, const api::FinishEvent& event) override;
     void on_poisoned(StreamId stream) override;
+    void on_keys_wanted(StreamId stream, const KeyOrder& order) override;
+    void on_keys_unwanted(StreamId stream) override;
+    void on_keys(StreamId stream, const KeyRecord& record) override;
 
     std::unique_ptr<SimHost> host = std::make_unique<SimHost>();
     std::vector<Timeline::Task> inbox;  // arrived while the process was frozen
@@ -148,6 +186,24 @@ class SimNetwork final : public router::WorkerLink {
   void watch_silence(const ConnectionPtr& connection);
   [[nodiscard]] bool router_has(const Connection& connection) const;
   ConnectionPtr draw(std::size_t host);
+  void stay_alive(const ConnectionPtr& connection);
+  // The client's, of a stream or a transfer.
+  [[nodiscard]] api::RequestId request_of(StreamId stream) const;
+  void note_killed(StreamId stream);
+  // Whether the receiver of the stream's keys is there and waits for them.
+  [[nodiscard]] bool wants_keys(StreamId stream) const;
+  // Of transfers (network_transfers.cc).
+  void order_keys(const TransferPtr& transfer, const KeyOrder& order);
+  void arrive(const TransferPtr& transfer, const KeyOrder& order);
+  void to_sender(const TransferPtr& transfer, Timeline::Task task);
+  void to_receiver(const TransferPtr& transfer, Timeline::Task task);
+  void send_record(const TransferPtr& transfer, const KeyRecord& record);
+  void lose(const TransferPtr& transfer, bool broken);
+  void stay_alive(const TransferPtr& transfer);
+  void watch_silence(const TransferPtr& transfer);
+  void end_transfers(std::size_t host);
+  void end_answer(StreamId stream);
+  TransferPtr draw_transfer(std::size_t host);
   void ask(router::WorkerIndex worker);
   void answer(router::WorkerIndex worker, std::uint64_t question);
   void report(
@@ -165,6 +221,10 @@ class SimNetwork final : public router::WorkerLink {
   std::unordered_map<StreamId, ConnectionPtr> streams_;               // that processes have open
   std::unordered_map<api::RequestId, std::size_t> under_way_;         // attempts by request
   std::unordered_map<router::WorkerIndex, Watched> watched_;
+  std::vector<TransferPtr> transfers_;                    // that a process has open
+  std::unordered_map<StreamId, api::RequestId> ordered_;  // whose keys a stream was to tell
+  bool keeps_records_ = false;
+  KeyRecord stray_;  // of some transfer
   std::uint64_t next_stream_ = 1;
 };
 

@@ -14,6 +14,7 @@
 #include "base/id.h"
 #include "base/result.h"
 #include "sched/scheduler.h"
+#include "sim/key_transfer.h"
 #include "sim/timeline.h"
 
 namespace pleiad::sim {
@@ -38,6 +39,17 @@ class WorkerOutput {
   virtual void on_finish(StreamId stream, const api::FinishEvent& event) = 0;
   // The prompt of the stream's request is poisoned and was computed: the process is to die.
   virtual void on_poisoned(StreamId stream) = 0;
+  // Of a decode worker: the stream's request wants keys, or wants nothing more of them.
+  virtual void on_keys_wanted(StreamId stream, const KeyOrder& order) = 0;
+  virtual void on_keys_unwanted(StreamId stream) = 0;
+  // Of a prefill worker, to whoever ordered them over the stream.
+  virtual void on_keys(StreamId stream, const KeyRecord& record) = 0;
+};
+
+// What is wrong with a worker, for tests that the checks can fail.
+struct WorkerDefect {
+  KeyAssembly::Defect assembly = KeyAssembly::Defect::None;
+  bool never_lets_go = false;  // of prompts that others have or do not want
 };
 
 // One start of a worker process: a scheduler per dp rank, the real one, and the stub model in place
@@ -51,6 +63,10 @@ class SimWorker {
     std::size_t dp_ranks = 1;
     sched::SchedulerOptions scheduler;
     StepCost cost;
+    api::Role role = api::Role::Both;
+    // How long a prompt is kept for a peer that neither takes it nor hangs up.
+    Nanoseconds lease = std::chrono::seconds(30);
+    WorkerDefect defect = {};
   };
 
   // Both must outlive the worker.
@@ -61,6 +77,12 @@ class SimWorker {
 
   // As PeerApi answers: InvalidInput is a 400, Exhausted a 429, Unavailable a 503.
   Result<void> submit(StreamId stream, const api::GenerationRequest& request);
+  // Of a prefill worker: computes a prompt's keys for whoever reads the stream.
+  Result<void> prefill(StreamId stream, const KeyOrder& order);
+  // What comes of the keys that the stream's request wanted. `broken`: their worker is not heard of
+  // any more, or says nonsense.
+  void take_keys(StreamId stream, const KeyRecord& record);
+  void lose_keys(StreamId stream, bool broken);
   void hang_up(StreamId stream);
   void finish_early(api::RequestId id);
   [[nodiscard]] api::WorkerReport report() const;
@@ -84,6 +106,8 @@ class SimWorker {
   [[nodiscard]] std::size_t open_requests() const { return requests_.size(); }
   [[nodiscard]] std::int64_t pages_held() const;
   [[nodiscard]] std::int64_t queued() const;
+  // Prompts that were given up because nobody took them in time.
+  [[nodiscard]] int expired() const { return expired_; }
   [[nodiscard]] const sched::Scheduler& scheduler(std::size_t rank) const { return ranks_[rank]; }
 
  private:
@@ -99,9 +123,28 @@ class SimWorker {
     bool ignore_eos = false;
     bool poisoned = false;
     std::optional<api::FinishReason> ends;  // asked for, at the next step
+    // Of keys that are computed for another worker:
+    std::optional<KeyOrder> order;
+    std::int64_t sent = 0;  // keys of tokens below this
+    std::uint64_t records = 0;
+    bool committed = false;
+    // Of keys that another worker computes:
+    std::optional<api::PrefillFrom> prefill_from;
+    std::optional<KeyAssembly> assembly;  // from its admission on
+    bool received = false;                // they are here, as of the next step
+    bool goes_on_wrongly = false;         // with keys of something else
+    bool keys_lost = false;
+    bool keys_broken = false;
   };
 
+  Result<void> add(Request request, sched::Arrival arrival);
   void begin_step();
+  [[nodiscard]] bool has_work() const;
+  void begin_hand_overs(std::size_t rank);
+  void send_keys(Request& request);
+  void watch_lease(std::uint64_t id);
+  void take_what_was_received();
+  void wake();
   void end_step();
   void end_what_was_asked();
   bool run_chunk(std::size_t rank, const sched::PlannedChunk& chunk);
@@ -121,6 +164,7 @@ class SimWorker {
   std::vector<std::vector<std::optional<std::uint64_t>>> slots_;  // [dp ranks][slots], ids
   std::uint64_t next_id_ = 1;
   std::uint64_t steps_ = 0;
+  int expired_ = 0;
   int slowness_ = 1;
   bool accepting_ = true;
   bool stepping_ = false;

@@ -33,6 +33,7 @@ std::string stream() {
   std::string bytes;
   append_prompt_token(bytes, {.chosen = {1, 0.5F}});
   append_token(bytes, {.chosen = {2, 0.5F}, .top_count = 1});
+  append_alive(bytes);
   append_token(bytes, {.chosen = {3, 0.5F}});
   append_finish(bytes, {.message = "done"});
   return bytes;

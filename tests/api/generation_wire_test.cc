@@ -120,6 +120,7 @@ FinishEvent random_finish(Random& random) {
   out.output_tokens = static_cast<std::int32_t>(random.next());
   out.message = random_text(random, 30);
   out.prefill_lost = random.below(2) == 0;
+  out.prefill_broken = random.below(2) == 0;
   return out;
 }
 
@@ -240,6 +241,7 @@ TEST(GenerationWire, FinishesAndStatusesComeBackAsTheyWere) {
     EXPECT_EQ(event.output_tokens, finish.output_tokens);
     EXPECT_EQ(event.message, finish.message);
     EXPECT_EQ(event.prefill_lost, finish.prefill_lost);
+    EXPECT_EQ(event.prefill_broken, finish.prefill_broken);
 
     const GeneratorStatus status = random_status(random);
     const GeneratorStatus decoded = decode_status(encode(status)).value();

@@ -25,13 +25,13 @@ class DirectSource::Pipe final : public api::KvOutlet, public api::GenerationSin
     const std::scoped_lock lock(mutex_);
     if (inlet_ == nullptr) return false;
     if (number == trouble_.cut_before) {
-      end(unavailable("the connection broke"));
+      end({.how = unavailable("the connection broke"), .broken = true});
       return false;
     }
     std::string changed(bytes);
     if (trouble_.change) trouble_.change(number, changed);
     auto taken = inlet_->on_bytes(changed);
-    if (!taken.ok()) end(std::move(taken));
+    if (!taken.ok()) end({std::move(taken)});
     return inlet_ != nullptr;
   }
   [[nodiscard]] std::size_t unsent() const override { return 0; }
@@ -52,7 +52,7 @@ class DirectSource::Pipe final : public api::KvOutlet, public api::GenerationSin
     const std::scoped_lock lock(mutex_);
     inlet_ = nullptr;
   }
-  void end(Result<void> how) { std::exchange(inlet_, nullptr)->on_end(std::move(how)); }
+  void end(api::KvEnding ending) { std::exchange(inlet_, nullptr)->on_end(std::move(ending)); }
 
   std::optional<api::RequestId> id;
 
@@ -96,7 +96,7 @@ std::unique_ptr<api::KvCall> DirectSource::ask(const std::string& /*url*/, api::
   auto call = std::make_unique<Call>(*this, *pipe);
   auto order = inlet.on_offer(offer_);
   if (!order.ok()) {
-    pipe->end(std::move(order).error());
+    pipe->end({std::move(order).error()});
     return call;
   }
   orders_.fetch_add(1);
@@ -120,7 +120,7 @@ std::unique_ptr<api::KvCall> DirectSource::ask(const std::string& /*url*/, api::
     pipe->id = *accepted;
   } else {
     note_finished();
-    pipe->end(std::move(accepted).error());
+    pipe->end({std::move(accepted).error()});
   }
   return call;
 }

@@ -329,6 +329,25 @@ TEST(RoutedGenerator, AFrozenWorkersRequestsMoveOn) {
   EXPECT_EQ(answer.tokens(), FakeWorker::answer({1, 2, 3}, 8));
 }
 
+TEST(RoutedGenerator, AConnectionThatFellSilentIsGivenUpThoughItsWorkerReports) {
+  FakeWorker silent(always(End::Silence, 3));
+  RouterOptions options = quick_options();
+  options.silence_max = std::chrono::milliseconds(50);
+  Router router({&silent}, options);
+  router.wait_until_ready(1);
+  Answer answer;
+  ASSERT_TRUE(router->submit(request_of(1, 8), answer).ok());
+  answer.wait_for_tokens(3);
+  FakeWorker healthy(always(End::Finish));
+  router.on_loop([&](RoutedGenerator& generator) {
+    EXPECT_TRUE(generator.drain_worker(silent.url(), true).ok());
+    EXPECT_TRUE(generator.add_worker(healthy.url()).ok());
+  });
+
+  EXPECT_EQ(answer.wait().reason, api::FinishReason::Length);
+  EXPECT_EQ(answer.tokens(), FakeWorker::answer({1, 2, 3}, 8));
+}
+
 TEST(RoutedGenerator, AWorkerThatWasStartedAgainIsAskedOnceItHasReported) {
   FakeWorker worker(always(End::Finish));
   Router router({&worker});

@@ -187,6 +187,32 @@ TEST_F(PairedCoreTest, ALostPrefillIsTriedWithAnotherAndThenWithout) {
   EXPECT_EQ(held(), 0);
 }
 
+TEST_F(PairedCoreTest, APromptKillsNoMoreThanTwoWorkersOfAnyRole) {
+  for (const bool both_prefill : {true, false}) {
+    start_pairs();
+    link_.sent.clear();
+    const std::uint64_t id = both_prefill ? 1 : 2;
+    const auto first = submit(id);
+    core_->on_connected(first.attempt);
+    api::FinishEvent broken = prefill_lost();
+    broken.prefill_broken = true;
+    core_->on_finish(first.attempt, broken);
+    ASSERT_EQ(link_.sent.size(), 2U);
+    const auto second = link_.sent[1];
+    core_->on_connected(second.attempt);
+    if (both_prefill) {
+      core_->on_finish(second.attempt, broken);
+    } else {
+      core_->on_broken(second.attempt, "connection reset");
+    }
+    EXPECT_EQ(link_.sent.size(), 2U);
+    ASSERT_TRUE(answers_[id].finish.has_value());
+    EXPECT_EQ(answers_[id].finish->reason, api::FinishReason::Error);
+    EXPECT_THAT(answers_[id].finish->message, HasSubstr("2 workers were lost"));
+    EXPECT_EQ(held(), 0);
+  }
+}
+
 TEST_F(PairedCoreTest, APrefillWorkerThatGoesDownTakesNoRequestWithIt) {
   start_pairs();
   const auto first = submit(1);
@@ -309,6 +335,7 @@ TEST_F(RouterCoreTest, TwoLostWorkersEndARequest) {
 
   EXPECT_EQ(answers_[1].finish->reason, api::FinishReason::Error);
   EXPECT_THAT(answers_[1].finish->message, HasSubstr("2 workers were lost"));
+  EXPECT_TRUE(answers_[1].finish->for_client);
   EXPECT_EQ(link_.sent.size(), 2U);
   EXPECT_EQ(core_->counts().failed, 1U);
 }

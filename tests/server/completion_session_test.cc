@@ -562,6 +562,13 @@ TEST(CompletionSession, AnswersAFailureBeforeTheFirstTokenWithItsStatus) {
   }
 }
 
+TEST(CompletionSession, TellsTheClientWhatAFailureSaysToIt) {
+  const Script script{.reason = api::FinishReason::Error, .for_client = true};
+  LiveService live([&](const api::GenerationRequest&) { return script; });
+  const auto body = json(live.post(kChat, chat_body()).body);
+  EXPECT_EQ(at(body, {"error", "message"}), Json("the device is gone"));
+}
+
 TEST(CompletionSession, NeverEndsAFailedStreamCleanly) {
   LiveService live(LiveService::goes_on_after("one"));
   net::RawClient client = live.connect();

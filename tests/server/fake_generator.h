@@ -25,6 +25,7 @@ struct Script {
   std::int32_t cached_tokens = 0;
   bool open = false;                     // goes on after the tokens until it is cancelled
   std::vector<std::string> places = {};  // told before the tokens
+  bool for_client = false;               // the message of its failure
 };
 
 // A generator that answers from scripts, on a thread of its own like the engine. Scores are
@@ -197,6 +198,7 @@ class FakeGenerator final : public api::Generator {
         .cached_tokens = script.cached_tokens,
         .output_tokens = static_cast<std::int32_t>(script.tokens.size()),
         .message = script.reason == api::FinishReason::Error ? "the device is gone" : "",
+        .for_client = script.for_client,
     });
   }
 

@@ -37,7 +37,8 @@ class LivePeerApi {
                 .secret = std::move(secret),
                 .instance = "one start",
                 .report = [] { return api::WorkerReport{.instance = "one start", .ranks = {{}}}; },
-                .prefill_offer = std::move(prefill_offer)}
+                .prefill_offer = std::move(prefill_offer),
+                .alive_interval = std::chrono::milliseconds(5)}
         )) {
     server_ = net::HttpServer::listen(
                   loop_,
@@ -216,6 +217,22 @@ TEST(PeerApi, WhatIsMeantForAnotherStartIsRefused) {
   EXPECT_EQ(live.ask("POST", "/internal/finish/1", "", kKey, "another").status, 503);
   EXPECT_EQ(live.ask("POST", "/internal/generate", body, kKey, "one start").status, 200);
   EXPECT_EQ(live.ask("GET", "/internal/report", "", kKey, "another").status, 200);
+}
+
+TEST(PeerApi, AnAnswerWithNothingToTellSaysThatItIsAlive) {
+  LivePeerApi live([](const api::GenerationRequest&) { return Script{.open = true}; });
+  net::RawClient client(live.port());
+  const std::string body = submission({.prompt = {1}, .max_tokens = 9});
+  client.send(
+      "POST /internal/generate HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\n"
+      "Content-Length: " +
+      std::to_string(body.size()) + "\r\n\r\n" + body
+  );
+  std::string alive;
+  api::append_alive(alive);
+  client.read_until(alive);
+  client.read_until(alive);
+  EXPECT_FALSE(client.timed_out());
 }
 
 TEST(PeerApi, APeerThatHangsUpCancels) {

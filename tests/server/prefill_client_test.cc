@@ -109,10 +109,11 @@ class Inlet final : public api::KvInlet {
     if (bytes_.find("bad") != std::string::npos) return corrupt("these bytes are bad");
     return {};
   }
-  void on_end(Result<void> how) override {
+  void on_end(api::KvEnding ending) override {
     const std::scoped_lock lock(mutex_);
     ASSERT_FALSE(ended_.has_value()) << "it ends once";
-    ended_ = std::move(how);
+    broken_ = ending.broken;
+    ended_ = std::move(ending.how);
     changed_.notify_all();
   }
 
@@ -127,6 +128,9 @@ class Inlet final : public api::KvInlet {
     return *ended_;
   }
 
+  // REQUIRES: wait_end() returned.
+  [[nodiscard]] bool broken() const { return broken_; }
+
   std::string refused;
 
  private:
@@ -134,6 +138,7 @@ class Inlet final : public api::KvInlet {
   std::condition_variable changed_;
   std::string bytes_;
   std::optional<Result<void>> ended_;
+  bool broken_ = false;
 };
 
 void answer_well(const api::PrefillOrder& /*order*/, net::Responder& responder) {
@@ -186,12 +191,15 @@ TEST(PrefillClient, AnInletThatHasEnoughOfItEndsTheConnection) {
 }
 
 TEST(PrefillClient, SaysWhyThereIsNoAnswer) {
-  const auto why = [](Worker::Answer answer, const std::string& secret = "s3cret") {
+  bool broken = false;
+  const auto why = [&broken](Worker::Answer answer, const std::string& secret = "s3cret") {
     Worker worker(std::move(answer));
     PrefillClient client({.secret = secret, .silence_max = std::chrono::milliseconds{300}});
     Inlet inlet;
     const auto call = client.ask(worker.url(), inlet);
-    return inlet.wait_end().error();
+    Error error = inlet.wait_end().error();
+    broken = inlet.broken();
+    return error;
   };
   EXPECT_THAT(why(answer_well, "another").message, HasSubstr("another cluster secret"));
   EXPECT_THAT(
@@ -200,6 +208,7 @@ TEST(PrefillClient, SaysWhyThereIsNoAnswer) {
       }).message,
       HasSubstr("it is draining")
   );
+  EXPECT_FALSE(broken);
   EXPECT_EQ(
       why([](const api::PrefillOrder&, net::Responder& responder) {
         responder.start_stream(200, {});
@@ -208,11 +217,13 @@ TEST(PrefillClient, SaysWhyThereIsNoAnswer) {
       }).kind,
       ErrorKind::Unavailable
   );
+  EXPECT_TRUE(broken);
   const Error silent = why([](const api::PrefillOrder&, net::Responder& responder) {
     responder.start_stream(200, {});
     responder.write("half");
   });
   EXPECT_EQ(silent.kind, ErrorKind::Timeout);
+  EXPECT_TRUE(broken);
 }
 
 TEST(PrefillClient, WhatIsNoWorkerIsToldToo) {
@@ -223,6 +234,7 @@ TEST(PrefillClient, WhatIsNoWorkerIsToldToo) {
   Inlet other;
   const auto second = client.ask("http://127.0.0.1:1", other);
   EXPECT_EQ(other.wait_end().error().kind, ErrorKind::Unavailable);
+  EXPECT_FALSE(other.broken());
 }
 
 TEST(PrefillClient, AnOfferThatIsRefusedIsNotOrdered) {

@@ -1,6 +1,6 @@
 // Also tests: client.cc
 // Also tests: faults.cc
-// Also tests: network.cc
+// Also tests: network.cc, network_transfers.cc
 #include "sim/chaos.h"
 
 #include <cstdlib>
@@ -26,7 +26,9 @@ std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
 class Chaos : public ::testing::Test {
  protected:
   // The seeds break workers all the time.
-  Chaos() { set_log_level(LogLevel::Error); }
+  Chaos() {
+    set_log_level(std::getenv("PLEIAD_LOUD") != nullptr ? LogLevel::Debug : LogLevel::Error);
+  }
   ~Chaos() override { set_log_level(LogLevel::Info); }
 };
 
@@ -45,16 +47,21 @@ TEST_F(Chaos, NoSeedViolatesAnything) {
     sum.failed += report.failed;
     sum.replays += report.replays;
     sum.faults += report.faults;
+    sum.hand_overs += report.hand_overs;
+    sum.prefill_losses += report.prefill_losses;
   }
   fmt::print(
-      "{} seeds: {} events, {} faults, {} requests, {} whole, {} failed, {} replays\n",
+      "{} seeds: {} events, {} faults, {} requests, {} whole, {} failed, {} replays, {} "
+      "hand-overs, {} prefills lost\n",
       count,
       sum.events,
       sum.faults,
       sum.requests,
       sum.whole,
       sum.failed,
-      sum.replays
+      sum.replays,
+      sum.hand_overs,
+      sum.prefill_losses
   );
 }
 
@@ -200,6 +207,25 @@ TEST_F(Chaos, FindsARouterThatNeverHangsUp) {
     void hang_up(router::AttemptId /*attempt*/) override {}
   };
   EXPECT_THAT(found(with_link<Clinging>()), HasSubstr("is at two workers"));
+}
+
+TEST_F(Chaos, FindsWorkersThatTakeKeysOfOtherTransfers) {
+  const auto defect = KeyAssembly::Defect::TakesAnyTransfer;
+  EXPECT_THAT(found({.defect = {.assembly = defect}}), HasSubstr("is right"));
+}
+
+TEST_F(Chaos, FindsWorkersThatDoNotCountKeys) {
+  const auto defect = KeyAssembly::Defect::BelievesCommits;
+  EXPECT_THAT(found({.defect = {.assembly = defect}}), HasSubstr("is right"));
+}
+
+TEST_F(Chaos, FindsWorkersThatReadKeysBeforeAllAreThere) {
+  const auto defect = KeyAssembly::Defect::ReadsEarly;
+  EXPECT_THAT(found({.defect = {.assembly = defect}}), HasSubstr("is right"));
+}
+
+TEST_F(Chaos, FindsWorkersThatNeverLetGoOfPrompts) {
+  EXPECT_NE(found({.defect = {.never_lets_go = true}}), "");
 }
 
 TEST_F(Chaos, FindsARequestThatIsSentToTwoWorkers) {

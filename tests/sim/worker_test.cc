@@ -1,8 +1,9 @@
-// Also tests: stub_model.cc
+// Also tests: stub_model.cc, key_transfer.cc
 #include "sim/worker.h"
 
 #include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -36,9 +37,17 @@ class Ear final : public WorkerOutput {
     heard[stream].finish = event;
   }
   void on_poisoned(StreamId /*stream*/) override { poisoned = true; }
+  void on_keys_wanted(StreamId /*stream*/, const KeyOrder& order) override {
+    orders.push_back(order);
+  }
+  void on_keys_unwanted(StreamId /*stream*/) override { ++unwanted; }
+  void on_keys(StreamId /*stream*/, const KeyRecord& record) override { records.push_back(record); }
 
   std::map<StreamId, Heard> heard;
   bool poisoned = false;
+  std::vector<KeyOrder> orders;
+  int unwanted = 0;
+  std::vector<KeyRecord> records;
 };
 
 // The answer of the stub model to a prompt.
@@ -156,6 +165,100 @@ TEST_F(SimWorkerTest, ScoresAPromptOnceAndDiesOfAPoisonedOne) {
   run();
   EXPECT_TRUE(ear_.poisoned);
   EXPECT_TRUE(heard(2).tokens.empty());
+}
+
+// A prompt that one worker computes and another goes on with.
+class SimPairTest : public ::testing::Test {
+ protected:
+  static SimWorker::Options options(api::Role role) {
+    return {
+        .instance = "one",
+        .scheduler = {.pages = 8, .running_max = 2, .waiting_max = 2, .sequence_tokens_max = 400},
+        .cost = {.fixed = milliseconds(10)},
+        .role = role,
+        .lease = std::chrono::seconds(1)};
+  }
+  void run() {
+    while (timeline_.step()) {
+    }
+  }
+  void order(std::vector<TokenId> prompt) {
+    ASSERT_TRUE(decode_
+                    .submit(
+                        StreamId(1),
+                        {.prompt = std::move(prompt),
+                         .max_tokens = 6,
+                         .ignore_eos = true,
+                         .prefill_from = api::PrefillFrom{.url = "http://p"}}
+                    )
+                    .ok());
+    ASSERT_EQ(ear_.orders.size(), 1U);
+    ASSERT_TRUE(prefill_.prefill(StreamId(2), ear_.orders[0]).ok());
+    run();
+  }
+
+  Timeline timeline_;
+  Ear ear_;
+  Ear prefill_ear_;
+  SimWorker decode_{timeline_, ear_, options(api::Role::Decode)};
+  SimWorker prefill_{timeline_, prefill_ear_, options(api::Role::Prefill)};
+};
+
+TEST_F(SimPairTest, AnAnswerGoesOnFromKeysThatCameInOrder) {
+  const std::vector<TokenId> prompt(150, 7);
+  ASSERT_TRUE(
+      prefill_.prefill(
+                  StreamId(9), {.transfer = 5, .prompt = {prompt.begin(), prompt.end() - 1}}
+      ).ok()
+  );
+  while (prefill_ear_.records.empty() || prefill_ear_.records.back().kind != KeyRecord::Kind::Commit
+  ) {
+    ASSERT_TRUE(timeline_.step());
+  }
+  EXPECT_GT(prefill_.pages_held(), 0);
+  prefill_.hang_up(StreamId(9));
+  run();
+  EXPECT_EQ(prefill_.pages_held(), 0);
+  EXPECT_EQ(prefill_.expired(), 0);
+  const auto records = std::exchange(prefill_ear_.records, {});
+  ASSERT_TRUE(decode_
+                  .submit(
+                      StreamId(1),
+                      {.prompt = prompt,
+                       .max_tokens = 6,
+                       .ignore_eos = true,
+                       .prefill_from = api::PrefillFrom{.url = "http://p"}}
+                  )
+                  .ok());
+  for (KeyRecord record : records) {
+    decode_.take_keys(StreamId(1), record);  // of another transfer: dropped
+    record.transfer = ear_.orders.at(0).transfer;
+    decode_.take_keys(StreamId(1), record);
+    if (record.kind == KeyRecord::Kind::Keys) decode_.take_keys(StreamId(1), record);  // twice
+  }
+  run();
+  EXPECT_EQ(ear_.heard[StreamId(1)].tokens, right_answer(prompt, 6));
+  EXPECT_EQ(ear_.unwanted, 1);
+  EXPECT_EQ(decode_.pages_held(), 0);
+}
+
+TEST_F(SimPairTest, WhatIsLostEndsTheRequestAndAPromptNobodyTakesIsGivenUpInTime) {
+  order(std::vector<TokenId>(100, 3));
+  EXPECT_EQ(prefill_.expired(), 1);
+  EXPECT_EQ(prefill_.pages_held(), 0);
+  EXPECT_GT(decode_.pages_held(), 0);
+  decode_.lose_keys(StreamId(1), /*broken=*/true);
+  run();
+  EXPECT_EQ(ear_.heard[StreamId(1)].finish->reason, api::FinishReason::Lost);
+  EXPECT_TRUE(ear_.heard[StreamId(1)].finish->prefill_broken);
+  EXPECT_EQ(decode_.pages_held(), 0);
+}
+
+TEST_F(SimPairTest, RolesTakeOnlyWhatTheyAreFor) {
+  EXPECT_FALSE(decode_.prefill(StreamId(3), {.prompt = {1, 2}}).ok());
+  const api::GenerationRequest taken{
+      .prompt = {1, 2}, .prefill_from = api::PrefillFrom{.url = "http://p"}};
+  EXPECT_FALSE(prefill_.submit(StreamId(3), taken).ok());
 }
 
 }  // namespace
