@@ -45,10 +45,23 @@ AttentionPlan attention_plan(const AttentionShape& shape) {
     plan.unit_heads = heads / plan.units;
     // A total beside the sums of a stretch has no room in registers, so that merging costs traffic:
     // long stretches where prompts spend their time.
-    plan.rule = {.pages_min = 4, .pages_long = 32, .few_max = 4, .stretches_max = 32};
+    plan.rule = {.pages_min = 2, .pages_long = 32, .few_max = 4, .stretches_max = 32};
   }
   plan.tile_tokens = kTileRows / plan.unit_heads;
   return plan;
+}
+
+AttentionTeams
+attention_teams(const AttentionPlan& plan, std::int64_t rows, std::int32_t multiprocessors) {
+  const std::int64_t teams = rows * plan.units;
+  const std::int64_t blocks = (plan.path == AttentionPath::Grouped ? 2 : 1) * multiprocessors;
+  // A team needs neighbouring multiprocessors, so that not every block finds a place.
+  const auto fits = [&](std::int32_t size) { return 4 * size * teams <= 3 * blocks; };
+  constexpr std::int32_t kLarge = 16;
+  constexpr std::int32_t kSmall = 8;
+  if (fits(2 * kLarge)) return {.size = kLarge, .teams = static_cast<std::int32_t>(teams)};
+  if (fits(kSmall)) return {.size = kSmall, .teams = static_cast<std::int32_t>(teams)};
+  return {};
 }
 
 AttentionCrew

@@ -13,7 +13,7 @@ namespace pleiad::kernels::cuda {
 // are merged in order. So it shows nowhere how many blocks share the work (DESIGN R2).
 struct StretchRule {
   // Pages of the shortest stretches; a power of two, at least 2.
-  std::int32_t pages_min = 8;
+  std::int32_t pages_min = 2;
   // Stretches shorter than so many pages stay few: below it `few_max` of them, from it on
   // `stretches_max`.
   std::int32_t pages_long = 8;

@@ -2,7 +2,7 @@
 #include "kernels/cuda/attention_work.h"
 #include "kernels/cuda/detail/device_math.cuh"
 
-// One block makes the list: its threads take rows, then tiles, kThreads at a time; running sums and
+// One block makes the list: its threads take rows, then tiles, one each at a time; running sums and
 // maxima over threads number them.
 namespace pleiad::kernels::cuda {
 namespace {
@@ -10,8 +10,8 @@ namespace {
 using detail::kAllLanes;
 using detail::kWarp;
 
-constexpr unsigned kThreads = 1024;
-constexpr unsigned kWarps = kThreads / kWarp;
+constexpr unsigned kThreadsMax = 1024;
+constexpr unsigned kWarpsMax = kThreadsMax / kWarp;
 
 // A task and what follows from it.
 struct Listing {
@@ -38,7 +38,7 @@ struct Running {
   int all = 0;   // over all threads
 };
 
-// `shared`: [kWarps] ints that may be used again at once.
+// `shared`: [kWarpsMax] ints that may be used again at once.
 template <class Over>
 __device__ Running running(int value, int* shared) {
   const unsigned lane = threadIdx.x % kWarp;
@@ -52,7 +52,7 @@ __device__ Running running(int value, int* shared) {
   __syncthreads();
   int before = Over::kNothing;
   int all = Over::kNothing;
-  for (unsigned w = 0; w < kWarps; ++w) {
+  for (unsigned w = 0; w < blockDim.x / kWarp; ++w) {
     if (w == warp) before = all;
     all = Over::of(all, shared[w]);
   }
@@ -73,10 +73,11 @@ __device__ bool begins_run(const Listing& task, int row) {
 // First rows of tiles, and one past the last; how many tiles.
 __device__ int cut_tiles(const Listing& task, int* shared) {
   const int rows = task.rows;
+  const auto threads = static_cast<int>(blockDim.x);
   const int tile_rows = task.plan.tile_tokens * task.crew.groups;
   int tiles = 0;
   int run = 0;
-  for (int first = 0; first < rows; first += static_cast<int>(kThreads)) {
+  for (int first = 0; first < rows; first += threads) {
     const int row = first + static_cast<int>(threadIdx.x);
     const bool begins = row < rows && begins_run(task, row);
     const Running runs = running<Largest>(begins ? row : -1, shared);
@@ -101,7 +102,8 @@ __device__ int stretches_of(const Listing& task, int tile) {
 // Stretches that a block's share of the work comes to.
 __device__ int share(const Listing& task, int tiles, int* shared) {
   int mine = 0;
-  for (int tile = static_cast<int>(threadIdx.x); tile < tiles; tile += static_cast<int>(kThreads)) {
+  for (int tile = static_cast<int>(threadIdx.x); tile < tiles;
+       tile += static_cast<int>(blockDim.x)) {
     mine += stretches_of(task, tile);
   }
   const int all = running<Sum>(mine, shared).all * task.plan.units;
@@ -150,14 +152,15 @@ __device__ void put_items(
   }
 }
 
-__global__ void __launch_bounds__(kThreads) list_work(const Listing task) {
-  __shared__ int shared[kWarps];
+__global__ void __launch_bounds__(kThreadsMax) list_work(const Listing task) {
+  __shared__ int shared[kWarpsMax];
+  const auto threads = static_cast<int>(blockDim.x);
   const int tiles = cut_tiles(task, shared);
   const int stretches_each = share(task, tiles, shared);
   int items = 0;
   int slots = 0;
   // From the last tile, which sees most of its sequence, to the first.
-  for (int first = 0; first < tiles; first += static_cast<int>(kThreads)) {
+  for (int first = 0; first < tiles; first += threads) {
     const int tile = tiles - 1 - first - static_cast<int>(threadIdx.x);
     const int stretches = tile < 0 ? 0 : stretches_of(task, tile);
     const int tokens = tile < 0 ? 0 : task.work.tiles[tile + 1] - task.work.tiles[tile];
@@ -173,10 +176,11 @@ __global__ void __launch_bounds__(kThreads) list_work(const Listing task) {
     slots += used.all;
   }
   // A block's turn after its last lies within the next two rounds.
-  for (int i = static_cast<int>(threadIdx.x); i < 2 * task.crew.workers;
-       i += static_cast<int>(kThreads)) {
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * task.crew.workers; i += threads) {
     task.work.items[items + i] = AttentionItem{};
   }
+  // Kernels behind may read the list as soon as this block has ended.
+  __threadfence();
 }
 
 constexpr std::int64_t kItemInts = sizeof(AttentionItem) / sizeof(std::int32_t);
@@ -213,13 +217,17 @@ AttentionWork attention_work_at(void* memory, const AttentionPlan& plan, std::in
   };
 }
 
-AttentionCrew
-crew_on(const device::cuda::Stream& stream, const AttentionPlan& plan, std::int64_t rows) {
+std::int32_t multiprocessors_on(const device::cuda::Stream& stream) {
   int multiprocessors = 0;
   const cudaError_t status =
       cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, stream.gpu());
   PLEIAD_CHECK(status == cudaSuccess, cudaGetErrorString(status));
-  return attention_crew(plan, rows, multiprocessors);
+  return multiprocessors;
+}
+
+AttentionCrew
+crew_on(const device::cuda::Stream& stream, const AttentionPlan& plan, std::int64_t rows) {
+  return attention_crew(plan, rows, multiprocessors_on(stream));
 }
 
 void list_attention_work(device::cuda::Stream& stream, const AttentionWorkTask& task) {
@@ -233,7 +241,10 @@ void list_attention_work(device::cuda::Stream& stream, const AttentionWorkTask& 
       .crew = crew_on(stream, task.plan, task.rows),
       .slots = static_cast<std::int32_t>(partial_slots(task.plan, task.scratch_rows))};
   PLEIAD_CHECK(listing.crew.workers <= kWorkersMax && listing.crew.groups <= kGroupsMax);
-  list_work<<<1, kThreads, 0, stream.handle()>>>(listing);
+  // Each sum over threads takes a turn of every warp.
+  constexpr std::int64_t kFewThreads = 128;
+  const unsigned threads = task.rows <= kFewThreads ? kFewThreads : kThreadsMax;
+  list_work<<<1, threads, 0, stream.handle()>>>(listing);
   stream.launched("list_attention_work", task.rows, task.plan.units);
 }
 

@@ -45,6 +45,20 @@ struct AttentionCrew {
 AttentionCrew
 attention_crew(const AttentionPlan& plan, std::int64_t rows, std::int32_t multiprocessors);
 
+// Blocks that attend for few rows: a team (a cluster of blocks) for each row and unit, which shares
+// out the row's stretches and merges them together, without a list.
+struct AttentionTeams {
+  std::int32_t size = 0;  // blocks; 0: too many rows
+  std::int32_t teams = 0;
+};
+
+// Pure.
+AttentionTeams
+attention_teams(const AttentionPlan& plan, std::int64_t rows, std::int32_t multiprocessors);
+
+// Multiprocessors of the GPU of `stream`.
+std::int32_t multiprocessors_on(const device::cuda::Stream& stream);
+
 // The crew of a step on the GPU of `stream`.
 AttentionCrew
 crew_on(const device::cuda::Stream& stream, const AttentionPlan& plan, std::int64_t rows);
@@ -71,6 +85,9 @@ std::size_t attention_work_bytes(const AttentionPlan& plan, std::int64_t rows);
 AttentionWork attention_work_at(void* memory, const AttentionPlan& plan, std::int64_t rows);
 
 // Makes the list. REQUIRES: a plan that is not generic; rows of one sequence stand together.
+// All work before it on the stream is done before any behind it begins, also where launches
+// overlap: attention reads the rows' places, and pages before a sequence's first row of the step,
+// before its own predecessor is done.
 void list_attention_work(device::cuda::Stream& stream, const AttentionWorkTask& task);
 
 }  // namespace pleiad::kernels::cuda

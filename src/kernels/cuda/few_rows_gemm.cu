@@ -11,7 +11,6 @@ namespace {
 
 using device::DType;
 using hopper::few_rows_stage_bytes;
-using hopper::few_rows_warps;
 using hopper::FewRowsArguments;
 using hopper::FewRowsRing;
 using hopper::kFewRowsCompute;
@@ -37,7 +36,7 @@ __global__ void __launch_bounds__(kFewRowsThreads) few_rows_kernel(
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < arguments.stages; ++stage) {
       hopper::barrier_init(ring.full_at(stage), 1);
-      hopper::barrier_init(ring.empty_at(stage), few_rows_warps<kRows>(arguments.height));
+      hopper::barrier_init(ring.empty_at(stage), kFewRowsCompute / 32);
     }
     hopper::barrier_init_fence();
   }
@@ -47,15 +46,9 @@ __global__ void __launch_bounds__(kFewRowsThreads) few_rows_kernel(
     if (threadIdx.x == kFewRowsCompute) hopper::feed_few<kRows>(ring, weights, rows);
     return;
   }
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  if (warp >= few_rows_warps<kRows>(arguments.height)) return;
   // The rows have come once the sums are there, and with them the end of all earlier work.
   float sums[kRows / 2] = {};
-  if constexpr (kRows <= hopper::kWarpRowsMax) {
-    hopper::multiply_few_by_warp<kRows>(ring, warp, sums);
-  } else {
-    hopper::multiply_few<kRows>(ring, sums);
-  }
+  hopper::multiply_few<kRows>(ring, sums);
   hopper::store_few<kRows, Y>(arguments, sums);
 #else
   __trap();  // built for GPUs without Hopper's instructions

@@ -1,5 +1,3 @@
-#include <cuda_runtime.h>
-
 #include "kernels/cuda/detail/fast_attention.h"
 #include "kernels/cuda/detail/grouped_attention.cuh"
 
@@ -8,13 +6,9 @@ namespace {
 
 template <class Shape>
 void launch(device::cuda::Stream& stream, const FastAttention& task) {
-  const auto* kernel = reinterpret_cast<const void*>(grouped_attention_kernel<Shape>);
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes);
-  grouped_attention_kernel<Shape>
-      <<<static_cast<unsigned>(task.blocks),
-         Shape::kThreads,
-         Shape::kSharedBytes,
-         stream.handle()>>>(task.arguments, task.map);
+  launch_attention(
+      stream, grouped_attention_kernel<Shape>, task, Shape::kThreads, Shape::kSharedBytes
+  );
 }
 
 }  // namespace

@@ -442,14 +442,18 @@ hopper::QueryPart16 query_part(const QueryHeads& part) {
 // The path that task.plan names.
 void attend_fast(device::cuda::Stream& stream, const PagedAttentionTask& task) {
   constexpr float kLog2E = 1.4426950408889634F;
-  const AttentionCrew crew = crew_on(stream, task.plan, task.rows);
+  const std::int32_t multiprocessors = multiprocessors_on(stream);
+  const AttentionCrew crew = attention_crew(task.plan, task.rows, multiprocessors);
+  AttentionTeams teams = attention_teams(task.plan, task.rows, multiprocessors);
   const std::int64_t width = task.pages.values.width;
   const std::int64_t slots = partial_slots(task.plan, task.scratch_rows);
+  if (task.rows * task.plan.rule.stretches_max > slots) teams = {};
   float* stats = task.scratch + slots * task.heads * width;
   const hopper::FastAttention fast{
       .arguments =
           {.work = task.work,
            .plan = task.plan,
+           .team = teams.size,
            .places = task.places,
            .query = {query_part(task.query[0]), query_part(task.query[1])},
            .out = static_cast<BF16*>(task.out.data),
@@ -471,7 +475,7 @@ void attend_fast(device::cuda::Stream& stream, const PagedAttentionTask& task) {
       ),
       .width = width,
       .groups = crew.groups,
-      .blocks = crew.workers};
+      .blocks = teams.size > 0 ? teams.size * teams.teams : crew.workers};
   if (task.plan.path == AttentionPath::Grouped) {
     hopper::grouped_attention(stream, fast);
   } else {

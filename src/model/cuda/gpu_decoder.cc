@@ -192,6 +192,7 @@ class GpuDecoder final : public Model {
 Result<void> GpuDecoder::prepare(const RankOptions& options) {
   const std::size_t counts = expert_tokens_.size() * sizeof(std::uint64_t);
   PLEIAD_TRY(plan_scratch(options));
+  if (moe_) moe_->clear(stream_, scratch_);
   PLEIAD_TRY(counted, DeviceBuffer::allocate(counts, "counts of experts"));
   counted_tokens_ = std::move(counted);
   if (counts > 0) stream_.fill(counted_tokens_.data(), 0, counts);
@@ -454,8 +455,8 @@ void GpuDecoder::enqueue_layer(std::size_t layer, std::int64_t moe_index, const 
        .window = config_.layers[layer].window,
        .delta = delta()}
   );
-  norm(step, weights.post_attention_norm, true);
   if (weights.dense) {
+    norm(step, weights.post_attention_norm, true);
     dense_->run(context, scratch_, *weights.dense, step.rows, x(), delta());
     return;
   }
@@ -464,14 +465,15 @@ void GpuDecoder::enqueue_layer(std::size_t layer, std::int64_t moe_index, const 
       context,
       scratch_,
       *weights.moe,
-      {.x = x(),
+      {.delta = delta(),
        .rows = step.rows,
        .positions = step_rows_->places().positions,
        .expert_tokens = counted_tokens_.as<std::uint64_t>() + moe_index * config_.moe.gate.experts,
        .residual = scratch_.get<float>(residual_),
+       .norm = weights.post_attention_norm,
        .next_norm = is_last ? nullptr : weights_.layers[layer + 1].input_norm,
        .epsilon = config_.rms_epsilon,
-       .next_x = x()}
+       .x = x()}
   );
 }
 

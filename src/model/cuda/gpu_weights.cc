@@ -107,6 +107,12 @@ void place(Placer& placer, const DecoderWeights& host, GpuWeights& out) {
 
 }  // namespace
 
+std::int64_t grouped_shared_experts(const ep::MoeShape& shape) {
+  if (shape.intermediate == 0 || shape.shared_intermediate % shape.intermediate != 0) return 0;
+  const std::int64_t shared = shape.shared_intermediate / shape.intermediate;
+  return shape.gate.experts + shared <= kernels::cuda::kGroupedExpertsMax ? shared : 0;
+}
+
 bool experts_fit_grouped_gemm(
     std::int64_t hidden,
     std::int64_t intermediate,
@@ -123,7 +129,7 @@ bool experts_fit_grouped_gemm(
     });
   };
   return fits(2 * intermediate, hidden, GroupedOutput::SwiGlu).ok() &&
-         fits(hidden, intermediate, GroupedOutput::Float32).ok();
+         fits(hidden, intermediate, GroupedOutput::BFloat16).ok();
 }
 
 Result<std::unique_ptr<GpuWeights>> upload_weights(

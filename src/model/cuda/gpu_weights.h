@@ -69,6 +69,8 @@ struct GpuMoe {
   MatrixList down;                      // [experts]
   const float* gate_up_bias = nullptr;  // [experts, 2 * intermediate]
   const float* down_bias = nullptr;     // [experts, hidden]
+  // Shared experts stand behind the others in the packed matrices, or else are one MLP.
+  std::int64_t shared_experts = 0;
   GpuMlp shared;
 };
 
@@ -90,6 +92,10 @@ struct GpuWeights {
   device::cuda::DeviceBuffer memory;  // what all of them refer to
   LoadPhases phases;                  // of bringing them there
 };
+
+// How many experts of the routed ones' size a layer's shared ones make up, 0 where they make up no
+// whole ones or too many for kernels/cuda/grouped_gemm.h. Pure.
+std::int64_t grouped_shared_experts(const ep::MoeShape& shape);
 
 // Whether experts of these sizes fit kernels/cuda/grouped_gemm.h. Pure.
 bool experts_fit_grouped_gemm(std::int64_t hidden, std::int64_t intermediate, GroupedFormat format);

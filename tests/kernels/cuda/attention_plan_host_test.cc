@@ -56,7 +56,7 @@ TEST(AttentionPlan, LeavesOtherShapesAndTypesToTheGenericKernel) {
 TEST(StretchRule, StretchesNeverGrowShorterNorMoreThanTheMost) {
   for (const StretchRule& rule :
        {StretchRule{},
-        StretchRule{.pages_min = 4, .pages_long = 32, .few_max = 4, .stretches_max = 32}}) {
+        StretchRule{.pages_min = 2, .pages_long = 32, .few_max = 4, .stretches_max = 32}}) {
     std::int32_t before = 0;
     for (std::int32_t position = 0; position < 300000; position += 61) {
       const std::int32_t length = stretch_pages(rule, position);
@@ -77,7 +77,11 @@ TEST(StretchRule, ItsLengthIsTheSameAllOverAPage) {
 
 TEST(StretchRule, LengthsAreAsMeasured) {
   const StretchRule rule;
-  EXPECT_EQ(stretch_pages(rule, 0), 8);
+  EXPECT_EQ(stretch_pages(rule, 0), 2);
+  EXPECT_EQ(stretch_count(rule, 511), 4);
+  EXPECT_EQ(stretch_pages(rule, 512), 4);
+  EXPECT_EQ(stretch_pages(rule, 1023), 4);
+  EXPECT_EQ(stretch_pages(rule, 1024), 8);
   EXPECT_EQ(stretch_pages(rule, 16383), 8);
   EXPECT_EQ(stretch_pages(rule, 16384), 16);
   EXPECT_EQ(stretch_count(rule, 16383), 32);
@@ -90,6 +94,16 @@ TEST(AttentionCrew, FewRowsGetManySmallBlocksAndManyRowsLargeOnes) {
   EXPECT_EQ(attention_crew(plan, 128, 132).workers, 264);
   EXPECT_EQ(attention_crew(plan, 129, 132).groups, 2);
   EXPECT_EQ(attention_crew(plan, 129, 132).workers, 132);
+}
+
+TEST(AttentionTeams, FewRowsGetATeamEachAndManyNone) {
+  const AttentionPlan plan = attention_plan(grouped(32, 4, 128));
+
+  EXPECT_EQ(attention_teams(plan, 1, 132).size, 16);
+  EXPECT_EQ(attention_teams(plan, 1, 132).teams, 4);
+  EXPECT_EQ(attention_teams(plan, 4, 132).size, 8);
+  EXPECT_EQ(attention_teams(plan, 4, 132).teams, 16);
+  EXPECT_EQ(attention_teams(plan, 8, 132).size, 0);
 }
 
 TEST(PartialSlots, HoldAllStretchesOfOneRowAtLeast) {

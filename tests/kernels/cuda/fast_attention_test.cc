@@ -101,6 +101,17 @@ TEST_P(FastAttention, MatchesTheSpecification) {
   }
 }
 
+// Teams of blocks, and few stretches as well as many.
+TEST_P(FastAttention, MatchesTheSpecificationRowByRow) {
+  Random random(400 + GetParam());
+  Scene scene(random, model(), {1200});
+  for (const std::int64_t position : {60, 127, 150, 700, 1100}) {
+    const std::vector<Row> rows = {{0, position}};
+    const float worst = testing::largest_difference(scene.run(rows, true), scene.reference(rows));
+    EXPECT_LE(worst, 0.02F) << "position " << position;
+  }
+}
+
 TEST_P(FastAttention, MatchesTheSpecificationOnAWholePrompt) {
   Random random(100 + GetParam());
   // More rows than a step of decoding has, unless the specification takes too long.

@@ -19,6 +19,7 @@ struct QueryPart16 {
 struct AttentionArguments {
   AttentionWork work;
   AttentionPlan plan;
+  std::int32_t team = 0;  // blocks of a row and unit; 0: blocks take turns at the list
   RowPlaces places;
   std::array<QueryPart16, 2> query;
   std::uint16_t* out = nullptr;  // [rows, heads * value width]

@@ -29,9 +29,36 @@ struct StagePlace {
   }
 };
 
+// What a team attends to: a row as a tile of its own, of which this block has a piece, one without
+// tokens where there are more blocks than stretches.
+__device__ inline AttentionItem team_item(const AttentionArguments& arguments, int& unit) {
+  const auto block = static_cast<int>(blockIdx.x);
+  const int team = block / arguments.team;
+  const int rank = block % arguments.team;
+  const int row = team / arguments.plan.units;
+  unit = team % arguments.plan.units;
+  const int position = arguments.places.positions[row];
+  const int stretches = position < 0 ? 0 : stretch_count(arguments.plan.rule, position);
+  const int pieces = max(1, min(stretches, arguments.team));
+  const int first = stretches * rank / pieces;
+  return {
+      .row = row,
+      .tokens = rank < pieces ? 1 : 0,
+      .position = position,
+      .stretch = first,
+      .stretches = stretches * (rank + 1) / pieces - first,
+      .pieces = pieces,
+      .tile = row,
+      .slot = row * arguments.plan.rule.stretches_max,
+      .table = arguments.places.table_of[row]};
+}
+
 // The item and unit of turn `index` of all blocks' turns; one without tokens past the last. Reads
 // it from memory, which takes less than keeping it in registers.
 __device__ inline AttentionItem turn_at(const AttentionArguments& arguments, int index, int& unit) {
+  if (arguments.team > 0) {
+    return index == static_cast<int>(blockIdx.x) ? team_item(arguments, unit) : AttentionItem{};
+  }
   const auto* words =
       reinterpret_cast<const int4*>(arguments.work.items + index / arguments.plan.units);
   const int4 low = words[0];
@@ -70,6 +97,14 @@ pages_of(const AttentionArguments& arguments, const AttentionItem& item) {
       .stretch = length};
 }
 
+// The item's pages before this one hold nothing that the step at hand has written.
+__device__ inline int
+settled_pages(const AttentionArguments& arguments, const AttentionItem& item) {
+  const std::int32_t* tables = arguments.places.table_of;
+  const bool is_first = item.row == 0 || tables[item.row - 1] != item.table;
+  return is_first ? item.position / kPage : 0;
+}
+
 // The rows of one tile of an item: row r is of token r / heads of the tile and of head r % heads of
 // the unit.
 struct TileRows {
@@ -102,20 +137,23 @@ __device__ void place_queries(
 ) {
   constexpr int kChunks = kBoxes * 8;  // of 16 bytes
   const int thread = (static_cast<int>(threadIdx.x) - 128) % kThreads;
-#pragma unroll 4
-  for (int i = thread; i < kTileRows * kChunks; i += kThreads) {
+  const auto place = [&](int i, const uint4& values) {
     const int row = i / kChunks;
     const int chunk = i % kChunks;
-    const int token = row / tile.heads;
-    uint4 values = make_uint4(0, 0, 0, 0);
-    if (token < tile.tokens) {
-      const std::uint16_t* source = part.data +
-                                    (item.row + tile.first_token + token) * part.row_stride +
-                                    (tile.first_head + row % tile.heads) * part.head_stride;
-      values = reinterpret_cast<const uint4*>(source)[chunk];
-    }
     const int at = chunk / 8 * static_cast<int>(kBoxBytes) + row * 128 + (chunk % 8 ^ row % 8) * 16;
     *reinterpret_cast<uint4*>(target + at) = values;
+  };
+  const int known = max(tile.tokens, 0) * tile.heads * kChunks;
+#pragma unroll 5
+  for (int i = thread; i < known; i += kThreads) {
+    const int row = i / kChunks;
+    const std::uint16_t* source =
+        part.data + (item.row + tile.first_token + row / tile.heads) * part.row_stride +
+        (tile.first_head + row % tile.heads) * part.head_stride;
+    place(i, reinterpret_cast<const uint4*>(source)[i % kChunks]);
+  }
+  for (int i = known + thread; i < kTileRows * kChunks; i += kThreads) {
+    place(i, make_uint4(0, 0, 0, 0));
   }
 }
 

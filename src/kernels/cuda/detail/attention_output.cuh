@@ -167,9 +167,9 @@ __device__ inline void hand_over(
     int width,
     const Handover& who
 ) {
-  __threadfence();
   named_sync(who.barrier, who.threads);
   if (who.thread == 0) {
+    __threadfence();
     const int counter = (item.tile * arguments.plan.units + unit) * who.groups + who.group;
     const int before = atomicAdd(arguments.work.arrivals + counter, 1);
     const bool is_last = before == item.pieces - 1;
@@ -193,6 +193,26 @@ __device__ inline void hand_over(
         i % parts * 4,
         width
     );
+  }
+}
+
+// The blocks of a team, once each has stored what it summed up, merge a row's stretches together.
+// Called by all threads that attend, `threads` of each block, of which this is number `thread`.
+__device__ inline void
+merge_in_team(const AttentionArguments& arguments, int thread, int threads, int width) {
+  int unit = 0;
+  AttentionItem item = team_item(arguments, unit);
+  if (item.pieces == 1) return;
+  item.tokens = 1;
+  cluster_sync();
+  const int stretches = stretch_count(arguments.plan.rule, item.position);
+  const int slots = stretches - stretches / item.pieces + 1;
+  const int heads = arguments.plan.unit_heads;
+  const int parts = width / 4;
+  const auto rank = static_cast<int>(blockIdx.x) % arguments.team;
+  for (int i = rank * threads + thread; i < heads * parts; i += arguments.team * threads) {
+    const int head = unit * heads + i / parts;
+    merge_slots(arguments, item, 0, head, slots, i % parts * 4, width);
   }
 }
 

@@ -18,6 +18,16 @@ struct FastAttention {
   std::int32_t blocks = 0;
 };
 
+// Starts `kernel` on blocks of `threads`, in teams where the arguments say so, which may take their
+// places before the work ahead of it is done. A failure stays the runtime's last error.
+void launch_attention(
+    device::cuda::Stream& stream,
+    void (*kernel)(AttentionArguments, CUtensorMap),
+    const FastAttention& task,
+    std::int32_t threads,
+    std::int32_t shared_bytes
+);
+
 void grouped_attention(device::cuda::Stream& stream, const FastAttention& task);
 void latent_attention(device::cuda::Stream& stream, const FastAttention& task);
 

@@ -11,10 +11,9 @@
 //
 // A block computes out^T = W x^T for `height` outputs over all inputs, 128 bytes of each row a
 // step. One thread feeds a ring of stages that holds as much of the matrix as fits, and begins with
-// the matrix while the kernel before still makes the rows. Up to kWarpRowsMax rows are multiplied
-// by warps, 16 outputs each, whose chain of dependent products is the quicker one; more by the
-// warpgroup together, 64 outputs at a time. Outputs past the height are computed from whatever lies
-// behind the stage and go nowhere.
+// the matrix while the kernel before still makes the rows; a warpgroup multiplies. The tensor cores
+// take 64 outputs at a time: those past the height are computed from whatever lies behind the stage
+// and go nowhere.
 namespace pleiad::kernels::cuda::hopper {
 
 constexpr int kFewRowsInputs = 64;
@@ -23,8 +22,6 @@ constexpr int kFewRowsCompute = 128;
 constexpr int kFewRowsThreads = kFewRowsCompute + 32;
 constexpr int kFewRowsHeightMax = 64;
 constexpr int kFewRowsStagesMax = 64;
-constexpr int kWarpRowsMax = 32;
-constexpr int kWarpOutputs = 16;
 
 struct FewRowsArguments {
   std::int32_t outputs = 0;
@@ -95,12 +92,9 @@ feed_few(const FewRowsRing<kRows>& ring, const CUtensorMap& weights, const CUten
       matrix * a.weight_step + static_cast<std::int32_t>(blockIdx.x) * a.height;
   const auto column = static_cast<std::int32_t>(matrix * a.x_step);
   const auto bytes = static_cast<std::uint32_t>(few_rows_stage_bytes(a.height, kRows));
-  // The matrix is read once a step of the model: it must not drive out what is read again soon.
-  const std::uint64_t policy = evict_first_policy();
   const auto fetch_weights = [&](std::int32_t step, int stage) {
-    const std::uint32_t full = ring.full_at(stage);
-    barrier_arrive_expect(full, bytes);
-    copy_box(ring.weights_at(stage), &weights, step * kFewRowsInputs, first, full, policy);
+    barrier_arrive_expect(ring.full_at(stage), bytes);
+    copy_box(ring.weights_at(stage), &weights, step * kFewRowsInputs, first, ring.full_at(stage));
   };
   const auto fetch_rows = [&](std::int32_t step, int stage) {
     copy_box(ring.rows_at(stage), &rows, column + step * kFewRowsInputs, 0, ring.full_at(stage));
@@ -122,13 +116,6 @@ feed_few(const FewRowsRing<kRows>& ring, const CUtensorMap& weights, const CUten
   }
 }
 
-// The warps that multiply.
-template <int kRows>
-__host__ __device__ constexpr int few_rows_warps(int height) {
-  return kRows <= kWarpRowsMax ? (height + kWarpOutputs - 1) / kWarpOutputs : kFewRowsCompute / 32;
-}
-
-// The sums of a warpgroup's 64 outputs with kRows rows.
 template <int kRows>
 __device__ void multiply_few(const FewRowsRing<kRows>& ring, float (&sums)[kRows / 2]) {
   FewRowsPlace place;
@@ -156,84 +143,6 @@ __device__ void multiply_few(const FewRowsRing<kRows>& ring, float (&sums)[kRows
   }
   wgmma_wait<0>();
   hold(sums);
-}
-
-// A stage's operands of one warp, as its products take them: four parts of 16 inputs.
-template <int kRows>
-struct WarpOperands {
-  std::uint32_t weights[4][4];
-  std::uint32_t rows[kRows / 8][4][2];
-
-  // `outputs`: address of the warp's first output; `of_rows`: of the rows. Both hold 128 bytes a
-  // line, 16-byte chunks permuted by the line's low three bits.
-  __device__ void load(std::uint32_t outputs, std::uint32_t of_rows) {
-    const std::uint32_t lane = threadIdx.x % 32;
-    const std::uint32_t line = lane % 16;
-#pragma unroll
-    for (std::uint32_t part = 0; part < 4; ++part) {
-      const std::uint32_t chunk = (2 * part + lane / 16) ^ (line % 8);
-      load_matrices(outputs + line * kFewRowsBytes + chunk * 16, weights[part]);
-    }
-#pragma unroll
-    for (std::uint32_t eight = 0; eight < kRows / 8; ++eight) {
-#pragma unroll
-      for (std::uint32_t half = 0; half < 2; ++half) {
-        const std::uint32_t row = lane % 8;
-        const std::uint32_t chunk = (4 * half + lane / 8) ^ row;
-        std::uint32_t four[4];
-        load_matrices(of_rows + (eight * 8 + row) * kFewRowsBytes + chunk * 16, four);
-        rows[eight][2 * half][0] = four[0];
-        rows[eight][2 * half][1] = four[1];
-        rows[eight][2 * half + 1][0] = four[2];
-        rows[eight][2 * half + 1][1] = four[3];
-      }
-    }
-  }
-};
-
-// sums += a part's products.
-template <int kRows>
-__device__ void
-multiply_part(const WarpOperands<kRows>& operands, int part, float (&sums)[kRows / 2]) {
-#pragma unroll
-  for (int eight = 0; eight < kRows / 8; ++eight) {
-    multiply_warp(operands.weights[part], operands.rows[eight][part], sums + 4 * eight);
-  }
-}
-
-// The sums of warp `warp`'s 16 outputs with kRows rows. The next stage's operands are loaded in the
-// shadow of this one's products.
-template <int kRows>
-__device__ void
-multiply_few_by_warp(const FewRowsRing<kRows>& ring, int warp, float (&sums)[kRows / 2]) {
-  const int stages = ring.arguments.stages;
-  const std::int32_t steps = ring.arguments.steps;
-  const auto first = static_cast<std::uint32_t>(warp * kWarpOutputs * kFewRowsBytes);
-  const bool is_ring = steps > stages;
-  FewRowsPlace place;
-  WarpOperands<kRows> operands[2];
-  const auto take = [&](WarpOperands<kRows>& into) {
-    barrier_wait(ring.full_at(place.stage), place.parity);
-    into.load(ring.weights_at(place.stage) + first, ring.rows_at(place.stage));
-  };
-  const auto step_of = [&](std::int32_t step, const WarpOperands<kRows>& now,
-                           WarpOperands<kRows>& then) {
-    const int stage = place.stage;
-    place.next(stages);
-    multiply_part(now, 0, sums);
-    if (step + 1 < steps) take(then);
-    multiply_part(now, 1, sums);
-    multiply_part(now, 2, sums);
-    multiply_part(now, 3, sums);
-    if (!is_ring) return;
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(ring.empty_at(stage));
-  };
-  take(operands[0]);
-  for (std::int32_t step = 0; step < steps; step += 2) {
-    step_of(step, operands[0], operands[1]);
-    if (step + 1 < steps) step_of(step + 1, operands[1], operands[0]);
-  }
 }
 
 // Where a thread's sums belong: wgmma_bf16.cuh.

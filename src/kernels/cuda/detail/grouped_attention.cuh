@@ -116,6 +116,7 @@ __device__ void feed_pages(
     if (item.tokens == 0) return;
     const PageRange range = pages_of(arguments, item);
     if (range.last < range.first) continue;
+    const int settled = settled_pages(arguments, item);
     const std::uint32_t* table = arguments.places.tables + item.table;
     const int head = unit * Shape::kDim;
     std::uint32_t pages = 0;
@@ -129,6 +130,7 @@ __device__ void feed_pages(
         next.index[half] = static_cast<int>(__shfl_sync(0xFFFFFFFFU, pages, ahead + half));
         next.is_there[half] = 2 * pair + half >= range.first && 2 * pair + half <= range.last;
       }
+      if (2 * pair + 1 >= settled) wait_for_earlier_kernels();
       if (lane != 0) continue;
       load(arguments.key_column + head, next, 2 * kBoxBytes, kBoxBytes);
       load(arguments.value_column + head, next, kBoxBytes, Shape::kPageBytes);
@@ -256,7 +258,7 @@ __device__ void finish_turn(
       .group = self.group,
       .groups = Shape::kGroups,
       .flag = self.ring.flag_of(self.group)};
-  hand_over(arguments, item, tile, unit, Shape::kDim, who);
+  if (arguments.team == 0) hand_over(arguments, item, tile, unit, Shape::kDim, who);
 }
 
 // Sums of a stretch that is not merged here to their slot.
@@ -296,6 +298,7 @@ __device__ Passage begin_turn(const Computing<Shape>& self, int turn, TileSums<S
   const AttentionItem item = turn_at(arguments, turn, unit);
   if (item.tokens == 0) return {.range = {}, .is_over = true};
   const TileRows rows(arguments, item, unit, self.group);
+  wait_for_earlier_kernels();
   place_queries<Shape::kBoxes, 128>(
       item, rows, arguments.query[0], self.ring.queries_of(self.group)
   );
@@ -376,6 +379,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) grouped_atten
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char shared[];
   const AttentionRing<Shape> ring{shared};
+  let_next_kernel_start();
   ring.open();
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp < 4) {
@@ -386,6 +390,13 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) grouped_atten
     Computing<Shape> self{
         .arguments = arguments, .ring = ring, .group = warp / 4 - 1, .warp = warp % 4, .place = {}};
     for (int round = 0; attend_turn(self, turn_of(round)); ++round) {
+    }
+    // Also where this block had no turn.
+    wait_for_earlier_kernels();
+    if (arguments.team > 0) {
+      merge_in_team(
+          arguments, static_cast<int>(threadIdx.x) - 128, 128 * Shape::kGroups, Shape::kDim
+      );
     }
   }
 #else

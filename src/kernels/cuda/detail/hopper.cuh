@@ -117,27 +117,6 @@ __device__ inline void copy_box(
   );
 }
 
-// The same under a policy of the second-level cache.
-__device__ inline void copy_box(
-    std::uint32_t target,
-    const CUtensorMap* map,
-    std::int32_t column,
-    std::int32_t row,
-    std::uint32_t barrier,
-    std::uint64_t policy
-) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-      ".L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(target),
-      "l"(map),
-      "r"(column),
-      "r"(row),
-      "r"(barrier),
-      "l"(policy)
-      : "memory"
-  );
-}
-
 // Copies the box of `map`, a map of pages, whose first element is (column, 0, page) to shared
 // memory.
 __device__ inline void copy_page_box(
@@ -201,29 +180,6 @@ __device__ inline uint4 load_shared_16(std::uint32_t source) {
                : "r"(source)
                : "memory");
   return values;
-}
-
-// Four matrices of 8 lines of 16 bytes from shared memory; lane l names line l % 8 of matrix l / 8.
-// Each thread gets two neighbouring BF16 values of line lane / 4 of each.
-__device__ inline void load_matrices(std::uint32_t line, std::uint32_t (&values)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
-               : "r"(line)
-               : "memory");
-}
-
-// sums[16, 8] += left[16, 16] right[16, 8] by one warp, BF16 accumulated in float.
-__device__ inline void multiply_warp(
-    const std::uint32_t (&left)[4],
-    const std::uint32_t (&right)[2],
-    float* sums
-) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7},"
-      " {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1])
-  );
 }
 
 // A 16-byte copy by this thread, and the groups such copies fall into.

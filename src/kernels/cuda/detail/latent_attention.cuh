@@ -149,12 +149,14 @@ __device__ inline void feed_latents(
     if (item.tokens == 0) return;
     const PageRange range = pages_of(arguments, item);
     if (range.last < range.first) continue;
+    const int settled = settled_pages(arguments, item);
     const std::uint32_t* table = arguments.places.tables + item.table;
     std::uint32_t pages = 0;
     for (int page = range.first; page <= range.last; ++page) {
       const int ahead = (page - range.first) % 32;
       if (ahead == 0) pages = table[min(page + lane, range.last)];
       const auto index = static_cast<int>(__shfl_sync(0xFFFFFFFFU, pages, ahead));
+      if (page >= settled) wait_for_earlier_kernels();
       if (lane == 0) load(page, index);
     }
   }
@@ -455,7 +457,7 @@ __device__ void finish_latents(const LatentSide<kSide>& self, int turn, const Ro
       .group = 0,
       .groups = 1,
       .flag = &self.shared.notes().flag};
-  hand_over(arguments, item, tile, unit, Shape::kLatent, who);
+  if (arguments.team == 0) hand_over(arguments, item, tile, unit, Shape::kLatent, who);
 }
 
 // Sums of a stretch that is not merged here to their slot.
@@ -478,6 +480,7 @@ struct LatentPassage {
   int stretch_pages = 1;
   int last_page = -1;
   bool merges = true;    // the stretches, or hands each over
+  bool is_real = true;   // this warp has rows of the tile
   int position = 0;      // of the tile's first row
   int known = 0;         // tokens of the sequence that are in the cache
   bool is_over = false;  // no turn is left
@@ -492,6 +495,7 @@ __device__ LatentPassage begin_latents(LatentSide<kSide>& self, int turn) {
   const AttentionItem item = turn_at(arguments, turn, unit);
   if (item.tokens == 0) return {.is_over = true};
   const TileRows tile(arguments, item, unit, 0);
+  wait_for_earlier_kernels();
   unsigned char* queries = self.shared.queries();
   place_queries<Shape::kLatentBoxes, Shape::kComputeThreads>(
       item, tile, arguments.query[0], queries
@@ -513,6 +517,7 @@ __device__ LatentPassage begin_latents(LatentSide<kSide>& self, int turn) {
       .stretch_pages = range.stretch,
       .last_page = range.last,
       .merges = item.pieces == 1 || item.stretch == 0,
+      .is_real = self.warp * 16 < tile.tokens * tile.heads,
       .position = item.position,
       .known = tile.last_position + 1};
 }
@@ -539,6 +544,7 @@ __device__ bool attend_latents(LatentSide<kSide>& self, int turn) {
       give_stretch(self, turn, stretch);
       continue;
     }
+    if (!passage.is_real) continue;
     if (stretch > 0) merge_totals(self, total_rows);
     if (stretch + 1 < passage.stretches_end) keep_totals(self);
     total_rows = self.rows;
@@ -560,6 +566,13 @@ compute_latents(const AttentionArguments& arguments, const LatentShared& shared,
       .sums = {}};
   for (int round = 0; attend_latents(self, turn_of(round)); ++round) {
   }
+  // Also where this block had no turn.
+  wait_for_earlier_kernels();
+  if (arguments.team > 0) {
+    using Shape = LatentAttention;
+    const int thread = static_cast<int>(threadIdx.x) - 128;
+    merge_in_team(arguments, thread, Shape::kComputeThreads, Shape::kLatent);
+  }
 }
 
 __global__ void __launch_bounds__(LatentAttention::kThreads, 1) latent_attention_kernel(
@@ -569,6 +582,7 @@ __global__ void __launch_bounds__(LatentAttention::kThreads, 1) latent_attention
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char memory[];
   const LatentShared shared{memory, shared_address(memory)};
+  let_next_kernel_start();
   shared.open();
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp < 4) {

@@ -19,14 +19,20 @@ struct Operand {
   __device__ Operand at(std::uint32_t bytes) const { return {low + bytes / 16}; }
 };
 
+// A shared address in units of 16 bytes. Above it, the address of a block in a cluster names the
+// block, which would fall into the stride.
+__device__ inline std::uint32_t units_of(std::uint32_t address) {
+  return (address & 0x3FFFFU) / 16;
+}
+
 // Rows of elements, from a shared address that is a multiple of 1024.
 __device__ inline Operand along(std::uint32_t address) {
-  return {(1U << 16U) + address / 16};
+  return {(1U << 16U) + units_of(address)};
 }
 
 // Rows of columns, the next 64 of them `box_bytes` further on.
 __device__ inline Operand across(std::uint32_t address, std::uint32_t box_bytes) {
-  return {(box_bytes / 16 << 16U) + address / 16};
+  return {(box_bytes / 16 << 16U) + units_of(address)};
 }
 
 // Scores of 64 rows with the 64 tokens of a page or the 128 of two, along 16 elements of the keys;
