@@ -86,6 +86,7 @@ Result<server::ModelText> load_model_text(const ModelTextSettings& settings) {
   if (settings.skip_tokenizer) return out;
   const auto tokenizer_path = settings.model / "tokenizer.json";
   if (!std::filesystem::exists(tokenizer_path)) {
+    if (settings.tokenizer_may_lack) return out;
     return not_found(
         "{} is missing; serve token ids with --skip-tokenizer-init", tokenizer_path.string()
     );

@@ -12,6 +12,7 @@ namespace pleiad::apps {
 struct ModelTextSettings {
   std::filesystem::path model;
   bool skip_tokenizer = false;                         // ids in, ids out
+  bool tokenizer_may_lack = false;                     // likewise, where there is no tokenizer.json
   std::optional<std::filesystem::path> chat_template;  // a file that replaces the checkpoint's
 };
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +29,7 @@ struct ServeFlags {
   std::string model;
   std::string dtype = "auto";
   std::string device = "auto";
+  std::string load_format = "auto";
   std::string isa = "auto";
   std::string config;  // taken out of the arguments before they are parsed; here for --help
   std::string key_file;
@@ -69,6 +71,13 @@ void add_model_flags(CLI::App& verb, ServeFlags& flags) {
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
       ->capture_default_str();
   verb.add_option("--device", flags.device, "What computes: auto, cpu, cuda, cuda:INDEX")
+      ->capture_default_str();
+  verb.add_option(
+          "--load-format",
+          flags.load_format,
+          "Weights: the folder's, or noise in the shapes of its config.json, for trials (dummy)"
+  )
+      ->check(CLI::IsMember({"auto", "safetensors", "dummy"}))
       ->capture_default_str();
   verb.add_flag(
       "--skip-tokenizer-init",
@@ -207,6 +216,8 @@ Result<void> complete_settings(ServeFlags& flags) {
   ServeSettings& s = flags.settings;
   s.load.model = flags.model;
   s.load.dtype = compute_choice(flags.dtype);
+  s.load.dummy_weights = flags.load_format == "dummy";
+  s.text.tokenizer_may_lack = s.load.dummy_weights;
   s.load.prefix_cache = !flags.no_prefix_cache;
   s.ignore_generation_config = flags.generation_config == "none";
   PLEIAD_TRY(group, complete(flags.group));
@@ -252,6 +263,32 @@ void show_progress(std::size_t done, std::size_t total) {
   );
 }
 
+void print_phases(const StartReport& r) {
+  fmt::print(
+      "  read {:.3f} s, weights {:.3f} s, prepare {:.3f} s, KV pages {:.3f} s, record steps {:.3f} "
+      "s, ready {:.3f} s\n",
+      r.read_seconds,
+      r.pack_seconds,
+      r.prepare_seconds,
+      r.cache_seconds,
+      r.record_seconds,
+      r.ready_seconds
+  );
+  const model::LoadPhases& p = r.phases;
+  if (p.readers == 0) return;
+  fmt::print(
+      "  weights: {:.2f} GB in {:.3f} s, {:.1f} GB/s by {} readers; of each reading {:.3f} s, "
+      "packing {:.3f} s, waiting for copies {:.3f} s\n",
+      static_cast<double>(p.bytes) * 1e-9,
+      p.total_seconds,
+      static_cast<double>(p.bytes) * 1e-9 / std::max(p.total_seconds, 1e-9),
+      p.readers,
+      p.read_seconds,
+      p.pack_seconds,
+      p.waited_seconds
+  );
+}
+
 void print_report(std::string_view name, const StartReport& r) {
   constexpr double kMib = 1024.0 * 1024.0;
   const auto mib = [](std::size_t bytes) { return static_cast<double>(bytes) / kMib; };
@@ -264,6 +301,11 @@ void print_report(std::string_view name, const StartReport& r) {
       r.isa,
       r.threads
   );
+  if (r.dummy_weights)
+    fmt::print("  --load-format dummy: the weights are noise, and so are answers\n");
+  if (r.token_ids_only) {
+    fmt::print("  no tokenizer: prompts are token ids, answers are token ids, no chat\n");
+  }
   if (r.layout.ranks() > 1) {
     const plan::RankRange here = r.layout.ranks_of_node(r.layout.node_rank);
     fmt::print(
@@ -280,12 +322,7 @@ void print_report(std::string_view name, const StartReport& r) {
         here.first + here.count - 1
     );
   }
-  fmt::print(
-      "  read {:.3f} s, pack {:.3f} s, ready {:.3f} s\n",
-      r.read_seconds,
-      r.pack_seconds,
-      r.ready_seconds
-  );
+  print_phases(r);
   fmt::print(
       "  weights {:.1f} MiB, scratch {:.1f} MiB ({:.1f} without sharing), KV cache {:.1f} MiB in "
       "{} pages a rank, context {} tokens\n",

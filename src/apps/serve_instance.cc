@@ -126,6 +126,10 @@ StartReport report_of(const engine::LoadedModel& model, const plan::ParallelLayo
       .threads = first.pool->workers(),
       .read_seconds = model.read_seconds,
       .pack_seconds = model.pack_seconds,
+      .prepare_seconds = model.prepare_seconds,
+      .cache_seconds = model.cache_seconds,
+      .record_seconds = model.record_seconds,
+      .phases = model.phases,
       .layout = layout,
       .ranks_here = static_cast<std::int32_t>(model.ranks.size()),
       .weight_bytes = model.weight_bytes,
@@ -222,6 +226,8 @@ Result<void> ServeInstance::load(const std::stop_token& stop) {
   PLEIAD_TRY(loaded, engine::load_model(settings_.load, clock_));
   text_ = std::move(text);
   report_ = report_of(loaded, settings_.load.layout);
+  report_.dummy_weights = settings_.load.dummy_weights;
+  report_.token_ids_only = !text_.tokenizer.has_value();
   const engine::GroupOptions group = group_options(settings_, loaded);
   const engine::HandOverSettings hand_over = hand_over_settings(loaded);
   ranks_ = std::make_unique<engine::RankSet>(std::move(loaded), clock_, metrics_, hand_over);

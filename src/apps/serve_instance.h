@@ -67,7 +67,13 @@ struct StartReport {
   int threads = 0;  // of each rank
   double read_seconds = 0.0;
   double pack_seconds = 0.0;
-  double ready_seconds = 0.0;  // from start() to the first request that can be answered
+  double prepare_seconds = 0.0;
+  double cache_seconds = 0.0;
+  double record_seconds = 0.0;
+  model::LoadPhases phases;  // of the weights
+  bool dummy_weights = false;
+  bool token_ids_only = false;  // there is no tokenizer
+  double ready_seconds = 0.0;   // from start() to the first request that can be answered
   plan::ParallelLayout layout;
   std::int32_t ranks_here = 1;
   std::size_t weight_bytes = 0;  // of this process

@@ -348,7 +348,11 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   PLEIAD_TRY(eos, eos_tokens(config, settings.model, shape.vocabulary));
   PLEIAD_TRY(placements, placements_of(settings, shape));
   out.placements = std::move(placements);
-  PLEIAD_TRY(checkpoint, weights::Checkpoint::open(settings.model));
+  PLEIAD_TRY(
+      checkpoint,
+      settings.dummy_weights ? architecture->make_dummy(config, out.compute)
+                             : weights::Checkpoint::open(settings.model)
+  );
   const Nanoseconds opened = clock.now();
 
   const int threads = settings.threads > 0 ? settings.threads : device::available_processors();
@@ -386,6 +390,7 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   );
   out.weights = std::move(weights);
   out.weight_bytes = out.weights->bytes();
+  out.phases = out.weights->phases();
   // Samples lie all over the files: only now, so that a broken folder is told of without them.
   PLEIAD_TRY(digest, weights::checkpoint_digest(settings.model, *checkpoint));
   out.digest = digest;
@@ -394,8 +399,14 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
     positions = std::min(positions, settings.max_model_len_limit);
   }
   const std::int64_t longest = settings.max_model_len > 0 ? settings.max_model_len : positions;
+  const Nanoseconds packed = clock.now();
   PLEIAD_TRY(make_ranks(settings, threads, longest, out));
+  const Nanoseconds prepared = clock.now();
   PLEIAD_TRY(make_caches(settings, memory_bytes, positions, out));
+  const Nanoseconds cached = clock.now();
+  for (EngineParts& parts : out.ranks) {
+    PLEIAD_TRY(parts.model->record(parts.cache));
+  }
   for (EngineParts& parts : out.ranks) {
     parts.eos_tokens = eos;
   }
@@ -410,7 +421,10 @@ Result<LoadedModel> load_model(const LoadSettings& settings, const Clock& clock)
   }
   out.positions_max = shape.positions_max;
   out.read_seconds = to_seconds(opened - begin);
-  out.pack_seconds = to_seconds(clock.now() - opened);
+  out.pack_seconds = to_seconds(packed - opened);
+  out.prepare_seconds = to_seconds(prepared - packed);
+  out.cache_seconds = to_seconds(cached - prepared);
+  out.record_seconds = to_seconds(clock.now() - cached);
   return out;
 }
 

@@ -22,6 +22,7 @@ enum class ComputeChoice { Auto, Float32, BFloat16 };
 struct LoadSettings {
   std::filesystem::path model;
   ComputeChoice dtype = ComputeChoice::Auto;  // Auto: bfloat16 unless the checkpoint is float32
+  bool dummy_weights = false;                 // noise instead of the folder's weights
   std::optional<int> gpu;                     // which GPU computes; none: the host
   int threads = 0;                            // 0: every processor of this process
   std::optional<device::CpuIsa> isa;          // none: the best there is
@@ -59,8 +60,12 @@ struct LoadedModel {
   std::size_t weight_bytes = 0;  // held by this process
   model::ScratchBytes scratch;   // of all ranks here
   std::int64_t positions_max = 0;
-  double read_seconds = 0.0;  // config, headers
-  double pack_seconds = 0.0;  // weights into their packed form
+  double read_seconds = 0.0;     // config, headers
+  double pack_seconds = 0.0;     // weights into their packed form, where they are computed with
+  model::LoadPhases phases;      // of that
+  double prepare_seconds = 0.0;  // ranks: scratch, tables, choice of kernels
+  double cache_seconds = 0.0;    // KV pages
+  double record_seconds = 0.0;   // steps, for a model that records them
 };
 
 // The arithmetic of a loaded model, in words: what gives the same bits has the same words.

@@ -301,6 +301,11 @@ Result<std::size_t> PackedMatrix::bytes(std::span<const MatrixSource> sources, C
   return plan.bytes();
 }
 
+Result<PackedMatrix> PackedMatrix::plan(std::span<const MatrixSource> sources, Compute compute) {
+  PLEIAD_TRY(plan, plan_of(sources, compute));
+  return PackedMatrix(plan.outputs, plan.layout, nullptr);
+}
+
 Result<PackedMatrix> PackedMatrix::pack(
     std::span<const MatrixSource> sources,
     Compute compute,

@@ -61,6 +61,10 @@ class PackedMatrix {
   // pack(), but for codes that are no number.
   static Result<std::size_t> bytes(std::span<const MatrixSource> sources, Compute compute);
 
+  // A matrix of the shape and layout that pack() gives these sources, without numbers: its panels
+  // must not be read. Fails like bytes().
+  static Result<PackedMatrix> plan(std::span<const MatrixSource> sources, Compute compute);
+
   // Packs the sources, stacked along outputs, into `memory` (64-byte aligned, at least bytes()).
   // Converting to BF16 rounds to nearest even; F16 and F32 sources are accepted for both computes.
   // Fails with InvalidInput, naming the source and the place: the sources' inputs or formats

@@ -490,15 +490,30 @@ Result<void> check_left_over(const DecoderConfig& config, const weights::Checkpo
 
 }  // namespace
 
-std::vector<std::string> tensor_names(const DecoderConfig& config) {
+std::vector<TensorWish> tensor_wishes(const DecoderConfig& config) {
   const weights::Checkpoint none;
   WeightLoader loader(none, WeightLoader::NamesOnly{});
   DecoderWeights out;
   wish_for_all(config, {}, loader, out);
-  std::vector<std::string> names = loader.names();
-  names.emplace_back("model.embed_tokens.weight");
-  std::ranges::sort(names);
-  names.erase(std::unique(names.begin(), names.end()), names.end());
+  std::vector<TensorWish> wishes = loader.wishes();
+  wishes.push_back(
+      {.name = "model.embed_tokens.weight",
+       .shape = {.extents = {config.vocabulary, config.hidden}, .rank = 2},
+       .is_matrix = true,
+       .inputs = config.hidden}
+  );
+  // A tied head asks for the embedding too.
+  std::ranges::stable_sort(wishes, {}, &TensorWish::name);
+  const auto same = [](const TensorWish& a, const TensorWish& b) { return a.name == b.name; };
+  wishes.erase(std::unique(wishes.begin(), wishes.end(), same), wishes.end());
+  return wishes;
+}
+
+std::vector<std::string> tensor_names(const DecoderConfig& config) {
+  std::vector<std::string> names;
+  for (TensorWish& wish : tensor_wishes(config)) {
+    names.push_back(std::move(wish.name));
+  }
   return names;
 }
 
@@ -514,6 +529,23 @@ Result<std::size_t> check_decoder_weights(
   PLEIAD_TRY(check_left_over(config, checkpoint));
   PLEIAD_TRY(embedding, embedding_of(config, checkpoint));
   return loader.bytes() + embedding.bytes.size();
+}
+
+Result<std::unique_ptr<PlannedWeights>> plan_decoder_weights(
+    const DecoderConfig& config,
+    const weights::Checkpoint& checkpoint,
+    const LoadOptions& options
+) {
+  auto out = std::make_unique<PlannedWeights>();
+  WeightLoader loader(checkpoint, options.compute, config.quantization);
+  wish_for_all(config, options, loader, out->weights);
+  PLEIAD_TRY(loader.result());
+  PLEIAD_TRY(check_left_over(config, checkpoint));
+  PLEIAD_TRY(embedding, embedding_of(config, checkpoint));
+  out->weights.embedding = embedding;
+  PLEIAD_TRY(origins, loader.plan());
+  out->origins = std::move(origins);
+  return out;
 }
 
 Result<std::unique_ptr<DecoderWeights>> load_decoder_weights(

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -41,7 +42,8 @@ struct DecoderWeights {
   device::Buffer embedding_memory;  // what `embedding` refers to
 };
 
-// Names of all tensors that the model reads, ascending, as they are without quantisation.
+// All tensors that the model reads, by name, ascending, as they are without quantisation.
+std::vector<TensorWish> tensor_wishes(const DecoderConfig& config);
 std::vector<std::string> tensor_names(const DecoderConfig& config);
 
 // Checks that the checkpoint has every tensor of the model in its shape, and none that the model
@@ -56,6 +58,20 @@ Result<std::size_t> check_decoder_weights(
 // Reads and packs. Boxed, since the loader's destinations must stay where they are. Fails with the
 // first tensor that is missing, misshapen or left over, or Exhausted.
 Result<std::unique_ptr<DecoderWeights>> load_decoder_weights(
+    const DecoderConfig& config,
+    const weights::Checkpoint& checkpoint,
+    const LoadOptions& options
+);
+
+// A decoder's weights before their numbers are read: shapes, small vectors, and where the numbers
+// of each matrix stand. The embedding is the checkpoint's own.
+struct PlannedWeights {
+  DecoderWeights weights;
+  std::unordered_map<const kernels::PackedMatrix*, MatrixOrigin> origins;
+};
+
+// Checks like load_decoder_weights() and reads vectors, but no matrix. Boxed for the same reason.
+Result<std::unique_ptr<PlannedWeights>> plan_decoder_weights(
     const DecoderConfig& config,
     const weights::Checkpoint& checkpoint,
     const LoadOptions& options

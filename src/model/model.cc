@@ -6,6 +6,7 @@
 #include "model/cuda/gpu_decoder.h"
 #include "model/decoder.h"
 #include "model/decoder_weights.h"
+#include "model/dummy_checkpoint.h"
 #include "model/families.h"
 
 namespace pleiad::model {
@@ -59,6 +60,12 @@ Architecture::unread(const Json& config, const weights::Checkpoint& checkpoint) 
   PLEIAD_TRY(parsed, describe(config));
   const auto layers = static_cast<std::int64_t>(parsed.layers.size());
   return check_unread_tensors(checkpoint, tensor_names(parsed), layers);
+}
+
+Result<std::unique_ptr<weights::Checkpoint>>
+Architecture::make_dummy(const Json& config, Compute compute) const {
+  PLEIAD_TRY(parsed, describe(config));
+  return make_dummy_checkpoint(parsed, compute);
 }
 
 Result<std::unique_ptr<ModelWeights>> Architecture::load(

@@ -17,6 +17,7 @@
 #include "kernels/paged_attention.h"
 #include "kv/paged_cache.h"
 #include "model/draw.h"
+#include "model/load_phases.h"
 #include "model/tensor_parts.h"
 #include "model/unread_tensors.h"
 #include "weights/checkpoint.h"
@@ -86,6 +87,9 @@ class Model {
   // then undefined. Tensor parts are given the same rows; only the first one's logits are written.
   // Allocates nothing.
   virtual Result<void> forward(const Batch& batch, kv::PagedCache& cache) = 0;
+  // Makes ready what can be made once for the cache that all steps will use. Called before the
+  // first forward(), or never.
+  virtual Result<void> record(kv::PagedCache& /*cache*/) { return {}; }
   // Whether it draws tokens where it computes, so that logits need not leave it.
   [[nodiscard]] virtual bool draws() const { return false; }
   // Own rows that chose each expert since start, [moe_layers, experts].
@@ -105,6 +109,8 @@ class ModelWeights {
   virtual ~ModelWeights() = default;
   [[nodiscard]] virtual const ModelShape& shape() const = 0;
   [[nodiscard]] virtual std::size_t bytes() const = 0;
+  // What loading them took, as far as it was told apart.
+  [[nodiscard]] virtual LoadPhases phases() const { return {}; }
   // A rank that computes with these weights and must not outlive them. Fails with Exhausted when
   // there is no memory for its scratch.
   [[nodiscard]] virtual Result<std::unique_ptr<Model>> make_rank(const RankOptions& options
@@ -155,6 +161,9 @@ struct Architecture {
   // What load() would leave unread.
   [[nodiscard]] Result<UnreadTensors>
   unread(const Json& config, const weights::Checkpoint& checkpoint) const;
+  // Weights of noise in the config's shapes and formats (dummy_checkpoint.h), to load().
+  [[nodiscard]] Result<std::unique_ptr<weights::Checkpoint>>
+  make_dummy(const Json& config, Compute compute) const;
   [[nodiscard]] Result<std::unique_ptr<ModelWeights>>
   load(const Json& config, const weights::Checkpoint& checkpoint, const LoadOptions& options) const;
 };

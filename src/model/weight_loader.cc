@@ -31,6 +31,19 @@ Error wrong_dtype(const std::string& name, device::DType dtype) {
   return unsupported("tensor {} is {}; supported: F32, BF16, F16", name, device::to_string(dtype));
 }
 
+TensorWish wish_of(const MatrixPart& part, bool codable) {
+  TensorWish wish{
+      .name = part.name,
+      .shape = {.extents = {part.rows, part.columns}, .rank = 2},
+      .codable = codable,
+      .is_matrix = true,
+      .inputs = part.transposed ? part.rows : part.columns};
+  if (part.index >= 0) {
+    wish.shape = {.extents = {part.stacked, part.rows, part.columns}, .rank = 3};
+  }
+  return wish;
+}
+
 }  // namespace
 
 void WeightLoader::add(
@@ -41,7 +54,7 @@ void WeightLoader::add(
 ) {
   if (names_only_) {
     for (const MatrixPart& part : parts) {
-      names_.push_back(part.name);
+      wishes_.push_back(wish_of(part, formats == Formats::Any));
     }
     return;
   }
@@ -100,7 +113,7 @@ void WeightLoader::floats(
     const device::Shape& shape,
     std::vector<float>& out
 ) {
-  if (names_only_) return names_.push_back(name);
+  if (names_only_) return wishes_.push_back({.name = name, .shape = shape});
   auto view = checkpoint_.tensor(name, shape);
   if (!view.ok()) {
     errors_.push_back(std::move(view).error());
@@ -119,6 +132,20 @@ void WeightLoader::floats(
 Result<void> WeightLoader::result() const {
   if (!errors_.empty()) return errors_.front();
   return {};
+}
+
+Result<std::unordered_map<const kernels::PackedMatrix*, MatrixOrigin>> WeightLoader::plan() {
+  PLEIAD_CHECK(!names_only_, "a loader that keeps names can plan nothing");
+  PLEIAD_TRY(result());
+  std::unordered_map<const kernels::PackedMatrix*, MatrixOrigin> out;
+  for (Job& job : jobs_) {
+    auto planned = kernels::PackedMatrix::plan(job.sources, job.compute);
+    if (!planned.ok()) return with_context(std::move(planned).error(), job.names);
+    *job.out = *planned;
+    out.emplace(job.out, MatrixOrigin{std::move(job.names), std::move(job.sources)});
+  }
+  jobs_.clear();
+  return out;
 }
 
 Result<device::Buffer> WeightLoader::load(

@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
@@ -16,6 +17,21 @@
 #include "weights/checkpoint.h"
 
 namespace pleiad::model {
+
+// A tensor that a model reads, as it is without quantisation.
+struct TensorWish {
+  std::string name;
+  device::Shape shape;
+  bool codable = false;  // whether it may be stored in fewer bits
+  bool is_matrix = false;
+  std::int64_t inputs = 0;  // of a matrix: its rows or columns
+};
+
+// What a matrix is packed from.
+struct MatrixOrigin {
+  std::string names;  // of the parts, for errors
+  std::vector<kernels::MatrixSource> sources;
+};
 
 // Collects what a model wants from a checkpoint, checks names, shapes and scales as it goes, then
 // packs everything into one buffer with all workers. Destinations must stay where they are until
@@ -56,12 +72,16 @@ class WeightLoader {
   void
   table(const std::string& name, std::int64_t rows, std::int64_t columns, std::vector<float>& out);
 
-  // Of one that keeps names: those asked for so far, in order.
-  [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
+  // Of one that keeps names: what was asked for so far, in order.
+  [[nodiscard]] const std::vector<TensorWish>& wishes() const { return wishes_; }
   // Bytes that load() will take.
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
   // The first missing tensor, wrong shape, dtype or scale met so far.
   [[nodiscard]] Result<void> result() const;
+
+  // Gives every matrix its shape and format but no numbers, for those who bring the numbers
+  // elsewhere by themselves, and tells what each is packed from. Fails with what result() says.
+  Result<std::unordered_map<const kernels::PackedMatrix*, MatrixOrigin>> plan();
 
   // Packs everything; the buffer holds what the matrices refer to. Fails with what result() says,
   // with Exhausted when more than `bytes_max` would be needed or memory is short, or naming the
@@ -100,7 +120,7 @@ class WeightLoader {
   kernels::Compute compute_;
   QuantizationConfig quantization_;
   bool names_only_ = false;
-  std::vector<std::string> names_;
+  std::vector<TensorWish> wishes_;
   std::vector<Job> jobs_;
   std::size_t bytes_ = 0;
   std::vector<Error> errors_;

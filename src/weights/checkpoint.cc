@@ -1,10 +1,12 @@
 #include "weights/checkpoint.h"
 
 #include <algorithm>
+#include <functional>
 #include <system_error>
 
 #include <fmt/format.h>
 
+#include "base/check.h"
 #include "weights/checkpoint_index.h"
 #include "weights/read_file.h"
 #include "weights/safetensors.h"
@@ -82,6 +84,31 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::filesystem::path
       kSingleFile,
       kIndexFile
   );
+}
+
+Result<std::unique_ptr<Checkpoint>> Checkpoint::made_up(const std::vector<NoiseTensor>& tensors) {
+  auto checkpoint = std::make_unique<Checkpoint>();
+  PLEIAD_TRY(views, make_noise(tensors, checkpoint->noise_));
+  checkpoint->file_names_ = {"noise"};
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    checkpoint->tensors_.push_back({.name = tensors[i].name, .view = views[i]});
+  }
+  PLEIAD_TRY(checkpoint->sort_tensors());
+  return checkpoint;
+}
+
+Result<void> Checkpoint::read(std::span<const std::byte> part, std::span<std::byte> out) const {
+  PLEIAD_CHECK(out.size() == part.size());
+  for (std::size_t i = 0; i < files_.size(); ++i) {
+    const auto bytes = files_[i].bytes();
+    const bool inside = !std::less<>()(part.data(), bytes.data()) &&
+                        std::less<>()(part.data(), bytes.data() + bytes.size());
+    if (!inside) continue;
+    auto read = files_[i].read(static_cast<std::size_t>(part.data() - bytes.data()), out);
+    return read.ok() ? std::move(read) : with_context(std::move(read).error(), file_names_[i]);
+  }
+  std::ranges::copy(part, out.begin());
+  return {};
 }
 
 Result<void>

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,8 @@
 #include "base/result.h"
 #include "device/tensor_view.h"
 #include "weights/mapped_file.h"
+#include "weights/noise_tensor.h"
+#include "weights/repeated_memory.h"
 
 namespace pleiad::weights {
 
@@ -30,6 +33,12 @@ class Checkpoint final {
   // not read). Reads headers only.
   static Result<std::unique_ptr<Checkpoint>> open(const std::filesystem::path& folder);
 
+  // Tensors whose numbers are made up (noise_tensor.h), for trials without weights. The memory
+  // they take does not grow with them: they are views of the same few megabytes, over and over.
+  // Fails with InvalidInput for a dtype that cannot be made up, Internal when the system refuses
+  // memory. REQUIRES: names differ.
+  static Result<std::unique_ptr<Checkpoint>> made_up(const std::vector<NoiseTensor>& tensors);
+
   // No tensors.
   Checkpoint() = default;
   Checkpoint(const Checkpoint&) = delete;
@@ -45,6 +54,11 @@ class Checkpoint final {
   // Every tensor's name, ascending.
   [[nodiscard]] std::vector<std::string> names() const;
   [[nodiscard]] std::uint64_t total_bytes() const;
+  // Whether the numbers are made up.
+  [[nodiscard]] bool is_made_up() const { return !noise_.empty(); }
+  // Reads `part` of a tensor's view into `out` from its file, not through the mapping: large parts
+  // come at the speed of the disk or the page cache. Fails like MappedFile::read, naming the file.
+  Result<void> read(std::span<const std::byte> part, std::span<std::byte> out) const;
   // Tells the kernel that `view` will be read soon / is no longer needed in the page cache mapping.
   void prefetch(const device::TensorView& view) const { advise_needed(view.bytes); }
   void release(const device::TensorView& view) const { advise_unneeded(view.bytes); }
@@ -64,6 +78,7 @@ class Checkpoint final {
   Result<void> sort_tensors();
   [[nodiscard]] const Tensor* find(std::string_view name) const;
 
+  std::vector<RepeatedMemory> noise_;  // of made up tensors
   std::vector<MappedFile> files_;
   std::vector<std::string> file_names_;
   std::vector<Tensor> tensors_;  // by name, ascending

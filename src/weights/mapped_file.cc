@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "weights/open_file.h"
 
 namespace pleiad::weights {
@@ -38,14 +39,32 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
         "{}: cannot be mapped: {}", path.string(), std::system_category().message(errno)
     );
   }
-  return MappedFile({static_cast<const std::byte*>(memory), size});
+  return MappedFile(std::move(file), {static_cast<const std::byte*>(memory), size});
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+Result<void> MappedFile::read(std::size_t offset, std::span<std::byte> out) const {
+  PLEIAD_CHECK(offset <= bytes_.size() && out.size() <= bytes_.size() - offset);
+  while (!out.empty()) {
+    const ssize_t got =
+        pread(file_->descriptor(), out.data(), out.size(), static_cast<off_t>(offset));
+    if (got == 0) return corrupt("the file ends at byte {}: it became shorter", offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      return internal_error("reading failed: {}", std::system_category().message(errno));
+    }
+    offset += static_cast<std::size_t>(got);
+    out = out.subspan(static_cast<std::size_t>(got));
+  }
+  return {};
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : file_(std::exchange(other.file_, std::nullopt)), bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   if (this != &other) {
     unmap(bytes_);
+    file_ = std::exchange(other.file_, std::nullopt);
     bytes_ = std::exchange(other.bytes_, {});
   }
   return *this;

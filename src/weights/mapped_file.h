@@ -2,9 +2,12 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <span>
+#include <utility>
 
 #include "base/result.h"
+#include "weights/open_file.h"
 
 namespace pleiad::weights {
 
@@ -24,10 +27,16 @@ class MappedFile {
   ~MappedFile();
 
   [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+  // Reads the bytes from `offset` on into `out`, without the mapping: no page of it is touched, and
+  // a file that shrank is an error. Fails with Corrupt at an early end, with Internal when the
+  // system refuses. Any thread. REQUIRES: they lie in bytes().
+  Result<void> read(std::size_t offset, std::span<std::byte> out) const;
 
  private:
-  explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  MappedFile(OpenFile file, std::span<const std::byte> bytes)
+      : file_(std::move(file)), bytes_(bytes) {}
 
+  std::optional<OpenFile> file_;
   std::span<const std::byte> bytes_;
 };
 

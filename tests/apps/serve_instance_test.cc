@@ -99,6 +99,31 @@ TEST(ServeInstance, KeysAreAskedForInBothForms) {
   EXPECT_EQ(get(*instance, "/health").status, 200);
 }
 
+TEST(ServeInstance, NoiseIsServedByIdsFromAConfigAlone) {
+  const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+  const auto folder = std::filesystem::path(testing::TempDir()) / test->name();
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  ServeSettings settings = fable();
+  std::filesystem::copy_file(settings.load.model / "config.json", folder / "config.json");
+  settings.load.model = folder;
+  settings.load.dummy_weights = true;
+  settings.text.tokenizer_may_lack = true;
+
+  const auto instance = ServeInstance::start(std::move(settings)).value();
+  const std::string body = R"({"prompt": [1, 2, 3], "max_tokens": 4, "ignore_eos": true})";
+  const auto answer =
+      net::http_fetch({.method = "POST",
+                       .url = net::parse_url(instance->url() + "/v1/completions").value(),
+                       .body = body})
+          .value();
+
+  EXPECT_TRUE(instance->report().dummy_weights);
+  EXPECT_TRUE(instance->report().token_ids_only);
+  EXPECT_EQ(answer.status, 200) << answer.body;
+  std::filesystem::remove_all(folder);
+}
+
 TEST(ServeInstance, NamesWhatIsWrongWithAModelFolder) {
   ServeSettings settings = fable();
   settings.load.model = "/no/such/model";

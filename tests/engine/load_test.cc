@@ -70,6 +70,20 @@ TEST_F(Load, AWholeFolderLoadsAndTellsItsPhases) {
   EXPECT_LT(loaded->scratch.planned, loaded->scratch.naive);
 }
 
+TEST_F(Load, NoiseNeedsNoMoreThanAConfig) {
+  fs::remove(folder_ / "model.safetensors");
+  LoadSettings settings = fable_settings();
+  settings.model = folder_;
+  settings.dummy_weights = true;
+  const SystemClock clock;
+  const auto loaded = load_model(settings, clock);
+  const auto again = load_model(settings, clock);
+
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  EXPECT_GT(loaded->weight_bytes, std::size_t{20} << 20U);
+  EXPECT_EQ(loaded->digest, again->digest);
+}
+
 TEST_F(Load, NamesTheFileThatIsMissing) {
   fs::remove(folder_ / "config.json");
   EXPECT_TRUE(contains(refusal(), "config.json"));

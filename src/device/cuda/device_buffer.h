@@ -9,6 +9,11 @@
 
 namespace pleiad::device::cuda {
 
+// Bytes in GiB.
+[[nodiscard]] constexpr double gib(std::size_t bytes) {
+  return static_cast<double>(bytes) / (1024.0 * 1024.0 * 1024.0);
+}
+
 // Memory of the GPU that is chosen when it is allocated; its bytes are undefined. Move-only; freed
 // when it goes, which waits for the GPU. 256-byte aligned. An empty buffer has no memory. The host
 // must not follow its pointers.

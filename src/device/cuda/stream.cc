@@ -60,6 +60,27 @@ void Stream::copy_to_device(void* to, const void* from, std::size_t bytes) {
   note(status, "copy to the GPU", 1, static_cast<std::int64_t>(bytes));
 }
 
+void Stream::copy_rows_to_device(
+    void* to,
+    std::size_t stride,
+    const void* from,
+    const Lines& lines
+) {
+  if (stride == lines.bytes) {
+    copy_to_device(to, from, lines.rows * lines.bytes);
+    return;
+  }
+  const auto status = cudaMemcpy2DAsync(
+      to, stride, from, lines.bytes, lines.bytes, lines.rows, cudaMemcpyHostToDevice, handle_
+  );
+  note(
+      status,
+      "copy rows to the GPU",
+      static_cast<std::int64_t>(lines.rows),
+      static_cast<std::int64_t>(lines.bytes)
+  );
+}
+
 void Stream::copy_to_host(void* to, const void* from, std::size_t bytes) {
   const auto status = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, handle_);
   note(status, "copy from the GPU", 1, static_cast<std::int64_t>(bytes));

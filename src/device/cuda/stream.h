@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -41,6 +42,12 @@ class Stream {
 
   // Copies, in order with the rest; host memory that is not pinned makes them wait.
   void copy_to_device(void* to, const void* from, std::size_t bytes);
+  // `lines.rows` rows of `lines.bytes`, dense on the host, `stride` bytes apart on the GPU.
+  struct Lines {
+    std::size_t rows = 0;
+    std::size_t bytes = 0;
+  };
+  void copy_rows_to_device(void* to, std::size_t stride, const void* from, const Lines& lines);
   void copy_to_host(void* to, const void* from, std::size_t bytes);
   void copy_on_device(void* to, const void* from, std::size_t bytes);
   void fill(void* to, int byte, std::size_t bytes);

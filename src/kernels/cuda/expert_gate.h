@@ -3,7 +3,6 @@
 #include <cstdint>
 
 #include "device/cuda/stream.h"
-#include "kernels/cuda/expert_groups.h"
 #include "kernels/expert_gate.h"
 
 namespace pleiad::kernels::cuda {
@@ -15,18 +14,12 @@ struct SelectExpertsTask {
   const float* logits = nullptr;  // [rows, experts], dense
   const float* bias = nullptr;    // [experts] added for the choice only; null: none
   std::int64_t rows = 0;
-  std::int32_t* ids = nullptr;  // [rows, topk], ascending within a row
-  float* weights = nullptr;     // [rows, topk]
+  // Shared experts, which every row has beside those chosen: behind the chosen ones in a row of
+  // `ids` stand options.experts, options.experts + 1 and so on, with weight one.
+  std::int64_t shared = 0;
+  std::int32_t* ids = nullptr;  // [rows, topk + shared], ascending within a row
+  float* weights = nullptr;     // [rows, topk + shared]
 };
 void select_experts(device::cuda::Stream& stream, const SelectExpertsTask& task);
-
-// select_experts(), then group_by_expert(); up to kRouteRowsMax rows in one launch of one block.
-// REQUIRES: the same rows, ids, experts and topk.
-inline constexpr std::int64_t kRouteRowsMax = 16;
-void route_experts(
-    device::cuda::Stream& stream,
-    const SelectExpertsTask& select,
-    const GroupByExpertTask& group
-);
 
 }  // namespace pleiad::kernels::cuda

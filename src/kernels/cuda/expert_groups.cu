@@ -75,6 +75,7 @@ __global__ void __launch_bounds__(kChunkThreads) place_chunk(const GroupByExpert
 void group_by_expert(device::cuda::Stream& stream, const GroupByExpertTask& task) {
   static_assert(kGroupedAtOnce == kChunkThreads);
   PLEIAD_CHECK(task.positions != nullptr && task.experts > 0 && task.experts <= kExpertsMax);
+  PLEIAD_CHECK(task.counted <= task.experts);
   const std::int64_t choices = task.rows * task.topk;
   const auto bytes = [&](std::int64_t ints) { return static_cast<std::size_t>(ints) * 4; };
   const std::int64_t sorting = detail::chunk_ints(task.experts, detail::kChunkWarps);

@@ -10,14 +10,16 @@ namespace pleiad::kernels::cuda {
 struct GroupByExpertTask {
   const std::int32_t* ids = nullptr;        // [rows, topk]
   const std::int32_t* positions = nullptr;  // [rows]: a row with a negative one is left out
+  const float* weights = nullptr;           // [rows, topk], or null
   std::int64_t rows = 0;
   std::int64_t topk = 0;
   std::int64_t experts = 0;
   std::int32_t* starts = nullptr;   // [experts + 1]: lines of expert e, starts[e] to starts[e + 1]
   std::int32_t* x_rows = nullptr;   // [rows * topk]: the row behind each line; 0 past the last
   std::int32_t* line_of = nullptr;  // [rows * topk]: the line of each choice; 0 in rows left out
-  std::uint64_t* chosen =
-      nullptr;  // [experts]: how often each was chosen is added; null: not counted
+  float* line_weights = nullptr;    // [rows * topk], with weights: the weight of each line
+  std::int64_t counted = 0;         // the first experts, which `chosen` counts
+  std::uint64_t* chosen = nullptr;  // [counted]: how often each was chosen is added; null: not
   std::int32_t* scratch = nullptr;  // [group_scratch_ints()]
 };
 

@@ -24,6 +24,7 @@ describe(const device::cuda::Stream& stream, const GroupedGemmTask& task, const 
            .x_scales = task.x_scales,
            .x_scale_stride = task.x_scale_stride,
            .starts = task.starts,
+           .row_weights = task.row_weights,
            .out = task.out,
            .experts = shape.experts,
            .outputs = shape.outputs,
@@ -114,6 +115,10 @@ void grouped_gemm(
   PLEIAD_CHECK(
       is_fp8 == (task.x_scales != nullptr && task.weights.scales != nullptr),
       "scales with FP8 alone"
+  );
+  PLEIAD_CHECK(
+      task.row_weights == nullptr || shape.output == GroupedOutput::BFloat16,
+      "weights of rows with rounded outputs alone"
   );
   // The kernel counts x in 16-byte chunks, in 32 bits.
   PLEIAD_CHECK(

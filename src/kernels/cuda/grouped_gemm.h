@@ -44,6 +44,9 @@ struct GroupedGemmTask {
   // [experts + 1], ascending from 0: expert e has the rows from starts[e] to before starts[e + 1]
   // of the grouped order. Read on the device; starts[experts] <= shape.rows_max.
   const std::int32_t* starts = nullptr;
+  // [rows], in the grouped order, or null: what a row's sums are multiplied by before they are
+  // rounded. With BFloat16 outputs alone.
+  const float* row_weights = nullptr;
   void* out = nullptr;  // [rows, outputs] (SwiGlu: outputs / 2), dense, 16-byte aligned
   // Whether the kernel may start while the one before it on the stream drains; it waits for that
   // one's end by itself before it reads anything.

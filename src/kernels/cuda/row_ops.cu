@@ -49,21 +49,24 @@ __global__ void normalise(const RmsNormTask task) {
   Y* y = static_cast<Y*>(task.y.data) + row * task.y.stride + head;
   const std::int64_t first = std::int64_t{threadIdx.x} * 4;
   const std::int64_t step = std::int64_t{blockDim.x} * 4;
+  const bool stores = add != nullptr && !task.keeps_x;
+  const auto at = [&](std::int64_t i) {
+    const std::int64_t left = task.width - i;
+    const float4 value = detail::load<kWhole>(x + i, left);
+    if (add == nullptr) return value;
+    return detail::plus(value, detail::load<kWhole>(add + row * task.add.stride + i, left));
+  };
   float sum = 0.0F;
   for (std::int64_t i = first; i < task.width; i += step) {
-    const std::int64_t left = task.width - i;
-    float4 value = detail::load<kWhole>(x + i, left);
-    if (add != nullptr) {
-      value = detail::plus(value, detail::load<kWhole>(add + row * task.add.stride + i, left));
-      detail::store<kWhole>(x + i, value, left);
-    }
+    const float4 value = at(i);
+    if (stores) detail::store<kWhole>(x + i, value, task.width - i);
     sum = detail::add_four(value, value, sum);
   }
   sum = detail::block_sum(sum, shared);
   const float factor = 1.0F / sqrtf(sum / static_cast<float>(task.width) + task.epsilon);
   for (std::int64_t i = first; i < task.width; i += step) {
     const std::int64_t left = task.width - i;
-    const float4 value = detail::load<kWhole>(x + i, left);
+    const float4 value = stores ? detail::load<kWhole>(x + i, left) : at(i);
     const float4 weight = detail::load<kWhole>(task.weight + i, left);
     detail::store<kWhole>(y + i, detail::scaled(value, factor, weight), left);
   }

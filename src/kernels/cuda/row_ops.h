@@ -36,8 +36,9 @@ struct EmbedTask {
 void embed_rows(device::cuda::Stream& stream, const EmbedTask& task);
 
 struct RmsNormTask {
-  DeviceRows x;    // [rows, heads * width]
-  DeviceRows add;  // [rows, width] of y's type; or none (null)
+  DeviceRows x;          // [rows, heads * width]
+  DeviceRows add;        // [rows, width] of y's type; or none (null)
+  bool keeps_x = false;  // the sum of x and add goes into the norm alone
   const std::int32_t* row_index =
       nullptr;  // [rows]: row r reads row row_index[r] of x; null: row r
   std::int64_t rows = 0;
@@ -49,8 +50,8 @@ struct RmsNormTask {
 };
 
 // y = x / sqrt(mean(x^2) + epsilon) * weight. With `add`, first x += add: the residual stream takes
-// up a layer's output on its way to the norm behind it. REQUIRES for `add`: x of F32, one head, no
-// row_index. Types of x and y: F32 and any, or BF16 and BF16.
+// up a layer's output on its way to the norm behind it (with keeps_x, later). REQUIRES for `add`: x
+// of F32, one head, no row_index. Types of x and y: F32 and any, or BF16 and BF16.
 void rms_norm(device::cuda::Stream& stream, const RmsNormTask& task);
 
 struct SwigluTask {

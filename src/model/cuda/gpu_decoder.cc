@@ -15,11 +15,11 @@
 #include "device/cuda/graph.h"
 #include "kernels/rope.h"
 #include "model/cuda/draw_rows.h"
-#include "model/cuda/dummy_weights.h"
 #include "model/cuda/gpu_attention.h"
 #include "model/cuda/gpu_mlp.h"
 #include "model/cuda/step_rows.h"
 #include "model/decoder.h"
+#include "model/dummy_checkpoint.h"
 
 namespace pleiad::model::cuda {
 namespace {
@@ -32,6 +32,8 @@ using device::cuda::Stream;
 
 // Steps of up to so many rows are recorded, and their attention is spread over the GPU.
 constexpr std::int64_t kRecordedRowsMax = 128;
+// Threads that read a checkpoint; more than saturate PCI Express are of no use.
+constexpr int kReadersMax = 8;
 
 // Attention layers of either kind.
 class GpuAttentionRunner {
@@ -127,6 +129,7 @@ class GpuDecoder final : public Model {
   }
   Result<void> forward(const Batch& batch, kv::PagedCache& cache) override;
   [[nodiscard]] bool draws() const override { return true; }
+  Result<void> record(kv::PagedCache& cache) override;
 
  private:
   // A step as it is enqueued.
@@ -141,7 +144,9 @@ class GpuDecoder final : public Model {
   Result<void> plan_scratch(const RankOptions& options);
   Result<void> prepare_products();
   Result<void> make_angles(device::ThreadPool& pool, std::int64_t positions);
+  static Step step_of(kv::PagedCache& cache, std::int64_t rows, std::int64_t logit_rows);
   Result<void> run(const Step& step);
+  Result<const Graph*> graph_of(const Step& step);
   Result<void> run_recorded(const Step& step);
   void enqueue(const Step& step);
   void enqueue_layer(std::size_t layer, std::int64_t moe_index, const Step& step);
@@ -187,6 +192,7 @@ class GpuDecoder final : public Model {
 Result<void> GpuDecoder::prepare(const RankOptions& options) {
   const std::size_t counts = expert_tokens_.size() * sizeof(std::uint64_t);
   PLEIAD_TRY(plan_scratch(options));
+  if (moe_) moe_->clear(stream_, scratch_);
   PLEIAD_TRY(counted, DeviceBuffer::allocate(counts, "counts of experts"));
   counted_tokens_ = std::move(counted);
   if (counts > 0) stream_.fill(counted_tokens_.data(), 0, counts);
@@ -286,13 +292,7 @@ Result<void> GpuDecoder::forward(const Batch& batch, kv::PagedCache& cache) {
   if (rows == 0) return {};
   PLEIAD_TRY(device::cuda::checked(cudaSetDevice(stream_.gpu()), "choosing the GPU"));
   const std::int64_t filled = recorded_rows(rows, recorded_rows_max_);
-  const Step step{
-      .rows = filled > 0 ? filled : rows,
-      .logit_rows = filled > 0 ? filled : wanted,
-      .cache = cache.layer(0),
-      .layer_stride = cache.shape().page_bytes() * static_cast<std::size_t>(cache.pages()),
-      .page_stride = cache.shape().page_bytes(),
-  };
+  const Step step = step_of(cache, filled > 0 ? filled : rows, filled > 0 ? filled : wanted);
   PLEIAD_CHECK(batch.logits.size() >= static_cast<std::size_t>(wanted * config_.vocabulary));
   PLEIAD_CHECK(batch.draws.empty() || batch.draws.size() == batch.logit_rows.size());
   PLEIAD_CHECK(batch.drawn.size() >= batch.draws.size());
@@ -341,7 +341,17 @@ Result<void> GpuDecoder::run(const Step& step) {
   return stream_.result();
 }
 
-Result<void> GpuDecoder::run_recorded(const Step& step) {
+Result<void> GpuDecoder::record(kv::PagedCache& cache) {
+  PLEIAD_TRY(device::cuda::checked(cudaSetDevice(stream_.gpu()), "choosing the GPU"));
+  for (std::int64_t rows = 1; recorded_rows(rows, recorded_rows_max_) > 0; rows *= 2) {
+    PLEIAD_TRY(graph, graph_of(step_of(cache, rows, rows)));
+    PLEIAD_CHECK(graph != nullptr);
+  }
+  return stream_.wait("recording steps");
+}
+
+// The graph of a step of so many rows, recorded where there is none yet.
+Result<const Graph*> GpuDecoder::graph_of(const Step& step) {
   if (recorded_cache_ != step.cache) {
     graphs_.clear();
     recorded_cache_ = step.cache;
@@ -352,11 +362,31 @@ Result<void> GpuDecoder::run_recorded(const Step& step) {
       enqueue(step);
       return {};
     });
-    if (!graph.ok()) return std::move(graph).error();
+    if (!graph.ok()) {
+      return with_context(
+          std::move(graph).error(), fmt::format("recording a step of {} rows", step.rows)
+      );
+    }
     found = graphs_.emplace(step.rows, *std::move(graph)).first;
   }
-  found->second.launch(stream_);
+  return &found->second;
+}
+
+Result<void> GpuDecoder::run_recorded(const Step& step) {
+  PLEIAD_TRY(graph, graph_of(step));
+  graph->launch(stream_);
   return {};
+}
+
+GpuDecoder::Step
+GpuDecoder::step_of(kv::PagedCache& cache, std::int64_t rows, std::int64_t logit_rows) {
+  return {
+      .rows = rows,
+      .logit_rows = logit_rows,
+      .cache = cache.layer(0),
+      .layer_stride = cache.shape().page_bytes() * static_cast<std::size_t>(cache.pages()),
+      .page_stride = cache.shape().page_bytes(),
+  };
 }
 
 // x = norm(residual), with the last layer's output added first where it still has to be.
@@ -414,8 +444,8 @@ void GpuDecoder::enqueue_layer(std::size_t layer, std::int64_t moe_index, const 
        .window = config_.layers[layer].window,
        .delta = delta()}
   );
-  norm(step, weights.post_attention_norm, true);
   if (weights.dense) {
+    norm(step, weights.post_attention_norm, true);
     dense_->run(context, scratch_, *weights.dense, step.rows, x(), delta());
     return;
   }
@@ -424,14 +454,15 @@ void GpuDecoder::enqueue_layer(std::size_t layer, std::int64_t moe_index, const 
       context,
       scratch_,
       *weights.moe,
-      {.x = x(),
+      {.delta = delta(),
        .rows = step.rows,
        .positions = step_rows_->places().positions,
        .expert_tokens = counted_tokens_.as<std::uint64_t>() + moe_index * config_.moe.gate.experts,
        .residual = scratch_.get<float>(residual_),
+       .norm = weights.post_attention_norm,
        .next_norm = is_last ? nullptr : weights_.layers[layer + 1].input_norm,
        .epsilon = config_.rms_epsilon,
-       .next_x = x()}
+       .x = x()}
   );
 }
 
@@ -476,6 +507,7 @@ class GpuDecoderCheckpoint final : public ModelWeights {
 
   [[nodiscard]] const ModelShape& shape() const override { return shape_; }
   [[nodiscard]] std::size_t bytes() const override { return weights_->memory.size(); }
+  [[nodiscard]] LoadPhases phases() const override { return weights_->phases; }
   [[nodiscard]] Result<std::unique_ptr<Model>> make_rank(const RankOptions& options
   ) const override {
     if (options.place.rank.ranks > 1) {
@@ -521,12 +553,8 @@ class GpuDecoderCheckpoint final : public ModelWeights {
 
 Result<std::unique_ptr<ModelWeights>>
 make_dummy_gpu_decoder(const DecoderConfig& config, Compute compute, int gpu) {
-  PLEIAD_TRY(found, device::cuda::find_gpu(gpu));
-  PLEIAD_TRY(stream, Stream::create({.gpu = found.index}));
-  PLEIAD_TRY(weights, make_dummy_weights(config, compute, stream));
-  return std::unique_ptr<ModelWeights>(
-      std::make_unique<GpuDecoderCheckpoint>(config, compute, found.index, std::move(weights))
-  );
+  PLEIAD_TRY(checkpoint, make_dummy_checkpoint(config, compute));
+  return load_gpu_decoder(config, *checkpoint, {.compute = compute, .gpu = gpu});
 }
 
 Result<std::unique_ptr<ModelWeights>> load_gpu_decoder(
@@ -539,9 +567,20 @@ Result<std::unique_ptr<ModelWeights>> load_gpu_decoder(
   if (options.moe_tp > 1 || options.tensor_parts > 1) {
     return unsupported("--device cuda: --tp-size and --moe-tp-size must be 1");
   }
-  PLEIAD_TRY(host, load_decoder_weights(config, checkpoint, options));
+  PLEIAD_TRY(planned, plan_decoder_weights(config, checkpoint, options));
   PLEIAD_TRY(stream, Stream::create({.gpu = gpu.index}));
-  PLEIAD_TRY(weights, upload_weights(*host, stream));
+  PLEIAD_TRY(
+      weights,
+      upload_weights(
+          *planned,
+          checkpoint,
+          stream,
+          {.readers = options.pool == nullptr ? kReadersMax
+                                              : std::min(kReadersMax, options.pool->workers()),
+           .weight_bytes_max = options.weight_bytes_max,
+           .progress = options.progress}
+      )
+  );
   return std::unique_ptr<ModelWeights>(
       std::make_unique<GpuDecoderCheckpoint>(config, options.compute, gpu.index, std::move(weights))
   );

@@ -1,7 +1,6 @@
 #include "model/cuda/gpu_mlp.h"
 
-#include "kernels/cuda/expert_gate.h"
-#include "kernels/cuda/gate_logits.h"
+#include "kernels/cuda/expert_route.h"
 #include "kernels/cuda/tree_combine.h"
 
 namespace pleiad::model::cuda {
@@ -58,27 +57,35 @@ GpuMoeRunner::GpuMoeRunner(
 )
     : shape_(shape),
       activation_(activation),
+      lines_(shape.gate.topk + grouped_shared_experts(shape)),
       shared_(shape.hidden, shape.shared_intermediate, limits, activation, plan) {
-  const std::int64_t topk = shape.gate.topk;
   const auto reserve = [&](const char* name, std::int64_t elements, DType dtype) {
     return reserve_rows(plan, name, limits, elements, dtype);
   };
+  const auto reserve_words = [&](const char* name, std::int64_t words) {
+    return plan.reserve(name, static_cast<std::size_t>(words) * sizeof(std::int32_t), 0, 0);
+  };
+  const std::int64_t experts = shape.gate.experts + grouped_shared_experts(shape);
   logits_ = reserve("gate logits", shape.gate.experts, DType::F32);
-  ids_ = reserve("expert ids", topk, DType::I32);
-  weights_ = reserve("expert weights", topk, DType::F32);
-  const auto starts = static_cast<std::size_t>(shape.gate.experts + 1) * sizeof(std::int32_t);
-  starts_ = plan.reserve("group starts", starts, 0, 0);
-  const std::int64_t chunks =
-      kernels::cuda::group_scratch_ints(limits.rows_max, topk, shape.gate.experts);
-  group_scratch_ =
-      plan.reserve("group counts", static_cast<std::size_t>(chunks) * sizeof(std::int32_t), 0, 0);
-  x_rows_ = reserve("group rows", topk, DType::I32);
-  line_of_ = reserve("group lines", topk, DType::I32);
-  gate_up_ = reserve("expert gate+up", topk * 2 * shape.intermediate, DType::F32);
-  product_ = reserve("expert product", topk * shape.intermediate, activation);
-  lines_ = reserve("expert out", topk * shape.hidden, DType::F32);
+  ids_ = reserve("expert ids", lines_, DType::I32);
+  weights_ = reserve("expert weights", lines_, DType::F32);
+  starts_ = reserve_words("group starts", experts + 1);
+  group_scratch_ = reserve_words(
+      "group counts", kernels::cuda::group_scratch_ints(limits.rows_max, lines_, experts)
+  );
+  x_rows_ = reserve("group rows", lines_, DType::I32);
+  line_of_ = reserve("group lines", lines_, DType::I32);
+  line_weights_ = reserve("weights of lines", lines_, DType::F32);
+  arrivals_ = reserve_words("arrivals", 1);
+  gate_up_ = reserve("expert gate+up", lines_ * 2 * shape.intermediate, DType::F32);
+  product_ = reserve("expert product", lines_ * shape.intermediate, activation);
+  expert_out_ = reserve("expert out", lines_ * shape.hidden, DType::F32);
   const bool shared = shape.shared_intermediate > 0;
   shared_out_ = reserve("shared out", shared ? shape.hidden : 0, DType::F32);
+}
+
+void GpuMoeRunner::clear(device::cuda::Stream& stream, const DeviceScratch& memory) const {
+  stream.fill(memory.get<std::uint32_t>(arrivals_), 0, sizeof(std::uint32_t));
 }
 
 Result<void> GpuMoeRunner::prepare(Products& products, const GpuMoe& weights) const {
@@ -93,28 +100,11 @@ void GpuMoeRunner::run(
 ) const {
   route(context, memory, weights, step);
   run_experts(context, memory, weights, step);
-  DeviceRows shared;
-  if (shape_.shared_intermediate > 0) {
-    shared = rows_at(memory, shared_out_, shape_.hidden, DType::F32);
+  if (weights.shared.gate_up.outputs > 0) {
+    const DeviceRows shared = rows_at(memory, shared_out_, shape_.hidden, DType::F32);
     shared_.run(context, memory, weights.shared, step.rows, step.x, shared);
   }
-  kernels::cuda::tree_combine(
-      *context.stream,
-      {.lines = rows_at(memory, lines_, shape_.hidden, DType::F32),
-       .line_of = memory.get<std::int32_t>(line_of_),
-       .ids = memory.get<std::int32_t>(ids_),
-       .weights = memory.get<float>(weights_),
-       .positions = step.positions,
-       .rows = step.rows,
-       .topk = shape_.gate.topk,
-       .hidden = shape_.hidden,
-       .shared = shared,
-       .activation = activation_,
-       .residual = step.residual,
-       .norm = step.next_norm,
-       .epsilon = step.epsilon,
-       .y = step.next_x}
-  );
+  combine(context, memory, weights, step);
 }
 
 void GpuMoeRunner::route(
@@ -123,32 +113,80 @@ void GpuMoeRunner::route(
     const GpuMoe& weights,
     const Step& step
 ) const {
-  kernels::cuda::gate_logits(
+  kernels::cuda::route_to_experts(
       *context.stream,
-      {.x = step.x,
-       .rows = step.rows,
-       .weight = weights.gate,
-       .bias = weights.logit_bias,
-       .logits = memory.get<float>(logits_)}
+      {.norm =
+           {.x = {.data = step.residual, .stride = shape_.hidden, .dtype = DType::F32},
+            .add = step.delta,
+            .keeps_x = true,
+            .rows = step.rows,
+            .width = shape_.hidden,
+            .weight = step.norm,
+            .epsilon = step.epsilon,
+            .y = step.x},
+       .gate =
+           {.x = step.x,
+            .rows = step.rows,
+            .weight = weights.gate,
+            .bias = weights.logit_bias,
+            .logits = memory.get<float>(logits_)},
+       .select =
+           {.options = shape_.gate,
+            .logits = memory.get<float>(logits_),
+            .bias = weights.choice_bias,
+            .rows = step.rows,
+            .shared = weights.shared_experts,
+            .ids = memory.get<std::int32_t>(ids_),
+            .weights = memory.get<float>(weights_)},
+       .group =
+           {.ids = memory.get<std::int32_t>(ids_),
+            .positions = step.positions,
+            .weights = memory.get<float>(weights_),
+            .rows = step.rows,
+            .topk = shape_.gate.topk + weights.shared_experts,
+            .experts = shape_.gate.experts + weights.shared_experts,
+            .starts = memory.get<std::int32_t>(starts_),
+            .x_rows = memory.get<std::int32_t>(x_rows_),
+            .line_of = memory.get<std::int32_t>(line_of_),
+            .line_weights = memory.get<float>(line_weights_),
+            .counted = shape_.gate.experts,
+            .chosen = step.expert_tokens,
+            .scratch = memory.get<std::int32_t>(group_scratch_)},
+       .arrivals = memory.get<std::uint32_t>(arrivals_)}
   );
-  kernels::cuda::route_experts(
+}
+
+void GpuMoeRunner::combine(
+    const GpuContext& context,
+    const DeviceScratch& memory,
+    const GpuMoe& weights,
+    const Step& step
+) const {
+  const bool is_grouped = weights.grouped_gate_up.packed != nullptr;
+  const DType line_dtype = is_grouped ? DType::BF16 : DType::F32;
+  DeviceRows shared;
+  if (weights.shared.gate_up.outputs > 0) {
+    shared = rows_at(memory, shared_out_, shape_.hidden, DType::F32);
+  }
+  kernels::cuda::tree_combine(
       *context.stream,
-      {.options = shape_.gate,
-       .logits = memory.get<float>(logits_),
-       .bias = weights.choice_bias,
-       .rows = step.rows,
+      {.lines = rows_at(memory, expert_out_, shape_.hidden, line_dtype),
+       .line_of = memory.get<std::int32_t>(line_of_),
        .ids = memory.get<std::int32_t>(ids_),
-       .weights = memory.get<float>(weights_)},
-      {.ids = memory.get<std::int32_t>(ids_),
+       .weights = memory.get<float>(weights_),
        .positions = step.positions,
        .rows = step.rows,
        .topk = shape_.gate.topk,
-       .experts = shape_.gate.experts,
-       .starts = memory.get<std::int32_t>(starts_),
-       .x_rows = memory.get<std::int32_t>(x_rows_),
-       .line_of = memory.get<std::int32_t>(line_of_),
-       .chosen = step.expert_tokens,
-       .scratch = memory.get<std::int32_t>(group_scratch_)}
+       .shared_experts = weights.shared_experts,
+       .hidden = shape_.hidden,
+       .shared = shared,
+       .activation = activation_,
+       .add = step.delta,
+       .residual = step.residual,
+       .norm = step.next_norm,
+       .epsilon = step.epsilon,
+       .y = step.x,
+       .settled = is_grouped}
   );
 }
 
@@ -194,12 +232,13 @@ void GpuMoeRunner::run_experts(
        .weights = weights.down.table,
        .like = weights.down.matrices.front(),
        .bias = weights.down_bias,
-       .y = rows_at(memory, lines_, shape_.hidden, DType::F32),
+       .y = rows_at(memory, expert_out_, shape_.hidden, DType::F32),
        .partial_sums = ep::expert_partial_sums(shape_)}
   );
 }
 
-// The same by the tensor cores: activations follow from the first product's sums in registers.
+// The same by the tensor cores: activations follow from the first product's sums in registers, and
+// lines leave the second one weighted.
 void GpuMoeRunner::run_grouped(
     const GpuContext& context,
     const DeviceScratch& memory,
@@ -207,10 +246,10 @@ void GpuMoeRunner::run_grouped(
     const Step& step
 ) const {
   kernels::cuda::GroupedShape shape{
-      .experts = static_cast<std::int32_t>(shape_.gate.experts),
+      .experts = static_cast<std::int32_t>(shape_.gate.experts + weights.shared_experts),
       .outputs = static_cast<std::int32_t>(2 * shape_.intermediate),
       .inputs = static_cast<std::int32_t>(shape_.hidden),
-      .rows_max = step.rows * shape_.gate.topk,
+      .rows_max = step.rows * (shape_.gate.topk + weights.shared_experts),
       .output = GroupedOutput::SwiGlu,
       .gathered = true,
   };
@@ -227,7 +266,7 @@ void GpuMoeRunner::run_grouped(
   );
   shape.outputs = static_cast<std::int32_t>(shape_.hidden);
   shape.inputs = static_cast<std::int32_t>(shape_.intermediate);
-  shape.output = GroupedOutput::Float32;
+  shape.output = GroupedOutput::BFloat16;
   shape.gathered = false;
   kernels::cuda::grouped_gemm(
       *context.stream,
@@ -236,7 +275,8 @@ void GpuMoeRunner::run_grouped(
        .x = memory.get<std::byte>(product_),
        .x_rows = shape.rows_max,
        .starts = memory.get<std::int32_t>(starts_),
-       .out = memory.get<std::byte>(lines_),
+       .row_weights = memory.get<float>(line_weights_),
+       .out = memory.get<std::byte>(expert_out_),
        .overlap_launch = true,
        .starts_settled = true}
   );

@@ -51,16 +51,20 @@ class GpuMoeRunner {
   );
 
   Result<void> prepare(Products& products, const GpuMoe& weights) const;
+  // Zeroes what steps leave as they found it. Enqueues, once.
+  void clear(device::cuda::Stream& stream, const device::cuda::DeviceScratch& memory) const;
 
   struct Step {
-    DeviceRows x;  // [rows, hidden], activations
+    DeviceRows delta;  // [rows, hidden], activations: attention's output, not yet in residual
     std::int64_t rows = 0;
     const std::int32_t* positions = nullptr;  // [rows]; a row with a negative one is left out
     std::uint64_t* expert_tokens = nullptr;   // [experts], in GPU memory: counted up
-    float* residual = nullptr;                // [rows, hidden]: the layer's output is added here
-    const float* next_norm = nullptr;         // [hidden], of the layer behind; null: there is none
+    float* residual = nullptr;    // [rows, hidden]: delta and the layer's output are added here
+    const float* norm = nullptr;  // [hidden], of this layer
+    const float* next_norm = nullptr;  // [hidden], of the layer behind; null: there is none
     float epsilon = 1e-6F;
-    DeviceRows next_x;  // [rows, hidden], activations: the normalised residual; may be x
+    // [rows, hidden], activations: what the experts take, then the normalised residual.
+    DeviceRows x;
   };
   // Enqueues.
   void run(
@@ -72,6 +76,12 @@ class GpuMoeRunner {
 
  private:
   void route(
+      const GpuContext& context,
+      const device::cuda::DeviceScratch& memory,
+      const GpuMoe& weights,
+      const Step& step
+  ) const;
+  void combine(
       const GpuContext& context,
       const device::cuda::DeviceScratch& memory,
       const GpuMoe& weights,
@@ -93,6 +103,7 @@ class GpuMoeRunner {
 
   ep::MoeShape shape_;
   device::DType activation_;
+  std::int64_t lines_;  // of a row, at most: its experts, shared ones too
   GpuMlpRunner shared_;
   device::RegionId logits_;
   device::RegionId ids_;
@@ -101,9 +112,11 @@ class GpuMoeRunner {
   device::RegionId group_scratch_;
   device::RegionId x_rows_;
   device::RegionId line_of_;
+  device::RegionId line_weights_;
+  device::RegionId arrivals_;
   device::RegionId gate_up_;
   device::RegionId product_;
-  device::RegionId lines_;
+  device::RegionId expert_out_;
   device::RegionId shared_out_;
 };
 

@@ -1,5 +1,6 @@
 #include "model/cuda/gpu_weights.h"
 
+#include <string_view>
 #include <utility>
 
 #include "base/check.h"
@@ -96,6 +97,12 @@ void place(Placer& placer, const DecoderWeights& host, GpuWeights& out) {
 
 }  // namespace
 
+std::int64_t grouped_shared_experts(const ep::MoeShape& shape) {
+  if (shape.intermediate == 0 || shape.shared_intermediate % shape.intermediate != 0) return 0;
+  const std::int64_t shared = shape.shared_intermediate / shape.intermediate;
+  return shape.gate.experts + shared <= kernels::cuda::kGroupedExpertsMax ? shared : 0;
+}
+
 bool experts_fit_grouped_gemm(std::int64_t hidden, std::int64_t intermediate) {
   const auto fits = [](std::int64_t outputs, std::int64_t inputs, GroupedOutput output) {
     return kernels::cuda::grouped_supports({
@@ -107,33 +114,44 @@ bool experts_fit_grouped_gemm(std::int64_t hidden, std::int64_t intermediate) {
     });
   };
   return fits(2 * intermediate, hidden, GroupedOutput::SwiGlu).ok() &&
-         fits(hidden, intermediate, GroupedOutput::Float32).ok();
+         fits(hidden, intermediate, GroupedOutput::BFloat16).ok();
 }
 
-Result<std::unique_ptr<GpuWeights>>
-upload_weights(const DecoderWeights& host, device::cuda::Stream& stream) {
-  return place_weights(stream, [&](Placer& placer, GpuWeights& out) { place(placer, host, out); });
-}
-
-Result<std::unique_ptr<GpuWeights>> place_weights(
+Result<std::unique_ptr<GpuWeights>> upload_weights(
+    const PlannedWeights& planned,
+    const weights::Checkpoint& checkpoint,
     device::cuda::Stream& stream,
-    const std::function<void(WeightPlacer& placer, GpuWeights& out)>& place_all
+    const UploadSettings& settings
 ) {
   GpuWeights counted;
   Placer counter;
-  place_all(counter, counted);
+  place(counter, planned.weights, counted);
+  constexpr std::string_view kRemedy =
+      "use a smaller model, one stored in fewer bits, or a higher --mem-fraction-static";
+  if (counter.bytes() > settings.weight_bytes_max) {
+    return exhausted(
+        "the weights need {:.1f} GiB of GPU memory, {:.1f} GiB may be used; {}",
+        device::cuda::gib(counter.bytes()),
+        device::cuda::gib(settings.weight_bytes_max),
+        kRemedy
+    );
+  }
   auto out = std::make_unique<GpuWeights>();
-  PLEIAD_TRY(
-      memory,
-      DeviceBuffer::allocate(
-          counter.bytes(), "the weights", "use a smaller model, or one stored in fewer bits"
-      )
-  );
+  PLEIAD_TRY(memory, DeviceBuffer::allocate(counter.bytes(), "the weights", kRemedy));
   out->memory = std::move(memory);
   Placer placer(out->memory.data(), &stream);
-  place_all(placer, *out);
+  place(placer, planned.weights, *out);
+  PLEIAD_TRY(
+      phases,
+      upload(
+          placer.uploads(),
+          planned.origins,
+          checkpoint,
+          {.gpu = stream.gpu(), .readers = settings.readers, .progress = settings.progress}
+      )
+  );
+  out->phases = phases;
   PLEIAD_TRY(stream.wait("copying weights to the GPU"));
-  PLEIAD_TRY(placer.result());
   return out;
 }
 

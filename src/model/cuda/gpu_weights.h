@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <variant>
@@ -12,6 +14,7 @@
 #include "kernels/cuda/grouped_gemm.h"
 #include "model/decoder_config.h"
 #include "model/decoder_weights.h"
+#include "model/load_phases.h"
 
 namespace pleiad::model::cuda {
 
@@ -65,6 +68,8 @@ struct GpuMoe {
   MatrixList down;                      // [experts]
   const float* gate_up_bias = nullptr;  // [experts, 2 * intermediate]
   const float* down_bias = nullptr;     // [experts, hidden]
+  // Shared experts stand behind the others in the packed matrices, or else are one MLP.
+  std::int64_t shared_experts = 0;
   GpuMlp shared;
 };
 
@@ -84,14 +89,29 @@ struct GpuWeights {
   const float* final_norm = nullptr;
   std::vector<Layer> layers;
   device::cuda::DeviceBuffer memory;  // what all of them refer to
+  LoadPhases phases;                  // of bringing them there
 };
+
+// How many experts of the routed ones' size a layer's shared ones make up, 0 where they make up no
+// whole ones or too many for kernels/cuda/grouped_gemm.h. Pure.
+std::int64_t grouped_shared_experts(const ep::MoeShape& shape);
 
 // Whether BF16 experts of these sizes fit kernels/cuda/grouped_gemm.h. Pure.
 bool experts_fit_grouped_gemm(std::int64_t hidden, std::int64_t intermediate);
 
-// Copies packed weights to the GPU that `stream` is of. Waits until they are there. Fails with
-// Exhausted when it has no room for them.
-Result<std::unique_ptr<GpuWeights>>
-upload_weights(const DecoderWeights& host, device::cuda::Stream& stream);
+struct UploadSettings {
+  int readers = 8;  // threads
+  std::size_t weight_bytes_max = SIZE_MAX;
+  std::function<void(std::size_t done, std::size_t total)> progress;
+};
+
+// Brings planned weights from their checkpoint to the GPU that `stream` is of. Waits until they are
+// there. Fails with Exhausted when it has no room for them, or like upload().
+Result<std::unique_ptr<GpuWeights>> upload_weights(
+    const PlannedWeights& planned,
+    const weights::Checkpoint& checkpoint,
+    device::cuda::Stream& stream,
+    const UploadSettings& settings
+);
 
 }  // namespace pleiad::model::cuda

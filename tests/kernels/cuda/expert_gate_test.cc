@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <tuple>
 
 #include <gtest/gtest.h>
 
@@ -99,71 +98,40 @@ TEST(CudaSelectExperts, TiesGoToTheLowerIdAndNanIsNeverChosen) {
   expect_the_cpus_choice({.experts = 64, .topk = 6, .groups = 8, .topk_groups = 3}, logits, {});
 }
 
-TEST(CudaRouteExperts, ChoosesAndGroupsAsTheTwoOpsDo) {
+TEST(CudaSelectExperts, SharedExpertsStandBehindTheChosenOnes) {
   auto stream = testing::test_stream();
-  Random random(5);
-  for (const std::int64_t experts : {16, 128, 384, 1024}) {
-    for (const std::int64_t rows : {1, 2, 16, 17, 128, 129}) {
-      constexpr std::int64_t kTopk = 8;
-      const GateOptions options{.experts = experts, .topk = kTopk, .groups = 4, .topk_groups = 2};
-      const auto count = static_cast<std::size_t>(rows * kTopk);
-      const DeviceArray<float> logits(
-          testing::random_floats(random, static_cast<std::size_t>(rows * experts), Compute::Float32)
-      );
-      std::vector<std::int32_t> positions(static_cast<std::size_t>(rows), 4);
-      if (rows > 1) positions.back() = -1;
-      const DeviceArray<std::int32_t> places(positions);
-      const DeviceArray<std::int32_t> scratch(std::vector<std::int32_t>(
-          static_cast<std::size_t>(group_scratch_ints(rows, kTopk, experts)), -7
-      ));
-      const auto outcome = [&](bool together) {
-        const DeviceArray<std::int32_t> ids(std::vector<std::int32_t>(count, -7));
-        const DeviceArray<float> weights(testing::poison(count));
-        const DeviceArray<std::int32_t> starts(
-            std::vector<std::int32_t>(static_cast<std::size_t>(experts + 1), -7)
-        );
-        const DeviceArray<std::int32_t> x_rows(std::vector<std::int32_t>(count, -7));
-        const DeviceArray<std::int32_t> line_of(std::vector<std::int32_t>(count, -7));
-        const DeviceArray<std::uint64_t> chosen(
-            std::vector<std::uint64_t>(static_cast<std::size_t>(experts), 3)
-        );
-        const SelectExpertsTask select{
-            .options = options,
-            .logits = logits.data(),
-            .rows = rows,
-            .ids = ids.data(),
-            .weights = weights.data(),
-        };
-        const GroupByExpertTask group{
-            .ids = ids.data(),
-            .positions = places.data(),
-            .rows = rows,
-            .topk = kTopk,
-            .experts = experts,
-            .starts = starts.data(),
-            .x_rows = x_rows.data(),
-            .line_of = line_of.data(),
-            .chosen = chosen.data(),
-            .scratch = scratch.data(),
-        };
-        if (together) {
-          route_experts(stream, select, group);
-        } else {
-          select_experts(stream, select);
-          group_by_expert(stream, group);
-        }
-        return std::tuple(
-            ids.values(stream),
-            weights.values(stream),
-            starts.values(stream),
-            x_rows.values(stream),
-            line_of.values(stream),
-            chosen.values(stream)
-        );
-      };
-      EXPECT_EQ(outcome(true), outcome(false)) << experts << " experts, " << rows << " rows";
-    }
+  Random random(3);
+  constexpr std::int64_t kRows = 3;
+  const GateOptions options{.experts = 40, .topk = 4};
+  const DeviceArray<float> logits(testing::random_floats(random, kRows * 40, Compute::Float32));
+  const auto run = [&](std::int64_t shared) {
+    const auto count = static_cast<std::size_t>(kRows * (4 + shared));
+    const DeviceArray<std::int32_t> ids(std::vector<std::int32_t>(count, -1));
+    const DeviceArray<float> weights(testing::poison(count));
+    select_experts(
+        stream,
+        {.options = options,
+         .logits = logits.data(),
+         .rows = kRows,
+         .shared = shared,
+         .ids = ids.data(),
+         .weights = weights.data()}
+    );
+    return Choice{ids.values(stream), weights.values(stream)};
+  };
+  const Choice alone = run(0);
+  const Choice with_shared = run(2);
+  Choice expected;
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    const auto first = alone.ids.begin() + 4 * r;
+    expected.ids.insert(expected.ids.end(), first, first + 4);
+    expected.ids.insert(expected.ids.end(), {40, 41});
+    const auto weight = alone.weights.begin() + 4 * r;
+    expected.weights.insert(expected.weights.end(), weight, weight + 4);
+    expected.weights.insert(expected.weights.end(), {1.0F, 1.0F});
   }
+  EXPECT_EQ(with_shared.ids, expected.ids);
+  EXPECT_EQ(with_shared.weights, expected.weights);
 }
 
 }  // namespace

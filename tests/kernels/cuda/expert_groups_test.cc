@@ -15,12 +15,15 @@ TEST(CudaGroupByExpert, PutsLinesInOrderOfExpertsAndLeavesOutRowsWithoutAPositio
   for (const std::int64_t rows : {1, 3, 40, 204, 205, 700, 3000}) {
     constexpr std::int64_t kTopk = 5;
     constexpr std::int64_t kExperts = 33;
+    constexpr std::int32_t kCounted = 31;
     std::vector<std::int32_t> ids;
     std::vector<std::int32_t> positions;
     std::vector<std::int32_t> starts = {0};
     std::vector<std::int32_t> x_rows(static_cast<std::size_t>(rows * kTopk), 0);
     std::vector<std::int32_t> line_of(x_rows.size(), 0);
-    std::vector<std::uint64_t> chosen(kExperts, 1);
+    std::vector<std::uint64_t> chosen(kCounted, 1);
+    const auto weights = testing::random_floats(random, x_rows.size(), Compute::Float32);
+    std::vector<float> line_weights(x_rows.size(), -7.0F);
     for (std::int64_t r = 0; r < rows; ++r) {
       positions.push_back(r % 4 == 2 ? -1 : static_cast<std::int32_t>(r));
       const auto first = static_cast<std::int32_t>(random.below(kExperts - kTopk));
@@ -33,8 +36,9 @@ TEST(CudaGroupByExpert, PutsLinesInOrderOfExpertsAndLeavesOutRowsWithoutAPositio
       for (std::size_t i = 0; i < ids.size(); ++i) {
         if (ids[i] != e || positions[i / kTopk] < 0) continue;
         x_rows[static_cast<std::size_t>(line)] = static_cast<std::int32_t>(i / kTopk);
+        line_weights[static_cast<std::size_t>(line)] = weights[i];
         line_of[i] = line++;
-        ++chosen[static_cast<std::size_t>(e)];
+        if (e < kCounted) ++chosen[static_cast<std::size_t>(e)];
       }
       starts.push_back(line);
     }
@@ -45,18 +49,23 @@ TEST(CudaGroupByExpert, PutsLinesInOrderOfExpertsAndLeavesOutRowsWithoutAPositio
     const DeviceArray<std::int32_t> out_lines(std::vector<std::int32_t>(ids.size(), -7));
     const auto room = static_cast<std::size_t>(group_scratch_ints(rows, kTopk, kExperts));
     const DeviceArray<std::int32_t> scratch(std::vector<std::int32_t>(room, -7));
-    const DeviceArray<std::uint64_t> counts(std::vector<std::uint64_t>(kExperts, 1));
+    const DeviceArray<std::uint64_t> counts(std::vector<std::uint64_t>(kCounted, 1));
+    const DeviceArray<float> of_choices(weights);
+    const DeviceArray<float> of_lines(std::vector<float>(ids.size(), -7.0F));
 
     group_by_expert(
         stream,
         {.ids = in.data(),
          .positions = places.data(),
+         .weights = of_choices.data(),
          .rows = rows,
          .topk = kTopk,
          .experts = kExperts,
          .starts = out_starts.data(),
          .x_rows = out_rows.data(),
          .line_of = out_lines.data(),
+         .line_weights = of_lines.data(),
+         .counted = kCounted,
          .chosen = counts.data(),
          .scratch = scratch.data()}
     );
@@ -65,6 +74,7 @@ TEST(CudaGroupByExpert, PutsLinesInOrderOfExpertsAndLeavesOutRowsWithoutAPositio
     EXPECT_EQ(out_rows.values(stream), x_rows) << rows;
     EXPECT_EQ(out_lines.values(stream), line_of) << rows;
     EXPECT_EQ(counts.values(stream), chosen) << rows;
+    EXPECT_EQ(of_lines.values(stream), line_weights) << rows;
   }
 }
 

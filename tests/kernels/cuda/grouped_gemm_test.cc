@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "device/cuda/graph.h"
+#include "device/dtype.h"
 #include "tests/kernels/cuda/grouped_trial.h"
 
 namespace pleiad::kernels::cuda {
@@ -78,7 +79,7 @@ std::string difference(
 
 GroupedRows
 random_rows(std::mt19937& random, const std::vector<std::int32_t>& counts, std::int64_t pool) {
-  GroupedRows rows{.counts = counts, .index = {}};
+  GroupedRows rows{.counts = counts, .index = {}, .weights = {}};
   const std::int32_t total = starts_of(counts).back();
   std::uniform_int_distribution<std::int32_t> pick(0, static_cast<std::int32_t>(pool) - 1);
   for (std::int32_t i = 0; i < total; ++i) {
@@ -251,6 +252,42 @@ TEST_P(GroupedGemm, FetchingWeightsBeforeTheRowsAreMadeChangesNoBit) {
       const GroupedResult early = run_grouped(world, rows, tile);
       world.early = false;
       EXPECT_EQ(late.words, early.words) << text_of(world.shape, tile);
+    }
+  }
+}
+
+TEST_P(GroupedGemm, WeightsOfRowsMultiplyTheirSumsBeforeRounding) {
+  for (const bool gathered : {false, true}) {
+    GroupedShape shape{
+        .experts = 4,
+        .outputs = 512,
+        .inputs = 256,
+        .rows_max = 1,
+        .format = GetParam(),
+        .gathered = gathered};
+    GroupedWorld world(stream, shape, 64, kSeed);
+    for (const std::vector<std::int32_t>& counts :
+         {std::vector<std::int32_t>{1, 0, 3, 9}, {300, 5, 64, 131}}) {
+      GroupedRows rows = random_rows(random, counts, world.pool_rows);
+      for (const GroupedTile& tile : tiles_for(shape)) {
+        rows.weights.clear();
+        world.shape.output = GroupedOutput::Float32;
+        const GroupedResult sums = run_grouped(world, rows, tile, 0);
+        world.shape.output = GroupedOutput::BFloat16;
+        std::uniform_real_distribution<float> any(-2.0F, 2.0F);
+        for (std::size_t r = 0; r < rows.index.size(); ++r) {
+          rows.weights.push_back(any(random));
+        }
+        const GroupedResult weighted = run_grouped(world, rows, tile, 0);
+        std::int64_t wrong = 0;
+        for (std::size_t at = 0; at < weighted.words.size(); ++at) {
+          float sum = 0;
+          std::memcpy(&sum, sums.words.data() + 2 * at, 4);
+          const float weight = rows.weights[at / 512];
+          wrong += weighted.words[at] != device::float_to_bf16(sum * weight) ? 1 : 0;
+        }
+        EXPECT_EQ(wrong, 0) << text_of(world.shape, tile);
+      }
     }
   }
 }

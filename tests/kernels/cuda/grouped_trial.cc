@@ -120,6 +120,7 @@ GroupedResult run_grouped(
   world.stream.fill(out.data(), 0xFF, words * 2);
   const auto starts = on_gpu(world.stream, starts_of(rows.counts));
   const Gathered gathered = gather(world, rows);
+  const auto weights = on_gpu(world.stream, rows.weights);
   GroupedGemmTask task{
       .shape = shape,
       .weights = {.packed = world.packed.data(), .scales = world.weight_scales.as<float>()},
@@ -128,6 +129,7 @@ GroupedResult run_grouped(
       .x_scales = gathered.scales.as<float>(),
       .x_scale_stride = gathered.scale_stride,
       .starts = starts.as<std::int32_t>(),
+      .row_weights = rows.weights.empty() ? nullptr : weights.as<float>(),
       .out = out.data(),
       .overlap_launch = world.early,
       .starts_settled = world.early};

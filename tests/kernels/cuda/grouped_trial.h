@@ -61,6 +61,7 @@ struct GroupedWorld {
 struct GroupedRows {
   std::vector<std::int32_t> counts;  // [experts]
   std::vector<std::int32_t> index;   // [rows] into the pool
+  std::vector<float> weights;        // [rows], or empty: none
 };
 
 // The product of `rows` with the world's weights by `tile`, rows gathered by the kernel itself if

@@ -78,6 +78,7 @@ TEST(CudaRmsNorm, TakesUpWhatIsToBeAddedFirst) {
   const auto weight = normal(random, kWidth, Compute::Float32);
   const DeviceActivations sums(residual, kWidth, DType::F32);
   const DeviceActivations fused(residual, kWidth, DType::F32);
+  const DeviceActivations kept(residual, kWidth, DType::F32);
   const DeviceActivations added(delta, kWidth, DType::BF16);
   const DeviceActivations apart(testing::poison(delta.size()), kWidth, DType::BF16);
   const DeviceActivations together(testing::poison(delta.size()), kWidth, DType::BF16);
@@ -109,6 +110,20 @@ TEST(CudaRmsNorm, TakesUpWhatIsToBeAddedFirst) {
   );
 
   EXPECT_TRUE(testing::same_bits(fused.values(stream), sums.values(stream)));
+  EXPECT_TRUE(testing::same_bits(together.values(stream), apart.values(stream)));
+
+  rms_norm(
+      stream,
+      {.x = kept.rows(),
+       .add = added.rows(),
+       .keeps_x = true,
+       .rows = kRows,
+       .width = kWidth,
+       .weight = weights.data(),
+       .y = together.rows()}
+  );
+
+  EXPECT_TRUE(testing::same_bits(kept.values(stream), residual));
   EXPECT_TRUE(testing::same_bits(together.values(stream), apart.values(stream)));
 }
 

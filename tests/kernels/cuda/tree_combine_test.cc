@@ -137,5 +137,106 @@ TEST(CudaTreeCombine, NormalisesTheSumForTheNextLayer) {
   }
 }
 
+// Lines that are weighted and rounded already, what attention still owes the residual, and shared
+// experts among the lines, against the same said the long way.
+TEST(CudaTreeCombine, TakesWeightedLinesAndSharedExpertsAndWhatIsToBeAdded) {
+  auto stream = testing::test_stream();
+  Random random(6);
+  for (const std::int64_t shared : {0, 1, 2}) {
+    constexpr std::int64_t kRows = 5;
+    constexpr std::int64_t kTopk = 4;
+    constexpr std::int64_t kHidden = 300;
+    const std::int64_t stride = kTopk + shared;
+    std::vector<std::int32_t> ids;
+    std::vector<std::int32_t> tree_ids;
+    std::vector<std::int32_t> line_of;
+    std::vector<std::int32_t> tree_lines;
+    std::vector<float> weights;
+    std::vector<float> tree_weights;
+    const auto count = static_cast<std::size_t>(kRows * stride);
+    const auto outputs = testing::random_floats(random, count * kHidden, Compute::Float32);
+    std::vector<float> leaves(outputs.size());
+    std::vector<float> shared_sum(static_cast<std::size_t>(kRows * kHidden), 0.0F);
+    for (std::int64_t r = 0; r < kRows; ++r) {
+      for (std::int64_t k = 0; k < stride; ++k) {
+        const bool in_tree = k < kTopk;
+        const auto line = static_cast<std::int32_t>((r * stride + k) * 7 % (kRows * stride));
+        const float weight = in_tree ? 0.25F + static_cast<float>(random.below(100)) / 99 : 1.0F;
+        ids.push_back(static_cast<std::int32_t>(in_tree ? 7 * k + r : 64 + k - kTopk));
+        line_of.push_back(line);
+        weights.push_back(weight);
+        if (in_tree) tree_ids.push_back(ids.back());
+        if (in_tree) tree_lines.push_back(line);
+        if (in_tree) tree_weights.push_back(weight);
+        for (std::int64_t i = 0; i < kHidden; ++i) {
+          const auto at = static_cast<std::size_t>(line * kHidden + i);
+          const auto sum_at = static_cast<std::size_t>(r * kHidden + i);
+          leaves[at] = device::bf16_to_float(device::float_to_bf16(outputs[at] * weight));
+          if (!in_tree) shared_sum[sum_at] = shared_sum[sum_at] + leaves[at];
+        }
+      }
+    }
+    const auto residual =
+        testing::random_floats(random, static_cast<std::size_t>(kRows * kHidden), Compute::Float32);
+    const auto delta = testing::random_floats(
+        random, static_cast<std::size_t>(kRows * kHidden), Compute::BFloat16
+    );
+    const DeviceArray<std::int32_t> places(std::vector<std::int32_t>(kRows, 3));
+    const DeviceActivations plain(outputs, kHidden, DType::F32);
+    const DeviceActivations weighted(leaves, kHidden, DType::BF16);
+    const DeviceActivations of_shared(shared_sum, kHidden, DType::F32);
+    const DeviceActivations add(delta, kHidden, DType::BF16);
+    const DeviceArray<std::int32_t> all_ids(ids);
+    const DeviceArray<std::int32_t> all_lines(line_of);
+    const DeviceArray<float> all_weights(weights);
+    const DeviceArray<std::int32_t> some_ids(tree_ids);
+    const DeviceArray<std::int32_t> some_lines(tree_lines);
+    const DeviceArray<float> some_weights(tree_weights);
+
+    for (const bool settled : {false, true}) {
+      const DeviceActivations out(residual, kHidden, DType::F32);
+      tree_combine(
+          stream,
+          {.lines = weighted.rows(),
+           .line_of = all_lines.data(),
+           .ids = all_ids.data(),
+           .weights = all_weights.data(),
+           .positions = places.data(),
+           .rows = kRows,
+           .topk = kTopk,
+           .shared_experts = shared,
+           .hidden = kHidden,
+           .activation = DType::BF16,
+           .add = add.rows(),
+           .residual = static_cast<float*>(out.rows().data),
+           .settled = settled}
+      );
+      const DeviceActivations expected(residual, kHidden, DType::F32);
+      add_rows(
+          stream,
+          {.x = add.rows(),
+           .rows = kRows,
+           .width = kHidden,
+           .sum = static_cast<float*>(expected.rows().data)}
+      );
+      tree_combine(
+          stream,
+          {.lines = plain.rows(),
+           .line_of = some_lines.data(),
+           .ids = some_ids.data(),
+           .weights = some_weights.data(),
+           .positions = places.data(),
+           .rows = kRows,
+           .topk = kTopk,
+           .hidden = kHidden,
+           .shared = shared > 0 ? of_shared.rows() : DeviceRows{},
+           .activation = DType::BF16,
+           .residual = static_cast<float*>(expected.rows().data)}
+      );
+      EXPECT_TRUE(testing::same_bits(out.values(stream), expected.values(stream))) << shared;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pleiad::kernels::cuda

@@ -1,5 +1,5 @@
-// Also tests: gpu_weights.cc, weight_placer.cc, dummy_weights.cc, products.cc
-// Also tests: gpu_attention.cc, gpu_mlp.cc, draw_rows.cc
+// Also tests: gpu_weights.cc, weight_placer.cc, weight_upload.cc, weight_reader.cc
+// Also tests: weight_readers.cc, products.cc, gpu_attention.cc, gpu_mlp.cc, draw_rows.cc
 
 // Every golden checkpoint and the bundled model on the GPU, and that scheduling leaves no trace.
 #include "model/cuda/gpu_decoder.h"

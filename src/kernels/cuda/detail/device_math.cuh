@@ -78,7 +78,7 @@ __device__ inline float block_sum(float value, float* shared) {
 // Threads of a block that takes up a row of `width` elements, four a thread at a time: its sums
 // fall into as many chains.
 inline unsigned norm_threads(std::int64_t width) {
-  constexpr std::int64_t kMost = 512;
+  constexpr std::int64_t kMost = 256;
   const std::int64_t warps = (width + 4 * kWarp - 1) / (4 * kWarp);
   return static_cast<unsigned>(std::min<std::int64_t>(warps * kWarp, kMost));
 }

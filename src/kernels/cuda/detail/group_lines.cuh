@@ -77,7 +77,7 @@ __device__ inline void sum_starts(int experts, int* starts) {
 // Adds what a block counted.
 __device__ inline void count_chosen(const GroupByExpertTask& task, const int* counts) {
   if (task.chosen == nullptr) return;
-  for (int e = static_cast<int>(threadIdx.x); e < static_cast<int>(task.experts);
+  for (int e = static_cast<int>(threadIdx.x); e < static_cast<int>(task.counted);
        e += static_cast<int>(blockDim.x)) {
     const auto count = static_cast<unsigned long long>(counts[1 + e]);
     auto* chosen = reinterpret_cast<unsigned long long*>(task.chosen + e);
@@ -90,13 +90,37 @@ __device__ inline void
 write_line(const GroupByExpertTask& task, int index, int expert, int line, int lines) {
   if (index >= static_cast<int>(task.rows * task.topk)) return;
   task.line_of[index] = expert < 0 ? 0 : line;
-  if (expert >= 0) task.x_rows[line] = index / static_cast<int>(task.topk);
+  if (expert >= 0) {
+    task.x_rows[line] = index / static_cast<int>(task.topk);
+    if (task.weights != nullptr) task.line_weights[line] = task.weights[index];
+  }
   // Lines past the last are as many as choices that have none.
   if (index >= lines) task.x_rows[index] = 0;
 }
 
+// The choices of a step of one row, whose ids ascend: they are the lines.
+__device__ inline void group_one_row(const GroupByExpertTask& task) {
+  const int topk = task.positions[0] < 0 ? 0 : static_cast<int>(task.topk);
+  const int index = static_cast<int>(threadIdx.x);
+  for (int e = index; e <= static_cast<int>(task.experts); e += static_cast<int>(blockDim.x)) {
+    int before = 0;
+    bool is_chosen = false;
+    for (int k = 0; k < topk; ++k) {
+      before += task.ids[k] < e ? 1 : 0;
+      is_chosen |= task.ids[k] == e;
+    }
+    task.starts[e] = before;
+    if (is_chosen && task.chosen != nullptr && e < static_cast<int>(task.counted)) ++task.chosen[e];
+  }
+  write_line(task, index, index < topk ? task.ids[index] : -1, index, topk);
+}
+
 // All choices in one block. REQUIRES: at most blockDim of them.
 __device__ inline void group_in_block(const GroupByExpertTask& task, int* shared) {
+  if (task.rows == 1) {
+    group_one_row(task);
+    return;
+  }
   const int experts = static_cast<int>(task.experts);
   int* starts = shared;
   const int index = static_cast<int>(threadIdx.x);

@@ -14,6 +14,14 @@ __device__ inline float silu(float gate) {
   return __fdividef(gate, 1.0F + __expf(-gate));
 }
 
+// What the sums of rows `row` and `row` + 1 of a tile are multiplied by.
+__device__ inline float2
+row_weights_of(const GroupedArguments& arguments, const GroupTile& tile, std::int32_t row) {
+  if (arguments.row_weights == nullptr) return {1.0F, 1.0F};
+  const float* weights = arguments.row_weights + tile.row;
+  return {__ldg(weights + min(row, tile.rows - 1)), __ldg(weights + min(row + 1, tile.rows - 1))};
+}
+
 // Writes a compute warp's sums: sixteen weight rows times the tile's activation rows.
 template <GroupedOutput kOutput, int kRows>
 __device__ void store_sums(
@@ -46,6 +54,7 @@ __device__ void store_sums(
       }
     } else {
       const std::int64_t at = std::int64_t{tile.row + row} * arguments.outputs + column + 2 * line;
+      const float2 by = row_weights_of(arguments, tile, row);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         if (row + i >= tile.rows) continue;
@@ -54,9 +63,10 @@ __device__ void store_sums(
               static_cast<float*>(arguments.out) + at + i * arguments.outputs
           ) = make_float2(four[i], four[2 + i]);
         } else {
+          const float factor = i == 0 ? by.x : by.y;
           *reinterpret_cast<__nv_bfloat162*>(
               static_cast<__nv_bfloat16*>(arguments.out) + at + i * arguments.outputs
-          ) = __floats2bfloat162_rn(four[i], four[2 + i]);
+          ) = __floats2bfloat162_rn(four[i] * factor, four[2 + i] * factor);
         }
       }
     }
@@ -101,6 +111,11 @@ __device__ void store_staged(
     if (round * kStagedRows >= tile.rows) break;
     const std::uint32_t buffer =
         staging.address + static_cast<std::uint32_t>(staging.buffer * kStagedBytes);
+    float weight = 1.0F;  // of the round's row of this lane
+    if (kOutput == GroupedOutput::BFloat16 && arguments.row_weights != nullptr) {
+      const std::int32_t row = min(round * kStagedRows + lane, tile.rows - 1);
+      weight = __ldg(arguments.row_weights + tile.row + row);
+    }
 #pragma unroll
     for (int j = 0; j < kStagedRows / 8; ++j) {
       const float* four = sums + 4 * (round * kStagedRows / 8 + j);
@@ -119,8 +134,12 @@ __device__ void store_staged(
       } else {
         const int column = warp * 16 + 2 * line;
         const auto at = static_cast<std::uint32_t>(row * kStagedStride + column * 2);
-        store_shared(buffer + at, word_of(four[0], four[2]));
-        store_shared(buffer + at + kStagedStride, word_of(four[1], four[3]));
+        const float first_by = __shfl_sync(0xFFFFFFFFU, weight, row);
+        const float second_by = __shfl_sync(0xFFFFFFFFU, weight, row + 1);
+        store_shared(buffer + at, word_of(four[0] * first_by, four[2] * first_by));
+        store_shared(
+            buffer + at + kStagedStride, word_of(four[1] * second_by, four[3] * second_by)
+        );
       }
     }
     named_sync(3 + staging.group, kGroupThreads);

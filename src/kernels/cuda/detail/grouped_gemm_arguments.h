@@ -13,6 +13,7 @@ struct GroupedArguments {
   const float* x_scales = nullptr;         // FP8: [steps, x_scale_stride]
   std::int64_t x_scale_stride = 0;
   const std::int32_t* starts = nullptr;  // [experts + 1]
+  const float* row_weights = nullptr;    // [rows] or null
   void* out = nullptr;
   std::int32_t experts = 0;
   std::int32_t outputs = 0;      // weight rows of an expert

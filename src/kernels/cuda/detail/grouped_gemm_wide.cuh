@@ -78,7 +78,9 @@ __device__ void store_four(
     *reinterpret_cast<float4*>(out) = make_float4(even[0], odd[0], even[1], odd[1]);
   } else {
     auto* out = static_cast<__nv_bfloat16*>(arguments.out) + row * arguments.outputs + column;
-    *reinterpret_cast<uint2*>(out) = make_uint2(word_of(even[0], odd[0]), word_of(even[1], odd[1]));
+    const float by = arguments.row_weights == nullptr ? 1.0F : __ldg(arguments.row_weights + row);
+    *reinterpret_cast<uint2*>(out) =
+        make_uint2(word_of(even[0] * by, odd[0] * by), word_of(even[1] * by, odd[1] * by));
   }
 }
 

@@ -2,9 +2,12 @@
 
 #include <climits>
 #include <cstdint>
+#include <type_traits>
 
+#include "base/check.h"
 #include "kernels/cuda/detail/device_math.cuh"
 #include "kernels/cuda/expert_gate.h"
+#include "kernels/tree_combine.h"
 
 // The choice of one row's experts by a warp. Lane l has experts l, l + 32, ... in registers.
 namespace pleiad::kernels::cuda::detail {
@@ -217,8 +220,41 @@ __device__ void select_row(const SelectExpertsTask& task, std::int64_t index, co
     const int id = take_best(lane, ranks);
     if (id % 32 == lane) taken |= 1U << static_cast<unsigned>(id / 32);
   }
-  write_ids(lane, taken, scores, task.ids + index * topk, row);
-  write_weights(lane, options, row, task.weights + index * topk);
+  const std::int64_t first = index * (topk + task.shared);
+  write_ids(lane, taken, scores, task.ids + first, row);
+  write_weights(lane, options, row, task.weights + first);
+  for (int s = lane; s < static_cast<int>(task.shared); s += 32) {
+    task.ids[first + topk + s] = experts + s;
+    task.weights[first + topk + s] = 1.0F;
+  }
+}
+
+// body(integral constant): experts of a lane.
+template <typename Body>
+void with_experts_per_lane(std::int64_t experts, const Body& body) {
+  if (experts <= 64) {
+    body(std::integral_constant<int, 2>{});
+  } else if (experts <= 128) {
+    body(std::integral_constant<int, 4>{});
+  } else if (experts <= 256) {
+    body(std::integral_constant<int, 8>{});
+  } else {
+    body(std::integral_constant<int, kExpertsMax / 32>{});
+  }
+}
+
+inline void check_gate(const GateOptions& options) {
+  PLEIAD_CHECK(options.experts > 0 && options.experts <= kExpertsMax);
+  PLEIAD_CHECK(options.groups > 0 && options.groups <= kTopkMax);
+  PLEIAD_CHECK(options.experts % options.groups == 0);
+  PLEIAD_CHECK(options.topk_groups > 0 && options.topk_groups <= options.groups);
+  const std::int64_t eligible = options.experts / options.groups * options.topk_groups;
+  PLEIAD_CHECK(options.topk > 0 && options.topk <= eligible && options.topk <= kTopkMax);
+}
+
+// Shared memory for `rows` rows of gate_row().
+inline std::size_t gate_rows_bytes(const GateOptions& options, std::int64_t rows) {
+  return static_cast<std::size_t>(rows * gate_row_floats(options)) * sizeof(float);
 }
 
 }  // namespace pleiad::kernels::cuda::detail
