@@ -21,21 +21,29 @@ struct StretchRule {
   std::int32_t stretches_max = 32;
 };
 
-// Pages of a stretch for a row at `position`: a power of two.
-constexpr std::int32_t stretch_pages(const StretchRule& rule, std::int32_t position) {
-  const auto pages = static_cast<std::int32_t>(position / kPageTokens) + 1;
-  std::int32_t length = rule.pages_min;
-  while ((pages + length - 1) / length >
-         (length < rule.pages_long ? rule.few_max : rule.stretches_max)) {
-    length *= 2;
+// Pages of a stretch for a row at `position`, as the exponent of a power of two: blocks ask often,
+// and divisions take them long.
+constexpr std::int32_t stretch_exponent(const StretchRule& rule, std::int32_t position) {
+  const std::int32_t last_page = position / static_cast<std::int32_t>(kPageTokens);
+  std::int32_t exponent = 1;
+  while (1 << exponent < rule.pages_min) {
+    ++exponent;
   }
-  return length;
+  while (last_page >> exponent >=
+         (1 << exponent < rule.pages_long ? rule.few_max : rule.stretches_max)) {
+    ++exponent;
+  }
+  return exponent;
+}
+
+constexpr std::int32_t stretch_pages(const StretchRule& rule, std::int32_t position) {
+  return 1 << stretch_exponent(rule, position);
 }
 
 // Stretches of a row at `position`.
 constexpr std::int32_t stretch_count(const StretchRule& rule, std::int32_t position) {
-  const auto page = static_cast<std::int32_t>(position / kPageTokens);
-  return page / stretch_pages(rule, position) + 1;
+  const std::int32_t page = position / static_cast<std::int32_t>(kPageTokens);
+  return (page >> stretch_exponent(rule, position)) + 1;
 }
 
 // What a model's attention looks like.

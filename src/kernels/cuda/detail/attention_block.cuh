@@ -157,6 +157,19 @@ __device__ void place_queries(
   }
 }
 
+// Asks for `boxes` boxes of a page from `column` on in the second-level cache, where they stay true
+// whatever is written to them. Worth it for few rows, whose blocks would else be idle.
+__device__ inline void
+expect_page(const CUtensorMap* map, std::int32_t column, std::int32_t page, int boxes) {
+  for (int box = 0; box < boxes; ++box) {
+    asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global.tile [%0, {%1, %2, %3}];" ::"l"(map),
+                 "r"(column + box * kBoxColumns),
+                 "r"(0),
+                 "r"(page)
+                 : "memory");
+  }
+}
+
 // Where a row's partial sum over one stretch lies, of all of the step's.
 __device__ inline std::int64_t partial_of(
     const AttentionArguments& arguments,

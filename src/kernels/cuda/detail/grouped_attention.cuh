@@ -90,6 +90,7 @@ __device__ void feed_pages(
 ) {
   const int lane = static_cast<int>(threadIdx.x);
   StagePlace<Shape::kStages> place;
+  bool has_waited = false;
   // Boxes of both pages lie `box_step` apart, the second page's `page_step` behind the first one's.
   const auto load =
       [&](int column, const PagePair& pair, std::uint32_t box_step, std::uint32_t page_step) {
@@ -130,7 +131,16 @@ __device__ void feed_pages(
         next.index[half] = static_cast<int>(__shfl_sync(0xFFFFFFFFU, pages, ahead + half));
         next.is_there[half] = 2 * pair + half >= range.first && 2 * pair + half <= range.last;
       }
-      if (2 * pair + 1 >= settled) wait_for_earlier_kernels();
+      if (2 * pair + 1 >= settled && !has_waited) {
+        const int index = lane == 0 ? next.index[0] : next.index[1];
+        const bool is_mine = lane == 0 ? next.is_there[0] : lane == 1 && next.is_there[1];
+        if (arguments.team > 0 && is_mine) {
+          expect_page(map, arguments.key_column + head, index, Shape::kBoxes);
+          expect_page(map, arguments.value_column + head, index, Shape::kBoxes);
+        }
+        wait_for_earlier_kernels();
+        has_waited = true;
+      }
       if (lane != 0) continue;
       load(arguments.key_column + head, next, 2 * kBoxBytes, kBoxBytes);
       load(arguments.value_column + head, next, kBoxBytes, Shape::kPageBytes);
@@ -298,6 +308,7 @@ __device__ Passage begin_turn(const Computing<Shape>& self, int turn, TileSums<S
   const AttentionItem item = turn_at(arguments, turn, unit);
   if (item.tokens == 0) return {.range = {}, .is_over = true};
   const TileRows rows(arguments, item, unit, self.group);
+  const PageRange range = pages_of(arguments, item);
   wait_for_earlier_kernels();
   place_queries<Shape::kBoxes, 128>(
       item, rows, arguments.query[0], self.ring.queries_of(self.group)
@@ -311,7 +322,6 @@ __device__ Passage begin_turn(const Computing<Shape>& self, int turn, TileSums<S
     const int position = min(rows.first_position + row.token, rows.last_position);
     tile.sight[h] = {.first = position - window + 1, .last = position};
   }
-  const PageRange range = pages_of(arguments, item);
   return {
       .range = range,
       .stretch = item.stretch,

@@ -126,6 +126,7 @@ __device__ inline void feed_latents(
   using Shape = LatentAttention;
   const int lane = static_cast<int>(threadIdx.x);
   LatentPhases phases;
+  bool has_waited = false;
   const auto load = [&](int page, int index) {
     const int parity = page % 2;
     const std::uint32_t target = shared.page_address(parity);
@@ -156,7 +157,11 @@ __device__ inline void feed_latents(
       const int ahead = (page - range.first) % 32;
       if (ahead == 0) pages = table[min(page + lane, range.last)];
       const auto index = static_cast<int>(__shfl_sync(0xFFFFFFFFU, pages, ahead));
-      if (page >= settled) wait_for_earlier_kernels();
+      if (page >= settled && !has_waited) {
+        if (arguments.team > 0 && lane == 0) expect_page(map, 0, index, Shape::kLatentBoxes + 1);
+        wait_for_earlier_kernels();
+        has_waited = true;
+      }
       if (lane == 0) load(page, index);
     }
   }
@@ -495,6 +500,7 @@ __device__ LatentPassage begin_latents(LatentSide<kSide>& self, int turn) {
   const AttentionItem item = turn_at(arguments, turn, unit);
   if (item.tokens == 0) return {.is_over = true};
   const TileRows tile(arguments, item, unit, 0);
+  const PageRange range = pages_of(arguments, item);
   wait_for_earlier_kernels();
   unsigned char* queries = self.shared.queries();
   place_queries<Shape::kLatentBoxes, Shape::kComputeThreads>(
@@ -510,7 +516,6 @@ __device__ LatentPassage begin_latents(LatentSide<kSide>& self, int turn) {
     self.sight[h] = {.first = 0, .last = min(item.position + row.token, tile.last_position)};
   }
   named_sync(kSidesMeet, Shape::kComputeThreads);
-  const PageRange range = pages_of(arguments, item);
   return {
       .stretch = item.stretch,
       .stretches_end = item.stretch + item.stretches,
