@@ -53,7 +53,7 @@ TEST(CudaDeviceBuffer, TooMuchIsRefusedSayingWhatForAndWhatToDo) {
       DeviceBuffer::allocate(std::size_t{1} << 50U, "the weights", "a lower --mem-fraction-static");
   ASSERT_FALSE(buffer.ok());
   EXPECT_EQ(buffer.error().kind, ErrorKind::Exhausted);
-  EXPECT_THAT(buffer.error().message, testing::StartsWith("the weights need 1073741824 MiB"));
+  EXPECT_THAT(buffer.error().message, testing::StartsWith("the weights need 1048576.00 GiB"));
   EXPECT_THAT(buffer.error().message, testing::HasSubstr("--mem-fraction-static"));
 }
 
