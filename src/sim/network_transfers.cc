@@ -13,8 +13,10 @@ api::RequestId SimNetwork::request_of(StreamId stream) const {
 }
 
 bool SimNetwork::wants_keys(StreamId stream) const {
-  return std::ranges::any_of(transfers_, [stream](const TransferPtr& one) {
-    return one->from_stream == stream;
+  return std::ranges::any_of(transfers_, [&](const TransferPtr& one) {
+    if (one->from_stream != stream) return false;
+    const auto to = streams_.find(one->to_stream);
+    return to != streams_.end() && connections_.contains(to->second->attempt);
   });
 }
 
