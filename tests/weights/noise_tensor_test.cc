@@ -87,10 +87,12 @@ TEST(NoiseTensor, CodesOfEveryTypeAreNumbersOfTheirType) {
                                                   matrix("words", DType::I32),
                                               })
                               .value();
-  for (const std::byte code : checkpoint->tensor("f8").value().bytes) {
+  const auto eighths = checkpoint->tensor("f8").value();
+  for (const std::byte code : eighths.bytes) {
     EXPECT_NE(std::to_integer<unsigned>(code) & 0x7FU, 0x7FU);
   }
-  for (const std::byte code : checkpoint->tensor("power").value().bytes) {
+  const auto powers = checkpoint->tensor("power").value();
+  for (const std::byte code : powers.bytes) {
     EXPECT_EQ(device::f8e8m0_to_float(std::to_integer<std::uint8_t>(code)), 0.125F);
   }
   const auto halves = checkpoint->tensor("f16").value();
