@@ -1,9 +1,11 @@
 // Two sets of engines: one computes prompts, the other goes on with them.
 // Also tests: engine_hand_over.cc, hand_overs.cc, kv_sender.cc, kv_fetch.cc, rank_caches.cc,
 // Also tests: mapped_caches.cc, hand_over_metrics.cc
+#include <chrono>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -76,10 +78,24 @@ struct Pair {
   Pair(const Pair&) = delete;
   Pair& operator=(const Pair&) = delete;
 
+  // Waits until a side's figures, which it publishes behind its turn, are as wanted; not for ever.
+  template <typename Wanted>
+  static void settle(const Wanted& wanted) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!wanted() && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+  }
+
   // Nothing is held on either side, and nothing counts as held.
   void expect_nothing_held() {
     source->wait_finished();
     for (EngineHarness* side : {prefill.get(), decode.get()}) {
+      settle([&] {
+        const api::GeneratorStatus status = side->balancer->status();
+        return status.pages_held == 0 && status.running == 0 &&
+               status.seconds_since_progress == 0.0 && metric(*side, "pleiad_kv_holds") == 0.0;
+      });
       const api::GeneratorStatus status = side->balancer->status();
       EXPECT_EQ(status.pages_held, 0);
       EXPECT_EQ(status.running, 0);
@@ -243,6 +259,11 @@ TEST(HandOver, CancellingInAnyPhaseLeavesNothingOnEitherSide) {
       const auto id =
           pair.decode->engine->submit(handed_over(probe(random_prompt(random, 300))), sink);
       pair.source->wait_held(1);
+      Pair::settle([&] {
+        const api::GeneratorStatus status = pair.decode->engine->status();
+        return status.pages_held > 0 && status.seconds_since_progress == 0.0 &&
+               Pair::metric(*pair.decode, "pleiad_kv_holds") == 1.0;
+      });
       EXPECT_GT(pair.decode->engine->status().pages_held, 0);
       EXPECT_EQ(Pair::metric(*pair.decode, "pleiad_kv_holds"), 1.0);
       EXPECT_EQ(pair.decode->engine->status().seconds_since_progress, 0.0);
