@@ -16,7 +16,7 @@ bool SimNetwork::wants_keys(StreamId stream) const {
   return std::ranges::any_of(transfers_, [&](const TransferPtr& one) {
     if (one->from_stream != stream) return false;
     const auto to = streams_.find(one->to_stream);
-    return to != streams_.end() && connections_.contains(to->second->attempt);
+    return to != streams_.end() && router_has(*to->second);
   });
 }
 
