@@ -287,6 +287,7 @@ TEST(HandOver, ABrokenConnectionEndsTheAttemptAndSaysWhoseFaultItIs) {
     const api::FinishEvent& finish = sink.wait();
     EXPECT_EQ(finish.reason, api::FinishReason::Lost);
     EXPECT_TRUE(finish.prefill_lost);
+    EXPECT_TRUE(finish.prefill_broken);
     EXPECT_THAT(finish.message, HasSubstr("prefill worker http://prefill: the connection broke"));
     EXPECT_TRUE(sink.ids().empty());
     pair.expect_nothing_held();
@@ -350,6 +351,7 @@ TEST(HandOver, WorkersThatDifferAreRefusedWithBothValues) {
   RecordingSink sink;
   ASSERT_TRUE(pair.decode->engine->submit(handed_over(probe({1, 2, 3})), sink).ok());
   EXPECT_EQ(sink.wait().reason, api::FinishReason::Lost);
+  EXPECT_FALSE(sink.wait().prefill_broken);
   EXPECT_THAT(sink.wait().message, HasSubstr("the workers differ: digest d here, "));
   EXPECT_EQ(pair.source->orders(), 0);
 }
