@@ -36,14 +36,17 @@ struct GroupedRowsTask {
 inline constexpr std::int64_t kHeadWidthMax = 1024;
 void cache_grouped_rows(device::cuda::Stream& stream, const GroupedRowsTask& task);
 
-// Latent attention: rows of [latent | key's rotary part].
+// Latent attention: rows of [latent | key's rotary part], and queries.
 struct LatentRowsTask {
-  DeviceRows latent;  // stays as it is
+  DeviceRows latent;       // stays as it is
+  DeviceRows queries;      // from the first head's rotary part on, which is turned in place
+  std::int64_t heads = 0;  // of queries, head_stride apart
+  std::int64_t head_stride = 0;
   std::int64_t rows = 0;
   std::int64_t width = 0;  // of the latent, at most kLatentWidthMax
   const float* norm = nullptr;
   float epsilon = 1e-6F;
-  Rotation rotation;  // of the key's part, which is as wide
+  Rotation rotation;  // of rotary parts, which are as wide
   RowPlaces places;
   AttentionPages pages;  // of [latent | roped key]
 };

@@ -42,7 +42,7 @@ __device__ void fetch(const float* from, int count, float* into) {
   const std::uint32_t to = hopper::shared_address(into);
   for (int i = static_cast<int>(threadIdx.x) * 4; i < count;
        i += static_cast<int>(blockDim.x) * 4) {
-    hopper::copy_async_16(to + static_cast<std::uint32_t>(i) * 4, from + i);
+    hopper::copy_async<16>(to + static_cast<std::uint32_t>(i) * 4, from + i);
   }
   hopper::copy_async_commit();
 }
@@ -78,14 +78,7 @@ normalise_row(const RmsNormTask& task, std::int64_t index, const float* weights,
   for (int i = static_cast<int>(threadIdx.x) * 4; i < width; i += step) {
     const float4 weight = detail::load_four(weights + i);
     const float4 value = detail::scaled(detail::load_four(row + i), factor, weight);
-    detail::store_four(
-        row + i,
-        float4{
-            detail::rounded_to<T>(value.x),
-            detail::rounded_to<T>(value.y),
-            detail::rounded_to<T>(value.z),
-            detail::rounded_to<T>(value.w)}
-    );
+    detail::store_four(row + i, detail::rounded_four<T>(value));
     if (blockIdx.x == 0) detail::store_four(y + i, value);
   }
 }

@@ -48,7 +48,11 @@ __global__ void __launch_bounds__(kFewRowsThreads) few_rows_kernel(
   }
   // The rows have come once the sums are there, and with them the end of all earlier work.
   float sums[kRows / 2] = {};
-  hopper::multiply_few<kRows>(ring, sums);
+  if (kRows <= 8 && arguments.holds_all) {
+    hopper::multiply_held<kRows>(ring, sums);
+  } else {
+    hopper::multiply_few<kRows>(ring, sums);
+  }
   hopper::store_few<kRows, Y>(arguments, sums);
 #else
   __trap();  // built for GPUs without Hopper's instructions
@@ -72,17 +76,21 @@ void launch(device::cuda::Stream& stream, const FewRowsTask& task) {
   );
   const auto steps = static_cast<std::int32_t>(task.weight.inputs / kFewRowsInputs);
   const bool shares = grid.x * grid.y > static_cast<unsigned>(multiprocessors);
+  const int stages = stages_of(height, kRows, steps, shares);
   const FewRowsArguments arguments{
       .outputs = static_cast<std::int32_t>(task.weight.outputs),
       .steps = steps,
       .height = height,
-      .stages = stages_of(height, kRows, steps, shares),
+      .stages = stages,
       .rows = static_cast<std::int32_t>(task.rows),
       .weight_step = static_cast<std::int32_t>(task.weight_step / task.weight.inputs),
       .x_step = task.x_step,
       .y_step = task.y_step,
+      .x = static_cast<const detail::BF16*>(task.x.data),
+      .x_stride = task.x.stride,
       .y = task.y.data,
       .y_stride = task.y.stride,
+      .holds_all = kRows <= 8 && stages == steps,
   };
   const CUtensorMap weights = hopper::tensor_map(
       {.data = task.weight.codes,

@@ -1,5 +1,6 @@
 #include "base/check.h"
 #include "kernels/cuda/detail/four.cuh"
+#include "kernels/cuda/detail/gate_tiles.cuh"
 #include "kernels/cuda/detail/launch.cuh"
 #include "kernels/cuda/gate_logits.h"
 
@@ -97,16 +98,38 @@ void launch_gate(device::cuda::Stream& stream, const GateLogitsTask& task) {
   detail::launch(stream, kernel, grid, kWarps * kLanes, 0, task);
 }
 
+template <typename T>
+void launch_tiles(device::cuda::Stream& stream, const GateLogitsTask& task) {
+  const dim3 grid(
+      detail::blocks_for(task.weight.outputs, detail::kGateTile),
+      detail::blocks_for(task.rows, detail::kGateTile)
+  );
+  constexpr std::size_t kShared = detail::kGateStages * sizeof(detail::GateStage<T>);
+  const auto kernel = detail::multiply_gate_tiles<T>;
+  detail::launch(stream, kernel, grid, detail::kGateThreads, kShared, task);
+}
+
+// Whether there are enough rows for tiles, in lines of whole 16 bytes.
+template <typename T>
+bool fits_tiles(const GateLogitsTask& task) {
+  constexpr std::int64_t kTiledRows = 512;
+  constexpr std::int64_t kPer = 16 / sizeof(T);
+  return task.rows >= kTiledRows && task.weight.inputs % kPer == 0 && task.x.stride % kPer == 0 &&
+         reinterpret_cast<std::uintptr_t>(task.x.data) % 16 == 0 && task.weight.row_bytes % 16 == 0;
+}
+
 template <typename T, bool kWhole>
 void multiply(device::cuda::Stream& stream, const GateLogitsTask& task) {
+  if (fits_tiles<T>(task)) {
+    launch_tiles<T>(stream, task);
+    return;
+  }
   if (task.rows <= 4) {
     launch_gate<T, kWhole, 1, 1>(stream, task);
   } else if (task.rows <= 32) {
     launch_gate<T, kWhole, 4, 2>(stream, task);
-  } else if (task.rows < 512) {
-    launch_gate<T, kWhole, 8, 4>(stream, task);
   } else {
-    launch_gate<T, kWhole, 8, 8>(stream, task);
+    launch_gate<T, kWhole, 8, 4>(stream, task);
   }
 }
 

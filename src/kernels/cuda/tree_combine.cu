@@ -2,23 +2,28 @@
 
 #include "base/check.h"
 #include "kernels/cuda/detail/four.cuh"
+#include "kernels/cuda/detail/hopper.cuh"
 #include "kernels/cuda/detail/launch.cuh"
 #include "kernels/cuda/tree_combine.h"
 #include "kernels/tree_combine.h"
 
 // A block per row, four columns a thread at a time: a row's lines are read once, the residual is
-// read and written.
+// read and written. What a thread needs of two rounds of columns is on its way to shared memory
+// while the merges are planned; it comes back to the thread that sent for it, so nobody waits for
+// anybody.
 namespace pleiad::kernels::cuda {
 namespace {
 
 using device::DType;
 
 constexpr unsigned kThreadsMax = 256;  // detail::norm_threads()' most
+constexpr unsigned kFewRows = 64;
+constexpr int kRounds = 2;  // of columns under way
 
-// Merge m puts slot from[m] into slot into[m].
-struct MergePlan {
-  unsigned char into[kTopkMax];
-  unsigned char from[kTopkMax];
+// A merge of two slots: `from` goes into `into`.
+struct Merge {
+  unsigned char into;
+  unsigned char from;
 };
 
 // How high the node that joins two neighbours stands: one more than their highest differing bit.
@@ -30,19 +35,9 @@ __device__ float4 node(const float4& a, float factor) {
   return {a.x * factor, a.y * factor, a.z * factor, a.w * factor};
 }
 
-template <typename T>
-__device__ float4 rounded(const float4& a) {
-  return {
-      detail::rounded_to<T>(a.x),
-      detail::rounded_to<T>(a.y),
-      detail::rounded_to<T>(a.z),
-      detail::rounded_to<T>(a.w),
-  };
-}
-
 // The merges of a row's leaves, and where the leaves are.
 struct RowPlan {
-  MergePlan merges;
+  Merge merges[kTopkMax];
   unsigned char levels[kTopkMax];
   unsigned char turns[kTopkMax];
   std::int32_t ids[kTopkMax];
@@ -56,19 +51,22 @@ __device__ T fresh(const T* at) {
   return __ldcg(at);
 }
 
-// Leaves are neighbours in id order, so a node is a run of them, kept in the slot of its first
-// leaf: gaps between neighbours are joined from the lowest level up, equal levels from the left. A
-// gap's turn is the number of gaps before it. By one warp.
-__device__ void plan_row(const CombineTask& task, std::int64_t row, RowPlan& plan) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int topk = static_cast<int>(task.topk);
-  const int lines = topk + static_cast<int>(task.shared_experts);
-  for (int k = lane; k < lines; k += 32) {
+// Where a row's leaves are, and what they are worth. By one warp.
+__device__ void read_row(const CombineTask& task, std::int64_t row, RowPlan& plan) {
+  const int lines = static_cast<int>(task.topk + task.shared_experts);
+  for (int k = static_cast<int>(threadIdx.x) % 32; k < lines; k += 32) {
     plan.ids[k] = fresh(task.ids + row * lines + k);
     plan.lines[k] = fresh(task.line_of + row * lines + k);
     plan.weights[k] = fresh(task.weights + row * lines + k);
   }
   __syncwarp();
+}
+
+// Leaves are neighbours in id order, so a node is a run of them, kept in the slot of its first
+// leaf: gaps between neighbours are joined from the lowest level up, equal levels from the left. A
+// gap's turn is the number of gaps before it. By one warp.
+__device__ void plan_merges(int topk, RowPlan& plan) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int gap = lane; gap + 1 < topk; gap += 32) {
     plan.levels[gap] = static_cast<unsigned char>(level_between(plan.ids[gap], plan.ids[gap + 1]));
   }
@@ -89,12 +87,12 @@ __device__ void plan_row(const CombineTask& task, std::int64_t row, RowPlan& pla
     while (first > 0 && plan.turns[first - 1] < turn) {
       --first;
     }
-    plan.merges.into[turn] = static_cast<unsigned char>(first);
-    plan.merges.from[turn] = static_cast<unsigned char>(gap + 1);
+    plan.merges[turn] = {
+        .into = static_cast<unsigned char>(first), .from = static_cast<unsigned char>(gap + 1)};
   }
 }
 
-// Four values of T, as small as they are.
+// Four neighbouring values of T.
 template <typename T>
 struct alignas(4 * sizeof(T)) Four {
   T values[4];
@@ -107,55 +105,113 @@ struct alignas(4 * sizeof(T)) Four {
   __device__ float4 floats() const { return detail::load_four(values); }
 };
 
-// Four columns of a line, weighted and rounded. T: activations; L: the line's elements.
-template <typename T, typename L, bool kWhole>
-__device__ float4
-leaf_of(const CombineTask& task, std::int32_t line, float weight, std::int64_t at) {
-  const auto* lines = static_cast<const L*>(task.lines.data) + line * task.lines.stride;
-  const float4 value = detail::load<kWhole>(lines + at, task.hidden - at);
-  if constexpr (sizeof(L) < sizeof(float)) {
-    return value;
+// What one thread needs for four columns: T activations; L the lines' elements.
+template <typename T, typename L>
+struct Columns {
+  Four<float>* residual;
+  Four<T>* add;
+  Four<L>* leaves;  // of the row's lines, blockDim apart
+};
+
+// Bytes of Columns for all threads.
+template <typename T, typename L>
+__host__ __device__ constexpr std::size_t columns_bytes(std::int64_t lines, unsigned threads) {
+  return threads * (sizeof(Four<float>) + sizeof(Four<T>) +
+                    static_cast<std::size_t>(lines) * sizeof(Four<L>));
+}
+
+template <typename T, typename L>
+__device__ Columns<T, L> columns_at(unsigned char* memory, std::int64_t lines, int round) {
+  unsigned char* begin = memory + (round % kRounds) * columns_bytes<T, L>(lines, blockDim.x);
+  auto* residual = reinterpret_cast<Four<float>*>(begin);
+  auto* leaves = reinterpret_cast<Four<L>*>(residual + blockDim.x);
+  auto* add = reinterpret_cast<Four<T>*>(leaves + lines * blockDim.x);
+  return {
+      .residual = residual + threadIdx.x, .add = add + threadIdx.x, .leaves = leaves + threadIdx.x};
+}
+
+// Starts bringing up to four elements to shared memory, zeros behind them.
+template <bool kWhole, typename T>
+__device__ void bring(Four<T>* to, const T* from, std::int64_t count) {
+  if constexpr (kWhole) {
+    hopper::copy_async<sizeof(Four<T>)>(hopper::shared_address(to), from);
   } else {
-    return rounded<T>(node(value, weight));
+    *to = Four<T>::of(detail::load_some(from, count));
   }
 }
 
-// The sum of four columns: the tree's, and the shared experts'. `leaf`: this thread's part of the
-// leaves, blockDim apart; rounded as they are, they lose nothing there.
 template <typename T, typename L, bool kWhole>
-__device__ float4 sum_of_row(
+__device__ void bring_columns(
     const CombineTask& task,
     const RowPlan& plan,
     std::int64_t row,
     std::int64_t column,
-    Four<T>* leaf
+    const Columns<T, L>& to
+) {
+  const std::int64_t left = task.hidden - column;
+  if (left > 0) {
+    bring<kWhole>(to.residual, task.residual + row * task.hidden + column, left);
+    if (const T* add = static_cast<const T*>(task.add.data); add != nullptr) {
+      bring<kWhole>(to.add, add + row * task.add.stride + column, left);
+    }
+    const auto count = static_cast<int>(task.topk + task.shared_experts);
+    const L* lines = static_cast<const L*>(task.lines.data) + column;
+#pragma unroll 4
+    for (int k = 0; k < count; ++k) {
+      const L* line = lines + plan.lines[k] * task.lines.stride;
+      bring<kWhole>(to.leaves + k * blockDim.x, line, left);
+    }
+  }
+  hopper::copy_async_commit();
+}
+
+// A leaf of the row, weighted and rounded.
+template <typename T, typename L>
+__device__ float4 leaf_of(const RowPlan& plan, const Columns<T, L>& columns, int k) {
+  const float4 value = columns.leaves[k * blockDim.x].floats();
+  if constexpr (sizeof(L) < sizeof(float)) {
+    return value;
+  } else {
+    return detail::rounded_four<T>(node(value, plan.weights[k]));
+  }
+}
+
+// The sum of the experts' four columns: the tree's, and the shared experts'. Nodes take their
+// leaves' places: rounded as they are, they lose nothing there.
+template <typename T, typename L, bool kWhole>
+__device__ float4 sum_of_experts(
+    const CombineTask& task,
+    const RowPlan& plan,
+    std::int64_t row,
+    std::int64_t column,
+    const Columns<T, L>& columns
 ) {
   const int topk = static_cast<int>(task.topk);
-#pragma unroll 8
-  for (int k = 0; k < topk; ++k) {
-    leaf[k * blockDim.x] =
-        Four<T>::of(leaf_of<T, L, kWhole>(task, plan.lines[k], plan.weights[k], column));
+  if constexpr (sizeof(L) == sizeof(float)) {
+    for (int k = 0; k < topk; ++k) {
+      columns.leaves[k * blockDim.x] = Four<L>::of(leaf_of(plan, columns, k));
+    }
   }
   for (int merge = 0; merge + 1 < topk; ++merge) {
-    Four<T>& into = leaf[plan.merges.into[merge] * blockDim.x];
-    const Four<T>& from = leaf[plan.merges.from[merge] * blockDim.x];
-    into = Four<T>::of(detail::plus(into.floats(), from.floats()));
+    const Merge slots = plan.merges[merge];
+    Four<L>& into = columns.leaves[slots.into * blockDim.x];
+    const Four<L>& from = columns.leaves[slots.from * blockDim.x];
+    into = Four<L>::of(detail::rounded_four<T>(detail::plus(into.floats(), from.floats())));
   }
-  const float4 tree = leaf[0].floats();
+  const float4 tree = columns.leaves[0].floats();
   const int lines = topk + static_cast<int>(task.shared_experts);
   if (lines == topk && task.shared.data == nullptr) return tree;
   float4 shared;
   if (lines > topk) {
-    shared = leaf_of<T, L, kWhole>(task, plan.lines[topk], plan.weights[topk], column);
+    shared = leaf_of(plan, columns, topk);
     for (int k = topk + 1; k < lines; ++k) {
-      shared =
-          detail::plus(shared, leaf_of<T, L, kWhole>(task, plan.lines[k], plan.weights[k], column));
+      shared = detail::plus(shared, leaf_of(plan, columns, k));
     }
   } else {
     const auto* of_row = static_cast<const float*>(task.shared.data) + row * task.shared.stride;
     shared = detail::load<kWhole>(of_row + column, task.hidden - column);
   }
-  return rounded<T>(detail::plus(tree, shared));
+  return detail::rounded_four<T>(detail::plus(tree, shared));
 }
 
 // Brings the norm's weights into the second-level cache.
@@ -169,7 +225,7 @@ __device__ void prefetch_norm(const CombineTask& task) {
 // The norm adds as rms_norm does.
 template <typename T, typename L, bool kWhole>
 __global__ void __launch_bounds__(kThreadsMax, 5) combine(const CombineTask task) {
-  extern __shared__ float4 values[];  // the row's sums, [hidden / 4]; behind them leaves
+  extern __shared__ float4 values[];  // the row's sums, [hidden / 4]; behind them columns
   __shared__ RowPlan plan;
   __shared__ float sums[detail::kWarp];
   detail::let_next_begin();
@@ -177,27 +233,44 @@ __global__ void __launch_bounds__(kThreadsMax, 5) combine(const CombineTask task
   if (!task.settled) detail::wait_for_earlier_work();
   const std::int64_t row = blockIdx.x;
   const bool is_out = fresh(task.positions + row) < 0;
-  if (!is_out && threadIdx.x < detail::kWarp) plan_row(task, row, plan);
+  // With few rows there is time before the lines are there; with many, while they are under way.
+  const bool plans_first = gridDim.x <= kFewRows;
+  const int topk = static_cast<int>(task.topk);
+  if (!is_out && threadIdx.x < detail::kWarp) {
+    read_row(task, row, plan);
+    if (plans_first) plan_merges(topk, plan);
+  }
   if (task.settled) detail::wait_for_earlier_work();
   if (is_out) return;
   __syncthreads();
-  float* residual = task.residual + row * task.hidden;
-  const T* add = static_cast<const T*>(task.add.data);
-  auto* leaves = reinterpret_cast<Four<T>*>(values + (task.hidden + 3) / 4);  // [topk, blockDim]
+  auto* memory = reinterpret_cast<unsigned char*>(values + (task.hidden + 3) / 4);
+  const std::int64_t lines = task.topk + task.shared_experts;
   const std::int64_t first = std::int64_t{threadIdx.x} * 4;
   const std::int64_t step = std::int64_t{blockDim.x} * 4;
+  const auto fetch = [&](int round) {
+    const auto columns = columns_at<T, L>(memory, lines, round);
+    bring_columns<T, L, kWhole>(task, plan, row, first + round * step, columns);
+  };
+  for (int round = 0; round < kRounds; ++round) {
+    fetch(round);
+  }
+  if (!plans_first) {
+    if (threadIdx.x < detail::kWarp) plan_merges(topk, plan);
+    __syncthreads();
+  }
+  float* residual = task.residual + row * task.hidden;
   float sum = 0.0F;
-  for (std::int64_t i = first; i < task.hidden; i += step) {
-    const std::int64_t left = task.hidden - i;
-    float4 value = detail::load<kWhole>(residual + i, left);
-    if (add != nullptr) {
-      value = detail::plus(value, detail::load<kWhole>(add + row * task.add.stride + i, left));
-    }
-    const float4 experts = sum_of_row<T, L, kWhole>(task, plan, row, i, leaves + threadIdx.x);
-    value = detail::plus(value, experts);
-    detail::store<kWhole>(residual + i, value, left);
+  int round = 0;
+  for (std::int64_t i = first; i < task.hidden; i += step, ++round) {
+    hopper::copy_async_wait<kRounds - 1>();
+    const auto columns = columns_at<T, L>(memory, lines, round);
+    float4 value = columns.residual->floats();
+    if (task.add.data != nullptr) value = detail::plus(value, columns.add->floats());
+    value = detail::plus(value, sum_of_experts<T, L, kWhole>(task, plan, row, i, columns));
+    detail::store<kWhole>(residual + i, value, task.hidden - i);
     values[i / 4] = value;
     sum = detail::add_four(value, value, sum);
+    fetch(round + kRounds);
   }
   if (task.norm == nullptr) return;
   sum = detail::block_sum(sum, sums);
@@ -210,20 +283,22 @@ __global__ void __launch_bounds__(kThreadsMax, 5) combine(const CombineTask task
   }
 }
 
-// As many as the row's width asks for and as have room for their leaves.
+// As many as the row's width asks for and as have room for their columns.
+template <typename T, typename L>
 unsigned threads_of(const CombineTask& task) {
-  constexpr std::int64_t kLeafBytes = 160 * 1024;
-  const std::int64_t room = kLeafBytes / (task.topk * static_cast<std::int64_t>(sizeof(float4)));
-  const auto most = static_cast<unsigned>(room / detail::kWarp * detail::kWarp);
+  constexpr std::size_t kColumnsBytes = 160 * 1024;
+  const std::size_t of_one = kRounds * columns_bytes<T, L>(task.topk + task.shared_experts, 1);
+  const auto most = static_cast<unsigned>(kColumnsBytes / of_one / detail::kWarp * detail::kWarp);
   return std::max(std::min(detail::norm_threads(task.hidden), most), detail::kWarp);
 }
 
 template <typename T, typename L>
 void launch_combine(device::cuda::Stream& stream, const CombineTask& task) {
   const dim3 grid(static_cast<unsigned>(task.rows));
-  const unsigned threads = threads_of(task);
-  const std::size_t shared = static_cast<std::size_t>(task.topk) * threads * sizeof(Four<T>) +
-                             static_cast<std::size_t>(task.hidden + 3) / 4 * sizeof(float4);
+  const unsigned threads = threads_of<T, L>(task);
+  const std::size_t shared =
+      kRounds * columns_bytes<T, L>(task.topk + task.shared_experts, threads) +
+      static_cast<std::size_t>(task.hidden + 3) / 4 * sizeof(float4);
   const bool whole = task.hidden % 4 == 0 && task.lines.stride % 4 == 0 &&
                      task.shared.stride % 4 == 0 && task.add.stride % 4 == 0 &&
                      task.y.stride % 4 == 0;

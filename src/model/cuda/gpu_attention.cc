@@ -1,7 +1,6 @@
 #include "model/cuda/gpu_attention.h"
 
 #include "kernels/cuda/cache_rows.h"
-#include "kernels/cuda/rope.h"
 
 namespace pleiad::model::cuda {
 namespace {
@@ -184,8 +183,7 @@ void GpuMlaRunner::run(
     const GpuAttentionStep& step
 ) const {
   const Arrays a = arrays(memory);
-  project_down(context, weights, step, a);
-  make_queries(context, weights, step, a);
+  project(context, weights, step, a);
   attend(context, memory, step, a);
   context.products->run_batch(
       *context.stream,
@@ -198,34 +196,15 @@ void GpuMlaRunner::run(
   context.products->run(*context.stream, step.rows, weights.out, nullptr, a.values, step.delta);
 }
 
-// Latents and roped keys of the rows, into the cache.
-void GpuMlaRunner::project_down(
+// Latents and roped keys of the rows, into the cache; queries with their roped part, and their
+// position-free part carried into the latent space.
+void GpuMlaRunner::project(
     const GpuContext& context,
     const GpuMla& weights,
     const GpuAttentionStep& step,
     const Arrays& a
 ) const {
   context.products->run(*context.stream, step.rows, weights.down, nullptr, step.x, a.down);
-  kernels::cuda::cache_latent_rows(
-      *context.stream,
-      {.latent = a.down.from(shape_.first_query()),
-       .rows = step.rows,
-       .width = shape_.kv_lora,
-       .norm = weights.kv_norm,
-       .epsilon = shape_.rms_epsilon,
-       .rotation = {.cos_sin = step.cos_sin, .width = shape_.rope, .pairs = shape_.rope_pairs},
-       .places = step.places,
-       .pages = pages(step)}
-  );
-}
-
-// Queries with their roped part, and their position-free part carried into the latent space.
-void GpuMlaRunner::make_queries(
-    const GpuContext& context,
-    const GpuMla& weights,
-    const GpuAttentionStep& step,
-    const Arrays& a
-) const {
   if (shape_.q_lora > 0) {
     kernels::cuda::rms_norm(
         *context.stream,
@@ -238,16 +217,19 @@ void GpuMlaRunner::make_queries(
     );
     context.products->run(*context.stream, step.rows, weights.q_up, nullptr, a.q_low, a.query);
   }
-  kernels::cuda::apply_rope(
+  kernels::cuda::cache_latent_rows(
       *context.stream,
-      {.x = a.query.from(shape_.nope),
+      {.latent = a.down.from(shape_.first_query()),
+       .queries = a.query.from(shape_.nope),
+       .heads = shape_.heads,
        .head_stride = shape_.nope + shape_.rope,
        .rows = step.rows,
-       .heads = shape_.heads,
-       .width = shape_.rope,
-       .cos_sin = step.cos_sin,
-       .positions = step.places.positions,
-       .pairs = shape_.rope_pairs}
+       .width = shape_.kv_lora,
+       .norm = weights.kv_norm,
+       .epsilon = shape_.rms_epsilon,
+       .rotation = {.cos_sin = step.cos_sin, .width = shape_.rope, .pairs = shape_.rope_pairs},
+       .places = step.places,
+       .pages = pages(step)}
   );
   context.products->run_batch(
       *context.stream,

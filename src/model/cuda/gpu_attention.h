@@ -72,13 +72,7 @@ class GpuMlaRunner {
  private:
   struct Arrays;
   [[nodiscard]] Arrays arrays(const device::cuda::DeviceScratch& memory) const;
-  void project_down(
-      const GpuContext& context,
-      const GpuMla& weights,
-      const GpuAttentionStep& step,
-      const Arrays& a
-  ) const;
-  void make_queries(
+  void project(
       const GpuContext& context,
       const GpuMla& weights,
       const GpuAttentionStep& step,

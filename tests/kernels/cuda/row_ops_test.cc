@@ -1,11 +1,9 @@
-// Also tests: rope.cu
 #include "kernels/cuda/row_ops.h"
 
 #include <numeric>
 
 #include <gtest/gtest.h>
 
-#include "kernels/cuda/rope.h"
 #include "kernels/row_ops.h"
 #include "tests/kernels/cuda/device_array.h"
 
@@ -210,56 +208,6 @@ TEST(CudaEmbedRows, CopiesLinesOfEveryType) {
     EXPECT_TRUE(testing::same_bits(
         std::span(out).last(kWidth), std::span(table).subspan(3 * kWidth, kWidth)
     ));
-  }
-}
-
-TEST(CudaRope, HasTheCpusBitsAndLeavesRowsWithoutAPositionAlone) {
-  auto stream = testing::test_stream();
-  Random random(6);
-  device::ThreadPool pool(1);
-  constexpr std::int64_t kHeads = 5;
-  constexpr std::int64_t kHead = 24;
-  constexpr std::int64_t kWidth = 16;
-  constexpr std::int64_t kPositions = 100;
-  std::vector<std::int64_t> all(kPositions);
-  std::iota(all.begin(), all.end(), 0);
-  std::vector<float> angles(kPositions * kWidth);
-  rope_angles(all, rope_frequencies(kWidth, 10000, {}), 1.0, angles);
-  const std::vector<std::int64_t> positions = {99, 0, 17};
-  std::vector<float> own(positions.size() * kWidth);
-  rope_angles(positions, rope_frequencies(kWidth, 10000, {}), 1.0, own);
-  for (const Compute compute : kComputes) {
-    for (const RopePairs pairs : {RopePairs::Interleaved, RopePairs::Halves}) {
-      auto x = normal(random, 4 * kHeads * kHead, compute);
-      const DeviceActivations rows(x, kHeads * kHead, testing::activation_of(compute));
-      kernels::apply_rope(
-          {&pool, device::CpuIsa::Portable, compute},
-          {.x = x.data(),
-           .row_stride = kHeads * kHead,
-           .head_stride = kHead,
-           .rows = 3,
-           .heads = kHeads,
-           .width = kWidth,
-           .cos_sin = own.data(),
-           .pairs = pairs}
-      );
-      const DeviceArray<float> table(angles);
-      const DeviceArray<std::int32_t> places(std::vector<std::int32_t>{99, 0, 17, -1});
-
-      apply_rope(
-          stream,
-          {.x = rows.rows(),
-           .head_stride = kHead,
-           .rows = 4,
-           .heads = kHeads,
-           .width = kWidth,
-           .cos_sin = table.data(),
-           .positions = places.data(),
-           .pairs = pairs}
-      );
-
-      EXPECT_TRUE(testing::same_bits(rows.values(stream), x));
-    }
   }
 }
 

@@ -11,9 +11,10 @@
 //
 // A block computes out^T = W x^T for `height` outputs over all inputs, 128 bytes of each row a
 // step. One thread feeds a ring of stages that holds as much of the matrix as fits, and begins with
-// the matrix while the kernel before still makes the rows; a warpgroup multiplies. The tensor cores
-// take 64 outputs at a time: those past the height are computed from whatever lies behind the stage
-// and go nowhere.
+// the matrix while the kernel before still makes the rows; a warpgroup multiplies. Where all of the
+// block's part of the matrix fits, and the rows are at most eight, that warpgroup fetches the rows
+// itself, all at once. The tensor cores take 64 outputs at a time: those past the height are
+// computed from whatever lies behind the stage and go nowhere, and so do rows past the last.
 namespace pleiad::kernels::cuda::hopper {
 
 constexpr int kFewRowsInputs = 64;
@@ -32,8 +33,11 @@ struct FewRowsArguments {
   std::int32_t weight_step = 0;  // rows
   std::int64_t x_step = 0;
   std::int64_t y_step = 0;
+  const detail::BF16* x = nullptr;
+  std::int64_t x_stride = 0;
   void* y = nullptr;
   std::int64_t y_stride = 0;
+  bool holds_all = false;  // the matrix stays in the ring: there are as many stages as steps
 };
 
 // Shared memory behind the stages.
@@ -83,15 +87,20 @@ struct FewRowsRing {
   }
 };
 
+// Where the block's matrix begins, in rows of the stored weights.
+__device__ inline std::int32_t first_weight_row(const FewRowsArguments& a) {
+  return static_cast<std::int32_t>(blockIdx.y) * a.weight_step +
+         static_cast<std::int32_t>(blockIdx.x) * a.height;
+}
+
 template <int kRows>
 __device__ void
 feed_few(const FewRowsRing<kRows>& ring, const CUtensorMap& weights, const CUtensorMap& rows) {
   const FewRowsArguments& a = ring.arguments;
-  const auto matrix = static_cast<std::int32_t>(blockIdx.y);
-  const std::int32_t first =
-      matrix * a.weight_step + static_cast<std::int32_t>(blockIdx.x) * a.height;
-  const auto column = static_cast<std::int32_t>(matrix * a.x_step);
-  const auto bytes = static_cast<std::uint32_t>(few_rows_stage_bytes(a.height, kRows));
+  const std::int32_t first = first_weight_row(a);
+  const auto column = static_cast<std::int32_t>(blockIdx.y * a.x_step);
+  const auto bytes =
+      static_cast<std::uint32_t>(few_rows_stage_bytes(a.height, a.holds_all ? 0 : kRows));
   const auto fetch_weights = [&](std::int32_t step, int stage) {
     barrier_arrive_expect(ring.full_at(stage), bytes);
     copy_box(ring.weights_at(stage), &weights, step * kFewRowsInputs, first, ring.full_at(stage));
@@ -103,6 +112,7 @@ feed_few(const FewRowsRing<kRows>& ring, const CUtensorMap& weights, const CUten
   for (std::int32_t step = 0; step < early; ++step) {
     fetch_weights(step, step);
   }
+  if (a.holds_all) return;
   detail::wait_for_earlier_work();
   for (std::int32_t step = 0; step < early; ++step) {
     fetch_rows(step, step);
@@ -116,6 +126,55 @@ feed_few(const FewRowsRing<kRows>& ring, const CUtensorMap& weights, const CUten
   }
 }
 
+// The rows' places in all stages, filled by the warpgroup that multiplies: 16 bytes at a time, in
+// the order that 128-byte swizzling gives them.
+template <int kRows>
+__device__ void fetch_all_rows(const FewRowsRing<kRows>& ring) {
+  const FewRowsArguments& a = ring.arguments;
+  constexpr int kPieces = kFewRowsBytes / 16;
+  const detail::BF16* x = a.x + static_cast<std::int64_t>(blockIdx.y) * a.x_step;
+  detail::wait_for_earlier_work();
+  for (int row = 0; row < a.rows; ++row) {
+#pragma unroll 4
+    for (int piece = static_cast<int>(threadIdx.x); piece < a.steps * kPieces;
+         piece += kFewRowsCompute) {
+      const int place = piece % kPieces ^ row % 8;
+      const std::uint32_t to = ring.rows_at(piece / kPieces) +
+                               static_cast<std::uint32_t>(row * kFewRowsBytes + place * 16);
+      copy_async<16>(to, x + row * a.x_stride + piece * 8);
+    }
+  }
+  copy_async_commit();
+  copy_async_wait<0>();
+  fence_async_proxy();
+  named_sync(1, kFewRowsCompute);
+}
+
+template <int kRows>
+__device__ void add_step(const FewRowsRing<kRows>& ring, int stage, float (&sums)[kRows / 2]) {
+  const std::uint64_t left = operand(ring.weights_at(stage));
+  const std::uint64_t right = operand(ring.rows_at(stage));
+  wgmma_fence();
+#pragma unroll
+  for (int part = 0; part < 4; ++part) {
+    const std::uint64_t along = 2 * static_cast<std::uint64_t>(part);
+    Bf16Product<kRows>::add(sums, left + along, right + along);
+  }
+  wgmma_commit();
+}
+
+// multiply_few() where nothing in the ring is ever replaced.
+template <int kRows>
+__device__ void multiply_held(const FewRowsRing<kRows>& ring, float (&sums)[kRows / 2]) {
+  fetch_all_rows(ring);
+  for (std::int32_t step = 0; step < ring.arguments.steps; ++step) {
+    barrier_wait(ring.full_at(step), 0);
+    add_step(ring, step, sums);
+  }
+  wgmma_wait<0>();
+  hold(sums);
+}
+
 template <int kRows>
 __device__ void multiply_few(const FewRowsRing<kRows>& ring, float (&sums)[kRows / 2]) {
   FewRowsPlace place;
@@ -125,15 +184,7 @@ __device__ void multiply_few(const FewRowsRing<kRows>& ring, float (&sums)[kRows
   };
   for (std::int32_t step = 0; step < ring.arguments.steps; ++step) {
     barrier_wait(ring.full_at(place.stage), place.parity);
-    const std::uint64_t left = operand(ring.weights_at(place.stage));
-    const std::uint64_t right = operand(ring.rows_at(place.stage));
-    wgmma_fence();
-#pragma unroll
-    for (int part = 0; part < 4; ++part) {
-      const std::uint64_t along = 2 * static_cast<std::uint64_t>(part);
-      Bf16Product<kRows>::add(sums, left + along, right + along);
-    }
-    wgmma_commit();
+    add_step(ring, place.stage, sums);
     if (step > 0) {
       wgmma_wait<1>();
       release(previous);

@@ -72,6 +72,17 @@ __device__ inline void store(T* y, const float4& four, std::int64_t count) {
   }
 }
 
+// `four` as it reads back from Ts.
+template <typename T>
+__device__ inline float4 rounded_four(const float4& four) {
+  return {
+      rounded_to<T>(four.x),
+      rounded_to<T>(four.y),
+      rounded_to<T>(four.z),
+      rounded_to<T>(four.w),
+  };
+}
+
 // sum + a . b, one product after the other.
 __device__ inline float add_four(const float4& a, const float4& b, float sum) {
   sum = fmaf(a.x, b.x, sum);

@@ -134,7 +134,7 @@ __device__ void feed_scales(const GroupedBlock<Shape>& block) {
       barrier_wait(block.empty_at(place.stage), place.parity ^ 1U);
       for (auto row = static_cast<std::int32_t>(threadIdx.x) - 32; row < tile.rows;
            row += kScaleThreads) {
-        copy_async_4(
+        copy_async<4>(
             block.scales_at(place.stage) + static_cast<std::uint32_t>(row * 4), scales + row
         );
       }
@@ -191,7 +191,7 @@ __device__ void feed_gathered(const GroupedBlock<Shape>& block) {
 #pragma unroll
       for (int i = 0; i < kRowsPerThread; ++i) {
         if (row_0 + 16 * i < rows) {
-          copy_async_16(
+          copy_async<16>(
               target + static_cast<std::uint32_t>(i * 16 * kStepBytes),
               x + std::uint64_t{chunks[i]} * 16
           );
@@ -200,7 +200,7 @@ __device__ void feed_gathered(const GroupedBlock<Shape>& block) {
       if constexpr (Shape::kFp8) {
         const float* scales = arguments.x_scales + step * arguments.x_scale_stride;
         for (std::int32_t row = thread; row < tile.rows; row += kGroupThreads) {
-          copy_async_4(
+          copy_async<4>(
               block.scales_at(place.stage) + static_cast<std::uint32_t>(row * 4),
               scales + arguments.x_index[tile.row + row]
           );

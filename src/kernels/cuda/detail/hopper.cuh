@@ -182,14 +182,15 @@ __device__ inline uint4 load_shared_16(std::uint32_t source) {
   return values;
 }
 
-// A 16-byte copy by this thread, and the groups such copies fall into.
-__device__ inline void copy_async_16(std::uint32_t target, const void* source) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(source) : "memory");
-}
-
-// The same of 4 bytes.
-__device__ inline void copy_async_4(std::uint32_t target, const void* source) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(target), "l"(source) : "memory");
+// A copy of 4, 8 or 16 bytes by this thread, and the groups such copies fall into.
+template <int kBytes>
+__device__ inline void copy_async(std::uint32_t target, const void* source) {
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(source) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(target), "l"(source), "n"(kBytes)
+                 : "memory");
+  }
 }
 
 __device__ inline void copy_async_commit() {
