@@ -80,6 +80,32 @@ TEST_F(Services, AnswerAsOneWorkerDoesWhateverHappens) {
   EXPECT_LT(sum.failed, sum.requests / 5);
 }
 
+// Any prefill worker that computes the prompt dies, and comes back at once.
+Scenario killer_of_prefill_workers() {
+  Scenario out = draw_scenario(1);
+  const WorkerSettings settings = out.workers.front();
+  out.workers.assign(6, settings);
+  for (std::size_t i = 0; i < out.workers.size(); ++i) {
+    out.workers[i].role = i < 3 ? api::Role::Prefill : api::Role::Decode;
+  }
+  out.prefill_tokens_min = 1;
+  out.troubles = {
+      {.phase = Phase::Prefill,
+       .action = Action::Kill,
+       .request = 0,
+       .always = true,
+       .pause = std::chrono::milliseconds(1)}};
+  return out;
+}
+
+TEST_F(Services, StopAPromptThatKillsPrefillWorkersAfterTheSecond) {
+  const ServiceReport report = run_service(killer_of_prefill_workers(), references_);
+  EXPECT_EQ(report.violation, "");
+  EXPECT_GT(report.failed, 0U);  // its neighbours may have been with the same two
+  const auto& kills = report.happened[static_cast<std::size_t>(Action::Kill)];
+  EXPECT_EQ(kills[static_cast<std::size_t>(Phase::Prefill)], 2U);
+}
+
 // What the checks find in some services whose workers are broken; empty: nothing.
 std::string found(References& references, Broken broken) {
   for (std::uint64_t seed = 1; seed <= 40; ++seed) {
