@@ -76,6 +76,10 @@ void Admission::set_rules(AdmissionRules rules, Nanoseconds now) {
   for (auto& [name, key] : keys_) {
     apply(*key, rules_of(name), now);
   }
+  for (auto& [ticket, request] : requests_) {
+    if (!request.key->requests) request.request_taken = false;
+    if (!request.key->tokens) request.tokens_taken = false;
+  }
   for (const auto& [ticket, name] : waiting) {
     Request& request = requests_.at(ticket);
     const auto same = find_class(name);
@@ -272,6 +276,8 @@ Admission::Ticket Admission::enter(const api::Arrival& arrival, Nanoseconds now)
     decide(ticket, request, *std::move(refusal), now);
     return ticket;
   }
+  request.request_taken = key.requests.has_value();
+  request.tokens_taken = key.tokens.has_value();
   if (key.requests) key.requests->take(1, now);
   if (key.tokens) key.tokens->take(request.charged, now);
   requests_.emplace(ticket, request);
@@ -413,12 +419,17 @@ void Admission::shed(std::size_t in, Nanoseconds now) {
   );
 }
 
+// Below zero: it cost more than it was charged.
+void Admission::give_back_tokens(const Request& request, std::int64_t tokens, Nanoseconds now) {
+  if (request.tokens_taken) request.key->tokens->give_back(tokens, now);
+}
+
 void Admission::drop(Ticket ticket, api::AdmissionRefusal refusal, Nanoseconds now) {
   const Request request = requests_.at(ticket);
   unqueue(ticket, request);
   Key& key = *request.key;
-  if (key.requests) key.requests->give_back(1, now);
-  if (key.tokens) key.tokens->give_back(request.charged, now);
+  if (request.request_taken) key.requests->give_back(1, now);
+  give_back_tokens(request, request.charged, now);
   refusal.rates = states_of(key.requests, key.tokens, now);
   decide(ticket, request, std::move(refusal), now);
   requests_.erase(ticket);
@@ -446,7 +457,7 @@ void Admission::leave(Ticket ticket, std::int64_t tokens, Nanoseconds now) {
   } else {
     unqueue(ticket, request);
   }
-  if (request.key->tokens) request.key->tokens->give_back(request.charged - tokens, now);
+  give_back_tokens(request, request.charged - tokens, now);
   requests_.erase(at);
   pump(now);
 }

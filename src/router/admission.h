@@ -93,7 +93,10 @@ class Admission {
     Key* key = nullptr;
     std::size_t in = 0;  // class
     bool running = false;
-    std::int64_t charged = 0;   // to the key's limit
+    std::int64_t charged = 0;  // what it counts as
+    // Whether the key's limits know of it: they do not when they are newer.
+    bool request_taken = false;
+    bool tokens_taken = false;
     std::int64_t reserved = 0;  // places in the caches
     Nanoseconds since{};
     Nanoseconds deadline{};
@@ -114,6 +117,7 @@ class Admission {
   over_limit(const Key& key, std::int64_t charge, Nanoseconds now) const;
   static bool at_its_limit(const Key& key);
 
+  static void give_back_tokens(const Request& request, std::int64_t tokens, Nanoseconds now);
   void wait(Ticket ticket, const Request& request);
   void pump(Nanoseconds now);
   [[nodiscard]] std::optional<Ticket> next() const;

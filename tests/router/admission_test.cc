@@ -392,6 +392,25 @@ TEST(Admission, OtherRulesKeepWhatWaitsAndWhatIsUsed) {
   EXPECT_TRUE(door.started(door.enter("a")));
 }
 
+TEST(Admission, ANewLimitGetsNothingBackThatWasNotTakenFromIt) {
+  AdmissionRules rules{.classes = {{.name = "default", .queue_max = 9}}, .concurrent_max = 1};
+  Door door(rules);
+  const std::uint64_t runs = door.enter("a");
+  const std::uint64_t waits = door.enter_with(
+      {.key = "a", .prompt_tokens = 10, .output_tokens_max = 90, .patience = seconds(1)}
+  );
+  rules.other_keys = {.requests_per_minute = 2, .tokens_per_minute = 240};
+  door.set_rules(rules);
+  const std::uint64_t later = door.enter("a");
+
+  door.now += seconds(1);
+  door.expire();
+  EXPECT_EQ(door.refusal(waits).rates.requests->remaining, 1);
+  EXPECT_EQ(door.refusal(waits).rates.tokens->remaining, 144) << "and 4 came with time";
+  door.leave(runs, 10);
+  EXPECT_EQ(door.grant(later).rates.tokens->remaining, 144);
+}
+
 TEST(Admission, WhateverHappensEveryRequestIsDecidedOnceAndNothingStaysTaken) {
   const std::uint64_t seed = 20'260'101;
   SCOPED_TRACE(seed);
