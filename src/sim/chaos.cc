@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -10,92 +11,24 @@
 
 #include "base/random.h"
 #include "router/router_core.h"
+#include "sim/chaos_setting.h"
 #include "sim/client.h"
 #include "sim/faults.h"
+#include "sim/gate.h"
+#include "sim/gate_ledger.h"
 #include "sim/network.h"
+#include "sim/session.h"
 #include "sim/stub_model.h"
 #include "sim/timeline.h"
 
 namespace pleiad::sim {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr std::int64_t kSequenceTokensMax = 512;
 constexpr std::size_t kOpenMax = 48;
 constexpr int kProbes = 3;  // requests after the healing
 constexpr Nanoseconds kSettling = seconds(60);
-
-// What a seed draws once.
-struct Setting {
-  std::size_t hosts = 1;
-  std::size_t prefill_hosts = 0;  // of those, the first ones; then all others take prompts over
-  Nanoseconds lease = seconds(5);
-  std::size_t dp_ranks = 1;
-  int requests = 10;
-  Nanoseconds horizon = seconds(10);  // requests and faults come until then
-  NetworkOptions network;
-  router::RouterCoreOptions core;
-  sched::SchedulerOptions scheduler;
-  StepCost cost;
-};
-
-router::PolicyKind draw_policy(Random& random) {
-  constexpr router::PolicyKind kKinds[] = {
-      router::PolicyKind::CacheAware,
-      router::PolicyKind::PowerOfTwo,
-      router::PolicyKind::LeastTokens,
-      router::PolicyKind::RoundRobin,
-      router::PolicyKind::Random,
-  };
-  return kKinds[random.below(std::size(kKinds))];
-}
-
-// Prefill and decode apart, over a path that may be worse than any real one.
-void draw_pairs(Random& random, Setting& s) {
-  s.prefill_hosts = static_cast<std::size_t>(random.between(1, 3));
-  s.hosts = s.prefill_hosts + static_cast<std::size_t>(random.between(1, 3));
-  s.lease = milliseconds(random.between(2000, 10000));
-  s.core.prefill_tokens_min = random.between(1, 200);
-  s.network.prefill_silence_max = milliseconds(random.between(1500, 5000));
-  if (random.below(3) != 0) return;
-  s.network.record_twice_chance = random.below(2) == 0 ? 0.1 : 0.0;
-  s.network.record_lost_chance = random.below(2) == 0 ? 0.05 : 0.0;
-  s.network.record_strays_chance = random.below(2) == 0 ? 0.1 : 0.0;
-}
-
-Setting draw_setting(Random& random) {
-  const auto ms = [&](std::int64_t low, std::int64_t high) {
-    return milliseconds(random.between(low, high));
-  };
-  Setting s;
-  s.hosts = static_cast<std::size_t>(random.between(1, 5));
-  s.dp_ranks = static_cast<std::size_t>(random.between(1, 3));
-  s.requests = static_cast<int>(random.between(5, 50));
-  s.horizon = ms(2000, 12000);
-  s.network.delay_max = Nanoseconds{random.between(100'000, 20'000'000)};
-  s.network.resend_chance = random.below(4) == 0 ? 0.1 : 0.0;
-  s.network.silence_max = ms(1000, 15000);
-  s.network.report_interval = ms(50, 200);
-  s.network.report_timeout = ms(300, 1000);
-  s.core.policy.kind = draw_policy(random);
-  s.core.table.misses_max = static_cast<int>(random.between(1, 3));
-  s.core.wait_max = ms(2000, 10000);
-  s.core.seed = random.next();
-  s.scheduler = {
-      .pages = random.between(9, 40),
-      .running_max = random.between(1, 8),
-      .waiting_max = random.between(1, 16),
-      .step_tokens_max = random.between(16, 256),
-      .chunk_tokens_max = random.between(8, 256),
-      .logit_rows_max = 16,
-      .sequence_tokens_max = kSequenceTokensMax,
-  };
-  s.cost.fixed = ms(1, 20);
-  if (random.below(3) != 0) draw_pairs(random, s);
-  return s;
-}
 
 class Chaos {
  public:
@@ -106,9 +39,15 @@ class Chaos {
   void add_hosts();
   void arrange_requests();
   void arrange_faults();
+  void arrange_rules();
   api::GenerationRequest draw_request(bool probe);
-  void submit(api::GenerationRequest request);
-  void misbehave(api::RequestId id);
+  SimVisit draw_visit();
+  void arrive();
+  void probe();
+  void ask_what_is_left();
+  std::optional<api::RequestId> submit(api::GenerationRequest request);
+  void cancel(api::RequestId id);
+  void misbehave(std::uint64_t session, const std::vector<api::RequestId>& requests);
   void run_until(Nanoseconds time);
   bool run_until_idle(Nanoseconds deadline);
   [[nodiscard]] bool all_ready() const;
@@ -121,7 +60,7 @@ class Chaos {
 
   const ChaosOptions options_;
   Random random_;
-  Setting setting_;
+  ChaosSetting setting_;
   Timeline timeline_;
   Verdict verdict_;
   SimNetwork network_;
@@ -130,6 +69,10 @@ class Chaos {
   std::vector<std::unique_ptr<api::GenerationSink>> sink_doubles_;
   router::RouterCore core_;
   Faults faults_;
+  SimGate gate_;
+  std::unique_ptr<api::AdmissionGate> gate_double_;
+  GateLedger ledger_;
+  Sessions sessions_;
   std::vector<Nanoseconds> accepted_at_;                 // [clients]
   std::vector<int> attempts_;                            // [clients]
   std::vector<int> killed_;                              // [clients], workers by its prompt
@@ -149,7 +92,21 @@ Chaos::Chaos(const ChaosOptions& options)
           link_double_ ? *link_double_ : static_cast<router::WorkerLink&>(network_),
           setting_.core
       ),
-      faults_(timeline_, core_, network_, random_.next()) {
+      faults_(timeline_, core_, network_, random_.next()),
+      gate_(timeline_, setting_.rules.front()),
+      gate_double_(options.gate_double ? options.gate_double(gate_) : nullptr),
+      ledger_(timeline_, verdict_, setting_.rules.front()),
+      sessions_(
+          timeline_,
+          gate_double_ ? *gate_double_ : static_cast<api::AdmissionGate&>(gate_),
+          ledger_,
+          {.submit = [this](api::GenerationRequest request) { return submit(std::move(request)); },
+           .cancel = [this](api::RequestId id) { cancel(id); },
+           .on_begun =
+               [this](std::uint64_t session, const auto& requests) {
+                 misbehave(session, requests);
+               }}
+      ) {
   network_.on_send = [this](api::RequestId id, std::size_t under_way) {
     ++attempts_[id.value() - 1];
     if (under_way > 1) {
@@ -212,13 +169,55 @@ void Chaos::arrange_requests() {
   }
   for (int i = 0; i < setting_.requests; ++i) {
     const Nanoseconds at{random_.between(0, setting_.horizon.count())};
-    timeline_.at(at, [this] { submit(draw_request(/*probe=*/false)); });
+    timeline_.at(at, [this] { arrive(); });
+  }
+}
+
+void Chaos::arrange_rules() {
+  for (std::size_t i = 1; i < setting_.rules.size(); ++i) {
+    const Nanoseconds at{random_.between(0, setting_.horizon.count())};
+    timeline_.at(at, [this, i] {
+      ledger_.set_rules(setting_.rules[i]);
+      gate_.set_rules(setting_.rules[i]);
+    });
+  }
+}
+
+SimVisit Chaos::draw_visit() {
+  SimVisit visit{.request = draw_request(/*probe=*/false), .until = setting_.horizon};
+  if (!setting_.gate_open) visit.arrival = draw_arrival(random_);
+  if (random_.below(8) == 0) visit.choices = static_cast<int>(random_.between(2, 3));
+  if (random_.below(2) == 0) visit.tries = 3;
+  return visit;
+}
+
+void Chaos::arrive() {
+  const std::uint64_t session = sessions_.arrive(draw_visit());
+  if (!options_.faults || random_.below(10) != 0) return;
+  const Nanoseconds patience{random_.between(0, 2'000'000'000)};
+  timeline_.after(patience, [this, session] { sessions_.hang_up(session); });
+}
+
+void Chaos::probe() {
+  probes_from_ = clients_.size();
+  for (int i = 0; i < kProbes; ++i) {
+    sessions_.arrive(
+        {.arrival = {.key = kProbeClass, .priority_class = kProbeClass},
+         .request = draw_request(/*probe=*/true)}
+    );
+  }
+}
+
+// Visits that want nothing: each key hears how its limits stand, and the ledger compares.
+void Chaos::ask_what_is_left() {
+  for (const router::KeyRules& key : setting_.rules.back().keys) {
+    sessions_.arrive({.arrival = {.key = key.name}, .request = {.prompt = {1}}, .choices = 0});
   }
 }
 
 // As RoutedGenerator::submit.
-void Chaos::submit(api::GenerationRequest request) {
-  if (!core_.summary().not_ready.empty() || core_.open_requests() >= kOpenMax) return;
+std::optional<api::RequestId> Chaos::submit(api::GenerationRequest request) {
+  if (!core_.summary().not_ready.empty() || core_.open_requests() >= kOpenMax) return std::nullopt;
   const api::RequestId id(clients_.size() + 1);
   clients_.push_back(std::make_unique<SimClient>(id, request, verdict_));
   api::GenerationSink* sink = clients_.back().get();
@@ -231,18 +230,30 @@ void Chaos::submit(api::GenerationRequest request) {
   killed_.push_back(0);
   open_.emplace(id.value(), clients_.size() - 1);
   core_.submit(id, std::move(request), *sink);
-  if (options_.faults && probes_from_ == SIZE_MAX) misbehave(id);
+  return id;
 }
 
-void Chaos::misbehave(api::RequestId id) {
+void Chaos::cancel(api::RequestId id) {
+  SimClient& client = *clients_[id.value() - 1];
+  if (client.finish()) return;
+  client.cancelled = true;
+  core_.cancel(id);
+}
+
+void Chaos::misbehave(std::uint64_t session, const std::vector<api::RequestId>& requests) {
+  if (!options_.faults || requests.empty() || probes_from_ != SIZE_MAX) return;
   const std::uint64_t draw = random_.below(10);
   if (draw > 2) return;
   const Nanoseconds at{random_.between(0, 2'000'000'000)};
-  timeline_.after(at, [this, id, early = draw == 0] {
+  timeline_.after(at, [this, session, id = requests.front(), early = draw == 0] {
     SimClient& client = *clients_[id.value() - 1];
     if (client.finish()) return;
-    (early ? client.early : client.cancelled) = true;
-    early ? core_.finish_early(id) : core_.cancel(id);
+    if (early) {
+      client.early = true;
+      core_.finish_early(id);
+    } else {
+      sessions_.hang_up(session);
+    }
   });
 }
 
@@ -259,16 +270,21 @@ void Chaos::arrange_faults() {
 }
 
 void Chaos::settle_ended() {
-  std::erase_if(open_, [&](const auto& one) {
-    SimClient& client = *clients_[one.second];
-    if (!client.finish()) return false;
+  std::vector<std::size_t> ended;
+  for (const auto& [id, client] : open_) {
+    if (clients_[client]->finish()) ended.push_back(client);
+  }
+  std::ranges::sort(ended);
+  for (const std::size_t index : ended) {
+    SimClient& client = *clients_[index];
+    open_.erase(client.id().value());
     client.judge_end({
-        .attempts = attempts_[one.second],
-        .waited = timeline_.now() - accepted_at_[one.second],
+        .attempts = attempts_[index],
+        .waited = timeline_.now() - accepted_at_[index],
         .wait_allowed = setting_.core.wait_max,
     });
-    return true;
-  });
+    sessions_.on_ended(client.id(), client.output_tokens());
+  }
 }
 
 // Every open request waits or is at one worker; every ended one has told its client.
@@ -279,6 +295,7 @@ void Chaos::check_now() {
         "{} clients wait for the end of {} requests", open_.size(), core_.open_requests()
     ));
   }
+  ledger_.check(gate_.admission());
   for (std::size_t host = 0; host < network_.hosts(); ++host) {
     const SimWorker* worker = network_.host(host).worker.get();
     if (worker != nullptr && worker->queued() > queue_max(*worker)) {
@@ -319,7 +336,7 @@ bool Chaos::all_ready() const {
 
 bool Chaos::run_until_idle(Nanoseconds deadline) {
   while (verdict_.good() && timeline_.now() < deadline) {
-    if (open_.empty() && network_.idle() && all_ready()) return true;
+    if (sessions_.empty() && network_.idle() && all_ready()) return true;
     timeline_.step();
     check_now();
   }
@@ -329,6 +346,9 @@ bool Chaos::run_until_idle(Nanoseconds deadline) {
 void Chaos::check_end() {
   for (const auto& [id, client] : open_) {
     verdict_.violated(fmt::format("request {} never ended", id));
+  }
+  if (!sessions_.empty()) {
+    verdict_.violated(fmt::format("{} clients were never told their end", sessions_.size()));
   }
   if (!all_ready()) {
     verdict_.violated("a worker is not ready again");
@@ -367,17 +387,18 @@ void Chaos::check_probes() {
 ChaosReport Chaos::run() {
   add_hosts();
   arrange_requests();
+  arrange_rules();
   if (options_.faults) arrange_faults();
   run_until(setting_.horizon);
   faults_.heal();
+  // A question from before may still go unanswered.
+  run_until(timeline_.now() + setting_.network.report_timeout);
   const Nanoseconds patience = setting_.network.silence_max + setting_.core.wait_max + kSettling;
   run_until_idle(timeline_.now() + patience);
   if (verdict_.good()) check_end();
+  if (verdict_.good()) ask_what_is_left();
   if (verdict_.good()) {
-    probes_from_ = clients_.size();
-    for (int i = 0; i < kProbes; ++i) {
-      submit(draw_request(/*probe=*/true));
-    }
+    probe();
     run_until_idle(timeline_.now() + patience);
   }
   if (verdict_.good()) check_end();
@@ -395,6 +416,9 @@ ChaosReport Chaos::report() const {
       .faults = faults_.happened(),
       .hand_overs = core_.counts().hand_overs,
       .prefill_losses = core_.counts().prefill_losses,
+      .visits = sessions_.counts().visits,
+      .queued = sessions_.counts().waited,
+      .refused = sessions_.counts().refused,
   };
   for (const auto& client : clients_) {
     const auto& finish = client->finish();
@@ -404,7 +428,9 @@ ChaosReport Chaos::report() const {
   }
   report.story = fmt::format(
       "seed {}: {} workers of {} ranks, {} of them for prompts, {}, {} requests, {} hand-overs, "
-      "{} faults, {} replays, {} prefills lost, {} failed, at {:.3f} s",
+      "{} faults, {} replays, {} prefills lost, {} failed, {} visits, {} queued, {} refused, at "
+      "{:.3f} "
+      "s",
       options_.seed,
       setting_.hosts,
       setting_.dp_ranks,
@@ -416,6 +442,9 @@ ChaosReport Chaos::report() const {
       report.replays,
       report.prefill_losses,
       report.failed,
+      report.visits,
+      report.queued,
+      report.refused,
       to_seconds(timeline_.now())
   );
   return report;

@@ -268,8 +268,11 @@ void SimNetwork::Process::on_finish(StreamId stream, const api::FinishEvent& eve
 }
 
 void SimNetwork::Process::on_poisoned(StreamId stream) {
-  // By an order that nobody waits for any more it dies too, and nobody can know of what.
-  const bool wanted = network_.streams_.contains(stream) || network_.wants_keys(stream);
+  // By an order that nobody waits for any more it dies too, and nobody can know of what; nor does
+  // anybody hear how a silent connection ends.
+  const auto own = network_.streams_.find(stream);
+  const bool wanted =
+      own != network_.streams_.end() ? !own->second->silent : network_.wants_keys(stream);
   network_.note_killed(stream);
   if (network_.on_poisoned && wanted) network_.on_poisoned(network_.request_of(stream));
   network_.timeline_.after(Nanoseconds{0}, [this, start = host->starts] {

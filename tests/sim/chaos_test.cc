@@ -1,11 +1,19 @@
+// Also tests: chaos_setting.cc
 // Also tests: client.cc
 // Also tests: faults.cc
+// Also tests: gate.cc
+// Also tests: gate_ledger.cc
 // Also tests: network.cc, network_transfers.cc
+// Also tests: session.cc
 #include "sim/chaos.h"
 
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
 
 #include <fmt/core.h>
 #include <gmock/gmock.h>
@@ -49,10 +57,13 @@ TEST_F(Chaos, NoSeedViolatesAnything) {
     sum.faults += report.faults;
     sum.hand_overs += report.hand_overs;
     sum.prefill_losses += report.prefill_losses;
+    sum.visits += report.visits;
+    sum.queued += report.queued;
+    sum.refused += report.refused;
   }
   fmt::print(
       "{} seeds: {} events, {} faults, {} requests, {} whole, {} failed, {} replays, {} "
-      "hand-overs, {} prefills lost\n",
+      "hand-overs, {} prefills lost; {} visits at the gate, {} queued, {} refused\n",
       count,
       sum.events,
       sum.faults,
@@ -61,7 +72,10 @@ TEST_F(Chaos, NoSeedViolatesAnything) {
       sum.failed,
       sum.replays,
       sum.hand_overs,
-      sum.prefill_losses
+      sum.prefill_losses,
+      sum.visits,
+      sum.queued,
+      sum.refused
   );
 }
 
@@ -81,11 +95,11 @@ TEST_F(Chaos, WithoutFaultsNothingFailsAndNothingMoves) {
   }
 }
 
-// What the checks find in so many seeds; empty: nothing.
-std::string found(ChaosOptions options) {
-  for (options.seed = 1; options.seed <= 200; ++options.seed) {
-    const ChaosReport report = run_chaos(options);
-    if (!report.violation.empty()) return report.violation;
+// The first that the checks find in so many seeds and that says `what`; empty: nothing.
+std::string found(ChaosOptions options, std::string_view what = "") {
+  for (options.seed = 1; options.seed <= 400; ++options.seed) {
+    const std::string violation = run_chaos(options).violation;
+    if (!violation.empty() && violation.find(what) != std::string::npos) return violation;
   }
   return "";
 }
@@ -122,6 +136,26 @@ class LinkDouble : public router::WorkerLink {
   router::WorkerLink& real_;
 };
 
+class GateDouble : public api::AdmissionGate {
+ public:
+  using Tell = std::function<void(const api::AdmissionVerdict&)>;
+
+  explicit GateDouble(api::AdmissionGate& real) : real_(real) {}
+  api::AdmissionTicket enter(const api::Arrival& arrival, Tell tell) override {
+    return real_.enter(arrival, std::move(tell));
+  }
+  void leave(api::AdmissionTicket ticket, std::int64_t tokens) override {
+    real_.leave(ticket, tokens);
+  }
+
+ protected:
+  api::AdmissionGate& real_;
+};
+
+template <typename Double>
+ChaosOptions with_gate() {
+  return {.gate_double = [](api::AdmissionGate& real) { return std::make_unique<Double>(real); }};
+}
 template <typename Double>
 ChaosOptions with_sink() {
   return {.sink_double = [](api::GenerationSink& real) { return std::make_unique<Double>(real); }};
@@ -242,6 +276,107 @@ TEST_F(Chaos, FindsARequestThatIsSentToTwoWorkers) {
     }
   };
   EXPECT_THAT(found(with_link<Doubling>()), HasSubstr("is at two workers"));
+}
+
+TEST_F(Chaos, FindsAGateThatForgetsWhoAsks) {
+  class Forgetful : public GateDouble {
+   public:
+    using GateDouble::GateDouble;
+    api::AdmissionTicket enter(const api::Arrival& arrival, Tell tell) override {
+      api::Arrival nobody = arrival;
+      nobody.key = "nobody";
+      if (arrival.priority_class.empty()) nobody.priority_class = "class 0";
+      return real_.enter(nobody, std::move(tell));
+    }
+  };
+  EXPECT_THAT(
+      found(with_gate<Forgetful>(), "over its key's requests"), HasSubstr("over its key's")
+  );
+  EXPECT_THAT(found(with_gate<Forgetful>(), "over its key's tokens"), HasSubstr("over its key's"));
+  EXPECT_THAT(found(with_gate<Forgetful>(), "more than its key"), HasSubstr("more than its key"));
+}
+
+TEST_F(Chaos, FindsAGateThatTellsTwice) {
+  class Twice : public GateDouble {
+   public:
+    using GateDouble::GateDouble;
+    api::AdmissionTicket enter(const api::Arrival& arrival, Tell tell) override {
+      return real_.enter(arrival, [tell = std::move(tell)](const api::AdmissionVerdict& verdict) {
+        tell(verdict);
+        tell(verdict);
+      });
+    }
+  };
+  EXPECT_THAT(found(with_gate<Twice>()), HasSubstr("is told twice"));
+}
+
+TEST_F(Chaos, FindsAGateThatForgetsWhoWaits) {
+  // Says nothing but at once.
+  class Silent : public GateDouble {
+   public:
+    using GateDouble::GateDouble;
+    api::AdmissionTicket enter(const api::Arrival& arrival, Tell tell) override {
+      auto inside = std::make_shared<bool>(true);  // owners: this call, and what is told
+      const auto ticket = real_.enter(
+          arrival,
+          [inside, tell = std::move(tell)](const api::AdmissionVerdict& verdict) {
+            if (*inside) tell(verdict);
+          }
+      );
+      *inside = false;
+      return ticket;
+    }
+  };
+  EXPECT_THAT(found(with_gate<Silent>(), "waits"), HasSubstr("waits"));
+}
+
+TEST_F(Chaos, FindsAGateThatIsNotToldWhoLeaves) {
+  class Deaf : public GateDouble {
+   public:
+    using GateDouble::GateDouble;
+    void leave(api::AdmissionTicket /*ticket*/, std::int64_t /*tokens*/) override {}
+  };
+  EXPECT_THAT(found(with_gate<Deaf>()), HasSubstr("the gate counts"));
+}
+
+TEST_F(Chaos, FindsAGateThatChargesForWhatWasNotUsed) {
+  class Greedy : public GateDouble {
+   public:
+    using GateDouble::GateDouble;
+    void leave(api::AdmissionTicket ticket, std::int64_t tokens) override {
+      real_.leave(ticket, tokens + 50);
+    }
+  };
+  EXPECT_THAT(found(with_gate<Greedy>(), "left, not"), HasSubstr("left, not"));
+}
+
+TEST_F(Chaos, FindsAGateThatKeepsNoDeadlines) {
+  class Patient : public GateDouble {
+   public:
+    using GateDouble::GateDouble;
+    api::AdmissionTicket enter(const api::Arrival& arrival, Tell tell) override {
+      api::Arrival patient = arrival;
+      patient.patience.reset();
+      return real_.enter(patient, std::move(tell));
+    }
+  };
+  EXPECT_THAT(found(with_gate<Patient>()), HasSubstr("behind its deadline"));
+}
+
+TEST_F(Chaos, FindsAGateThatDoesNotSayWhenToComeAgain) {
+  class Curt : public GateDouble {
+   public:
+    using GateDouble::GateDouble;
+    api::AdmissionTicket enter(const api::Arrival& arrival, Tell tell) override {
+      return real_.enter(arrival, [tell = std::move(tell)](api::AdmissionVerdict verdict) {
+        if (auto* refusal = std::get_if<api::AdmissionRefusal>(&verdict)) {
+          refusal->retry_after.reset();
+        }
+        tell(verdict);
+      });
+    }
+  };
+  EXPECT_THAT(found(with_gate<Curt>()), HasSubstr("whether to come again"));
 }
 
 }  // namespace
