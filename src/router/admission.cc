@@ -283,10 +283,12 @@ Admission::Ticket Admission::enter(const api::Arrival& arrival, Nanoseconds now)
   requests_.emplace(ticket, request);
   wait(ticket, request);
   pump(now);
+  const std::size_t held = requests_.size();
   if (line.waiting > line.rules.queue_max) shed(request.in, now);
   const auto at = requests_.find(ticket);
   if (at != requests_.end() && !at->second.running) drop_if_hopeless(ticket, now);
-  expire(now);
+  drop_overdue(now);
+  if (requests_.size() < held) pump(now);
   return ticket;
 }
 
@@ -463,6 +465,13 @@ void Admission::leave(Ticket ticket, std::int64_t tokens, Nanoseconds now) {
 }
 
 void Admission::expire(Nanoseconds now) {
+  const std::size_t held = requests_.size();
+  drop_overdue(now);
+  // It may have been what the others waited for.
+  if (requests_.size() < held) pump(now);
+}
+
+void Admission::drop_overdue(Nanoseconds now) {
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
     const Ticket ticket = deadlines_.begin()->second;
     const Request& request = requests_.at(ticket);

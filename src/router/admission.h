@@ -127,6 +127,7 @@ class Admission {
   void unqueue(Ticket ticket, const Request& request);
   void shed(std::size_t in, Nanoseconds now);
   void drop_if_hopeless(Ticket ticket, Nanoseconds now);
+  void drop_overdue(Nanoseconds now);
   void drop(Ticket ticket, api::AdmissionRefusal refusal, Nanoseconds now);
   void
   decide(Ticket ticket, const Request& request, api::AdmissionVerdict verdict, Nanoseconds now);

@@ -332,6 +332,21 @@ TEST(Admission, ALargeRequestIsWaitedForAndNeverStarves) {
   ) << "alone it may take more than there is";
 }
 
+TEST(Admission, WhoWaitedBehindALargeOneThatGaveUpStartsAtOnce) {
+  AdmissionRules rules{.classes = {{.name = "default", .queue_max = 2}}, .tokens_max = 300};
+  Door door(rules);
+  door.enter("a");
+  const auto late = door.enter_with(
+      {.key = "b", .prompt_tokens = 10, .output_tokens_max = 240, .patience = seconds(1)}
+  );
+  const auto behind = door.enter("c");
+  EXPECT_FALSE(door.decided(behind)) << "the large one is first";
+  door.now += seconds(1);
+  door.expire();
+  EXPECT_EQ(door.refusal(late).reason, RefusalReason::Deadline);
+  EXPECT_TRUE(door.started(behind));
+}
+
 AdmissionRules three_classes() {
   AdmissionRules rules;
   rules.classes = {
