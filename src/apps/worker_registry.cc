@@ -45,6 +45,7 @@ WorkerRegistry::WorkerRegistry(
       metrics_(metrics),
       options_(std::move(options)),
       keys_({options_.secret}),
+      roster_(generator),
       registered_(metrics.gauge(
           "pleiad_router_registered_workers",
           "Workers that are here because they said so"
@@ -63,12 +64,7 @@ Result<std::string> WorkerRegistry::worker_url(std::string_view text) {
 
 Result<void> WorkerRegistry::add(std::string_view worker, std::optional<api::Role> wanted) {
   PLEIAD_TRY(url, worker_url(worker));
-  leases_.lift_ban(url);
-  if (leases_.has(url)) {
-    leases_.forget(url);  // the operator's from now on
-    return {};
-  }
-  return generator_.add_worker(url, wanted);
+  return roster_.add(url, wanted);
 }
 
 Result<void> WorkerRegistry::set_draining(std::string_view worker, bool draining) {
@@ -78,10 +74,7 @@ Result<void> WorkerRegistry::set_draining(std::string_view worker, bool draining
 
 Result<void> WorkerRegistry::remove(std::string_view worker) {
   PLEIAD_TRY(url, worker_url(worker));
-  PLEIAD_TRY(generator_.remove_worker(url));
-  leases_.forget(url);
-  leases_.ban(url);
-  return {};
+  return roster_.remove(url);
 }
 
 Json WorkerRegistry::workers_json() const {
@@ -90,9 +83,9 @@ Json WorkerRegistry::workers_json() const {
   const Nanoseconds now = clock_.now();
   for (Json& worker : list) {
     const std::string url = *worker.find("url")->as_string();
-    const bool registered = leases_.has(url);
+    const bool registered = roster_.leases().has(url);
     worker.set("registered", registered);
-    if (registered) worker.set("lease_seconds", to_seconds(leases_.left(url, now)));
+    if (registered) worker.set("lease_seconds", to_seconds(roster_.leases().left(url, now)));
   }
   out.set("workers", std::move(list));
   return out;
@@ -122,18 +115,10 @@ void WorkerRegistry::handle(const net::HttpRequest& request, net::Responder& res
   responder.respond(name == "register" ? register_worker(*body) : deregister_worker(*body));
 }
 
-// An operator's worker needs no lease, and gets none.
 Result<void> WorkerRegistry::renew(const std::string& url, double seconds) {
-  const bool of_operator = generator_.table().find(url).has_value() && !leases_.has(url);
-  if (of_operator) return {};
   const Nanoseconds lease(static_cast<std::int64_t>(seconds * 1e9));
-  PLEIAD_TRY(is_new, leases_.renew(url, lease, clock_.now()));
+  PLEIAD_TRY(is_new, roster_.renew(url, lease, clock_.now()));
   if (!is_new) return {};
-  auto added = generator_.add_worker(url);
-  if (!added.ok()) {
-    leases_.forget(url);
-    return added;
-  }
   PLEIAD_LOG(Info, "worker {} registered", url);
   count("registered");
   return {};
@@ -151,7 +136,7 @@ net::HttpResponse WorkerRegistry::register_worker(const Json& body) {
   }
   const auto renewed = renew(*url, seconds);
   if (!renewed.ok()) return refusal(renewed.error());
-  registered_.set(static_cast<double>(leases_.size()));
+  registered_.set(static_cast<double>(roster_.leases().size()));
   Json out;
   out.set("url", *url);
   out.set("lease_seconds", seconds);
@@ -161,46 +146,20 @@ net::HttpResponse WorkerRegistry::register_worker(const Json& body) {
 net::HttpResponse WorkerRegistry::deregister_worker(const Json& body) {
   const auto url = url_in(body);
   if (!url.ok()) return refusal(url.error());
-  if (leases_.has(*url)) {
+  if (roster_.give_up(*url, clock_.now())) {
     PLEIAD_LOG(Info, "worker {} says that it goes", *url);
     count("left");
   }
-  // What runs there may end there: it is removed when it does not answer any more.
-  leases_.give_up(*url, clock_.now());
   return {.status = 204};
 }
 
 void WorkerRegistry::sweep() {
   timer_ = loop_.after(options_.sweep_interval, [this] { sweep(); });
-  for (const std::string& url : leases_.over(clock_.now())) {
-    if (!answers(url)) drop(url);
+  for (const std::string& url : roster_.sweep(clock_.now())) {
+    PLEIAD_LOG(Info, "worker {} is removed: its lease is over and it does not answer", url);
+    count("removed");
   }
-  registered_.set(static_cast<double>(leases_.size()));
-}
-
-bool WorkerRegistry::answers(const std::string& url) const {
-  const auto worker = generator_.table().find(url);
-  if (!worker) return false;
-  switch (generator_.table().workers()[*worker].state) {
-    case router::WorkerState::Ready:
-    case router::WorkerState::Busy:
-    case router::WorkerState::Draining:
-    case router::WorkerState::Refused:
-      return true;
-    case router::WorkerState::Joining:
-    case router::WorkerState::Down:
-    case router::WorkerState::Removed:
-      return false;
-  }
-  return false;
-}
-
-void WorkerRegistry::drop(const std::string& url) {
-  leases_.forget(url);
-  const auto removed = generator_.remove_worker(url);
-  if (!removed.ok()) return;
-  PLEIAD_LOG(Info, "worker {} is removed: its lease is over and it does not answer", url);
-  count("removed");
+  registered_.set(static_cast<double>(roster_.leases().size()));
 }
 
 void WorkerRegistry::count(std::string_view event) {

@@ -12,16 +12,15 @@
 #include "net/event_loop.h"
 #include "net/http_message.h"
 #include "net/responder.h"
-#include "router/lease_table.h"
 #include "router/routed_generator.h"
+#include "router/worker_roster.h"
 #include "server/api_keys.h"
 
 namespace pleiad::apps {
 
-// The workers of a router: those that an operator gave, by flag or while it runs, and those that
-// say themselves that they are there (server/router_registration.h), under the cluster's secret. A
-// registered worker that stops saying so is removed once it does not answer either; one that an
-// operator gave only goes down. Loop thread, or before the loop runs.
+// The workers of a router (router/worker_roster.h) over HTTP and on a loop: those that an operator
+// gave, by flag or while it runs, and those that say themselves that they are there
+// (server/router_registration.h), under the cluster's secret. Loop thread, or before the loop runs.
 class WorkerRegistry {
  public:
   static constexpr std::string_view kPrefix = "/internal/";
@@ -63,8 +62,6 @@ class WorkerRegistry {
   net::HttpResponse deregister_worker(const Json& body);
   Result<void> renew(const std::string& url, double seconds);
   void sweep();
-  [[nodiscard]] bool answers(const std::string& url) const;
-  void drop(const std::string& url);
   void count(std::string_view event);
 
   net::EventLoop& loop_;
@@ -73,7 +70,7 @@ class WorkerRegistry {
   Options options_;
   server::ApiKeys keys_;
   SystemClock clock_;
-  router::LeaseTable leases_;
+  router::WorkerRoster roster_;
   Gauge& registered_;
   net::Timer timer_;
 };

@@ -17,6 +17,7 @@
 #include "router/http_worker_link.h"
 #include "router/route_explanation.h"
 #include "router/router_core.h"
+#include "router/worker_roster.h"
 #include "router/worker_watch.h"
 
 namespace pleiad::router {
@@ -40,7 +41,7 @@ struct RouterOptions {
 // connects it to threads, connections, timers and metrics.
 //
 // Members of api::Generator on any thread, all others on the loop's; so are the calls of sinks.
-class RoutedGenerator final : public api::Generator {
+class RoutedGenerator final : public api::Generator, public WorkerPool {
  public:
   // All must outlive the generator.
   RoutedGenerator(net::EventLoop& loop, MetricsRegistry& metrics, const RouterOptions& options);
@@ -50,11 +51,10 @@ class RoutedGenerator final : public api::Generator {
   ~RoutedGenerator() override = default;
 
   // Fails with InvalidInput: no URL, or a worker that is here already.
-  Result<void> add_worker(const std::string& url, std::optional<api::Role> wanted = std::nullopt);
-  // Fail with NotFound.
+  Result<void> add_worker(const std::string& url, std::optional<api::Role> wanted) override;
+  // Fails with NotFound.
   Result<void> drain_worker(std::string_view url, bool draining);
-  // What runs there goes on elsewhere.
-  Result<void> remove_worker(std::string_view url);
+  Result<void> remove_worker(std::string_view url) override;
   // Other rules for the choices from now on.
   void set_policy(const PolicyOptions& policy, std::int64_t prefill_tokens_min) {
     core_.set_policy(policy, prefill_tokens_min);
@@ -63,7 +63,7 @@ class RoutedGenerator final : public api::Generator {
   [[nodiscard]] Json explain(const RouteQuestion& question) const;
   // Every worker with its state, load and why.
   [[nodiscard]] Json workers_json() const;
-  [[nodiscard]] const WorkerTable& table() const { return core_.table(); }
+  [[nodiscard]] const WorkerTable& table() const override { return core_.table(); }
 
   Result<api::RequestId> submit(api::GenerationRequest request, api::GenerationSink& sink) override;
   void cancel(api::RequestId id) override;

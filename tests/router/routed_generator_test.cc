@@ -86,7 +86,7 @@ class Router {
   )
       : generator_(std::make_unique<RoutedGenerator>(loop_, metrics_, std::move(options))) {
     for (const FakeWorker* worker : workers)
-      EXPECT_TRUE(generator_->add_worker(worker->url()).ok());
+      EXPECT_TRUE(generator_->add_worker(worker->url(), std::nullopt).ok());
     thread_ = std::thread([this] { loop_.run(); });
   }
   ~Router() {
@@ -318,7 +318,7 @@ TEST(RoutedGenerator, AFrozenWorkersRequestsMoveOn) {
   answer.wait_for_tokens(3);
   FakeWorker healthy(always(End::Finish));
   router.on_loop([&](RoutedGenerator& generator) {
-    EXPECT_TRUE(generator.add_worker(healthy.url()).ok());
+    EXPECT_TRUE(generator.add_worker(healthy.url(), std::nullopt).ok());
   });
   router.wait_until_ready(2);
   router.on_loop([&](RoutedGenerator& generator) {
@@ -341,7 +341,7 @@ TEST(RoutedGenerator, AConnectionThatFellSilentIsGivenUpThoughItsWorkerReports) 
   FakeWorker healthy(always(End::Finish));
   router.on_loop([&](RoutedGenerator& generator) {
     EXPECT_TRUE(generator.drain_worker(silent.url(), true).ok());
-    EXPECT_TRUE(generator.add_worker(healthy.url()).ok());
+    EXPECT_TRUE(generator.add_worker(healthy.url(), std::nullopt).ok());
   });
 
   EXPECT_EQ(answer.wait().reason, api::FinishReason::Length);
@@ -367,9 +367,9 @@ TEST(RoutedGenerator, AWorkerOfAnotherModelIsRefusedWithBothValues) {
   Router router({&worker});
   router.wait_until_ready(1);
   router.on_loop([&](RoutedGenerator& generator) {
-    EXPECT_TRUE(generator.add_worker(other.url()).ok());
-    EXPECT_FALSE(generator.add_worker(other.url()).ok());
-    EXPECT_FALSE(generator.add_worker("nonsense").ok());
+    EXPECT_TRUE(generator.add_worker(other.url(), std::nullopt).ok());
+    EXPECT_FALSE(generator.add_worker(other.url(), std::nullopt).ok());
+    EXPECT_FALSE(generator.add_worker("nonsense", std::nullopt).ok());
   });
   EXPECT_TRUE(Router::eventually([&] {
     std::string text;
