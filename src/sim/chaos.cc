@@ -17,6 +17,7 @@
 #include "sim/gate.h"
 #include "sim/gate_ledger.h"
 #include "sim/network.h"
+#include "sim/registry.h"
 #include "sim/session.h"
 #include "sim/stub_model.h"
 #include "sim/timeline.h"
@@ -29,6 +30,7 @@ using std::chrono::seconds;
 constexpr std::size_t kOpenMax = 48;
 constexpr int kProbes = 3;  // requests after the healing
 constexpr Nanoseconds kSettling = seconds(60);
+constexpr Nanoseconds kTick = std::chrono::milliseconds(100);
 
 class Chaos {
  public:
@@ -37,6 +39,7 @@ class Chaos {
 
  private:
   void add_hosts();
+  void tick();
   void arrange_requests();
   void arrange_faults();
   void arrange_rules();
@@ -68,6 +71,9 @@ class Chaos {
   std::vector<std::unique_ptr<SimClient>> clients_;  // index + 1 is the id
   std::vector<std::unique_ptr<api::GenerationSink>> sink_doubles_;
   router::RouterCore core_;
+  SimPool pool_;
+  std::unique_ptr<router::WorkerPool> pool_double_;
+  SimRegistry registry_;
   Faults faults_;
   SimGate gate_;
   std::unique_ptr<api::AdmissionGate> gate_double_;
@@ -92,7 +98,19 @@ Chaos::Chaos(const ChaosOptions& options)
           link_double_ ? *link_double_ : static_cast<router::WorkerLink&>(network_),
           setting_.core
       ),
-      faults_(timeline_, core_, network_, random_.next()),
+      pool_(core_, network_),
+      pool_double_(options.pool_double ? options.pool_double(pool_) : nullptr),
+      registry_(
+          timeline_,
+          network_,
+          pool_double_ ? *pool_double_ : static_cast<router::WorkerPool&>(pool_),
+          verdict_,
+          random_.next()
+      ),
+      faults_(
+          {.timeline = timeline_, .core = core_, .network = network_, .registry = registry_},
+          random_.next()
+      ),
       gate_(timeline_, setting_.rules.front()),
       gate_double_(options.gate_double ? options.gate_double(gate_) : nullptr),
       ledger_(timeline_, verdict_, setting_.rules.front()),
@@ -107,12 +125,15 @@ Chaos::Chaos(const ChaosOptions& options)
                  misbehave(session, requests);
                }}
       ) {
-  network_.on_send = [this](api::RequestId id, std::size_t under_way) {
-    ++attempts_[id.value() - 1];
+  network_.on_send = [this](const auto& worker, const auto& message, std::size_t under_way) {
+    ++attempts_[message.id.value() - 1];
     if (under_way > 1) {
-      verdict_.violated(fmt::format("request {} is at two workers", id.value()));
+      verdict_.violated(fmt::format("request {} is at two workers", message.id.value()));
     }
+    registry_.check_sent(worker.url);
+    if (message.request.prefill_from) registry_.check_sent(message.request.prefill_from->url);
   };
+  network_.on_start = [this](std::size_t host) { registry_.on_start(host); };
   network_.on_poisoned = [this](api::RequestId id) {
     if (++killed_[id.value() - 1] > setting_.core.deaths_max) {
       verdict_.violated(fmt::format("request {} kills one worker after another", id.value()));
@@ -123,6 +144,8 @@ Chaos::Chaos(const ChaosOptions& options)
 }
 
 void Chaos::add_hosts() {
+  registry_.set_options(setting_.registry);
+  if (!options_.faults) registry_.heal();
   for (std::size_t i = 0; i < setting_.hosts; ++i) {
     api::Role role = api::Role::Both;
     if (setting_.prefill_hosts > 0)
@@ -137,9 +160,18 @@ void Chaos::add_hosts() {
          .lease = setting_.lease,
          .defect = options_.defect}
     );
+    const bool registers = std::ranges::find(setting_.registering, i) != setting_.registering.end();
+    if (registers) registry_.registers(host);
+    if (!registers) registry_.add(host);
     network_.start(host);
-    network_.watch(core_.add_worker(network_.host(host).url).value(), host);
   }
+  registry_.start();
+}
+
+// As RoutedGenerator::tick.
+void Chaos::tick() {
+  core_.on_tick();
+  timeline_.after(kTick, [this] { tick(); });
 }
 
 // Prompts that share prefixes, of one page or several.
@@ -386,6 +418,7 @@ void Chaos::check_probes() {
 
 ChaosReport Chaos::run() {
   add_hosts();
+  tick();
   arrange_requests();
   arrange_rules();
   if (options_.faults) arrange_faults();
@@ -419,6 +452,8 @@ ChaosReport Chaos::report() const {
       .visits = sessions_.counts().visits,
       .queued = sessions_.counts().waited,
       .refused = sessions_.counts().refused,
+      .lapses = registry_.lapses(),
+      .returns = registry_.returns(),
   };
   for (const auto& client : clients_) {
     const auto& finish = client->finish();
@@ -428,9 +463,8 @@ ChaosReport Chaos::report() const {
   }
   report.story = fmt::format(
       "seed {}: {} workers of {} ranks, {} of them for prompts, {}, {} requests, {} hand-overs, "
-      "{} faults, {} replays, {} prefills lost, {} failed, {} visits, {} queued, {} refused, at "
-      "{:.3f} "
-      "s",
+      "{} faults, {} replays, {} prefills lost, {} failed, {} visits, {} queued, {} refused, {} "
+      "leases over, at {:.3f} s",
       options_.seed,
       setting_.hosts,
       setting_.dp_ranks,
@@ -445,6 +479,7 @@ ChaosReport Chaos::report() const {
       report.visits,
       report.queued,
       report.refused,
+      report.lapses,
       to_seconds(timeline_.now())
   );
   return report;

@@ -8,6 +8,7 @@
 #include "api/admission.h"
 #include "api/generation.h"
 #include "router/worker_link.h"
+#include "router/worker_roster.h"
 #include "sim/worker.h"
 
 namespace pleiad::sim {
@@ -19,6 +20,7 @@ struct ChaosOptions {
   std::function<std::unique_ptr<router::WorkerLink>(router::WorkerLink& real)> link_double;
   std::function<std::unique_ptr<api::GenerationSink>(api::GenerationSink& real)> sink_double;
   std::function<std::unique_ptr<api::AdmissionGate>(api::AdmissionGate& real)> gate_double;
+  std::function<std::unique_ptr<router::WorkerPool>(router::WorkerPool& real)> pool_double;
   WorkerDefect defect = {};  // of every worker
 };
 
@@ -36,17 +38,20 @@ struct ChaosReport {
   std::uint64_t visits = 0;   // at the gate
   std::uint64_t queued = 0;   // visits that waited there
   std::uint64_t refused = 0;  // by the gate
+  std::uint64_t lapses = 0;   // registered workers whose lease ran out, and who were let go
+  std::uint64_t returns = 0;  // of those, that registered again
 };
 
-// A service in one process under virtual time: the router's real admission and core, simulated
-// workers with the real scheduler, and a network, workers and clients that misbehave as the seed
-// draws. For some time faults happen; then all is healed, and the service must come back. Checked
-// at every event: each answer is a prefix of the right one; a request is at one worker or waits,
-// never both or neither; the router's account of loads says the same; the gate keeps its rules
-// (gate_ledger.h). Checked at the end: every request has been refused or has ended, once, for a
-// reason that was there; no worker holds a page; a poisoned prompt has killed no more workers than
-// it may; keys have got back what they did not use; requests after the healing are answered. Same
-// seed, same run.
+// A service in one process under virtual time: the router's real admission, core and roster,
+// simulated workers with the real scheduler, and a network, workers and clients that misbehave as
+// the seed draws. For some time faults happen; then all is healed, and the service must come back.
+// Checked at every event: each answer is a prefix of the right one; a request is at one worker or
+// waits, never both or neither; the router's account of loads says the same; the gate keeps its
+// rules (gate_ledger.h); workers are let go when their leases are over and they do not answer, then
+// and only then, and get no request before they register again. Checked at the end: every request
+// has been refused or has ended, once, for a reason that was there; no worker holds a page; a
+// poisoned prompt has killed no more workers than it may; keys have got back what they did not use;
+// requests after the healing are answered. Same seed, same run.
 ChaosReport run_chaos(const ChaosOptions& options);
 
 }  // namespace pleiad::sim

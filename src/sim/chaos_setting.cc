@@ -94,6 +94,25 @@ void draw_gate(Random& random, ChaosSetting& s) {
   }
 }
 
+// In half of the seeds workers register themselves, most of them, and their words may go astray.
+void draw_registry(Random& random, ChaosSetting& s) {
+  if (random.below(2) == 0) return;
+  for (std::size_t host = 0; host < s.hosts; ++host) {
+    if (random.below(4) != 0) s.registering.push_back(host);
+  }
+  const std::int64_t lease_ms = random.between(1000, 6000);
+  s.registry = {
+      .lease = milliseconds(lease_ms),
+      .interval = milliseconds(lease_ms * 3 / 10),
+      .retry = milliseconds(lease_ms / 10),
+      .timeout = milliseconds(lease_ms / 10),
+      .sweep_interval = milliseconds(random.between(50, 500)),
+      .lost_chance = random.below(2) == 0 ? 0.5 * random.uniform() : 0.0,
+      .twice_chance = random.below(2) == 0 ? 0.2 : 0.0,
+      .late_chance = random.below(2) == 0 ? 0.2 : 0.0,
+  };
+}
+
 }  // namespace
 
 ChaosSetting draw_setting(Random& random) {
@@ -126,6 +145,7 @@ ChaosSetting draw_setting(Random& random) {
   s.cost.fixed = ms(1, 20);
   if (random.below(3) != 0) draw_pairs(random, s);
   draw_gate(random, s);
+  draw_registry(random, s);
   return s;
 }
 

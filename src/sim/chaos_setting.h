@@ -11,6 +11,7 @@
 #include "router/router_core.h"
 #include "sched/scheduler.h"
 #include "sim/network.h"
+#include "sim/registry.h"
 #include "sim/worker.h"
 
 namespace pleiad::sim {
@@ -27,7 +28,9 @@ struct ChaosSetting {
   router::RouterCoreOptions core;
   sched::SchedulerOptions scheduler;
   StepCost cost;
-  bool gate_open = true;  // everything may start at once
+  RegistryOptions registry;
+  std::vector<std::size_t> registering;  // hosts whose workers register themselves
+  bool gate_open = true;                 // everything may start at once
   // Of admission, one after another; the first from the start, the others at times that are drawn.
   std::vector<router::AdmissionRules> rules;
 };

@@ -5,6 +5,9 @@
 namespace pleiad::sim {
 namespace {
 
+// No process starts sooner after another's death, which is known to all peers by then.
+constexpr Nanoseconds kStartMin = std::chrono::milliseconds(50);
+
 constexpr Fault kFaults[] = {
     Fault::Kill,
     Fault::LosePower,
@@ -23,13 +26,12 @@ constexpr Fault kFaults[] = {
 
 }  // namespace
 
-Faults::Faults(
-    Timeline& timeline,
-    router::RouterCore& core,
-    SimNetwork& network,
-    std::uint64_t seed
-)
-    : timeline_(timeline), core_(core), network_(network), random_(seed) {
+Faults::Faults(const World& world, std::uint64_t seed)
+    : timeline_(world.timeline),
+      core_(world.core),
+      network_(world.network),
+      registry_(world.registry),
+      random_(seed) {
   for (const Fault fault : kFaults) {
     if (random_.below(2) == 0) kinds_.push_back(fault);
   }
@@ -112,7 +114,9 @@ void Faults::happen(Fault fault, std::size_t host) {
 }
 
 void Faults::restart_later(std::size_t host) {
-  later(draw(1, 5000), [this, host] {
+  const Nanoseconds longest = std::chrono::seconds(5);
+  const Nanoseconds pause{random_.between(kStartMin.count(), longest.count())};
+  later(pause, [this, host] {
     if (network_.host(host).worker != nullptr) return;
     // Some come back in another layout.
     if (random_.below(4) == 0) network_.host(host).process.dp_ranks = 1 + random_.below(3);
@@ -128,6 +132,7 @@ void Faults::drain(std::size_t host) {
     return now.starts == start && now.worker != nullptr;
   };
   network_.host(host).worker->stop_accepting();
+  registry_.leave(host);
   const Nanoseconds grace = draw(100, 2000);
   later(grace, [this, host, still] {
     if (still()) network_.host(host).worker->give_up();
@@ -152,28 +157,34 @@ void Faults::operator_drain(std::size_t host, bool draining) {
 }
 
 void Faults::remove(std::size_t host) {
-  const auto removed = core_.remove_worker(network_.host(host).url);
-  if (removed.ok()) network_.forget(*removed);
+  removed_.insert(host);
+  registry_.remove(host);
 }
 
 void Faults::add_back(std::size_t host) {
-  const auto added = core_.add_worker(network_.host(host).url);
-  if (added.ok()) network_.watch(*added, host);
+  removed_.erase(host);
+  registry_.add(host);
 }
 
 void Faults::heal() {
   healed_ = true;
   network_.keep_records();
+  registry_.heal();
   for (std::size_t i = 0; i < network_.hosts(); ++i) {
     SimHost& host = network_.host(i);
     // What shuts down or lost its machine is started anew.
     if (host.worker != nullptr && !host.worker->report().accepting) network_.kill(i);
-    if (host.worker == nullptr) network_.start(i);
-    network_.go_on(i);
-    host.worker->slow_down(1);
+    if (host.worker == nullptr) {
+      timeline_.after(kStartMin, [this, i] {
+        if (network_.host(i).worker == nullptr) network_.start(i);
+      });
+    } else {
+      network_.go_on(i);
+      host.worker->slow_down(1);
+    }
     host.clogged_to = {};
     host.clogged_from = {};
-    add_back(i);
+    if (removed_.contains(i)) add_back(i);
     operator_drain(i, /*draining=*/false);
   }
 }

@@ -2,11 +2,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <vector>
 
 #include "base/random.h"
 #include "router/router_core.h"
 #include "sim/network.h"
+#include "sim/registry.h"
 #include "sim/timeline.h"
 
 namespace pleiad::sim {
@@ -36,8 +38,16 @@ enum class Fault {
 // Lets faults happen to the workers of a network, of kinds that the seed draws, each for a time.
 class Faults {
  public:
+  // What they happen to.
+  struct World {
+    Timeline& timeline;
+    router::RouterCore& core;
+    SimNetwork& network;
+    SimRegistry& registry;
+  };
+
   // All must outlive it.
-  Faults(Timeline& timeline, router::RouterCore& core, SimNetwork& network, std::uint64_t seed);
+  Faults(const World& world, std::uint64_t seed);
 
   // One of the drawn kinds, to one worker.
   void happen();
@@ -60,9 +70,11 @@ class Faults {
   Timeline& timeline_;
   router::RouterCore& core_;
   SimNetwork& network_;
+  SimRegistry& registry_;
   Random random_;
   std::vector<Fault> kinds_;
   std::uint64_t happened_ = 0;
+  std::set<std::size_t> removed_;  // hosts, by an operator
   bool healed_ = false;
 };
 

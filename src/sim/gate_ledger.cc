@@ -314,20 +314,30 @@ std::size_t GateLedger::waiting_in(std::string_view name, const std::string& key
   }));
 }
 
-void GateLedger::check_waiting(std::uint64_t number, const Visit& visit) {
-  if (clock_.now() > visit.deadline) violated(number, "waits behind its deadline");
-  if (running_ == 0) violated(number, "waits though nothing runs");
-  const auto key_max = rules_of(visit.arrival.key).concurrent_max;
-  const bool key_may = !key_max || keys_[visit.arrival.key].running < *key_max;
-  if (!rules_.tokens_max && running_ < rules_.concurrent_max && key_may) {
-    violated(number, "waits though it may start");
+bool GateLedger::key_may_run_more(const Visit& visit) const {
+  const auto at_most = rules_of(visit.arrival.key).concurrent_max;
+  return !at_most || keys_.at(visit.arrival.key).running < *at_most;
+}
+
+// Whoever's turn it is of those that wait, it has to wait on.
+void GateLedger::check_waiting() {
+  std::int64_t largest = 0;  // places
+  bool any = false;
+  for (const auto& [number, visit] : visits_) {
+    if (visit.running) continue;
+    if (clock_.now() > visit.deadline) violated(number, "waits behind its deadline");
+    if (!key_may_run_more(visit)) continue;
+    largest = std::max(largest, places_of(visit.arrival));
+    any = true;
   }
+  if (!any || running_ >= rules_.concurrent_max) return;
+  const bool fits =
+      !rules_.tokens_max || running_ == 0 || reserved_ + largest <= *rules_.tokens_max;
+  if (fits) verdict_.violated("somebody waits at the gate who may start");
 }
 
 void GateLedger::check(const router::Admission& gate) {
-  for (const auto& [number, visit] : visits_) {
-    if (!visit.running) check_waiting(number, visit);
-  }
+  check_waiting();
   if (gate.running() != running_) {
     verdict_.violated(
         fmt::format("the gate counts {} that run where {} do", gate.running(), running_)

@@ -76,7 +76,8 @@ class GateLedger {
   void check_retry(std::uint64_t visit, const api::AdmissionRefusal& refusal);
   [[nodiscard]] std::size_t waiting_in(std::string_view name) const;
   [[nodiscard]] std::size_t waiting_in(std::string_view name, const std::string& key) const;
-  void check_waiting(std::uint64_t number, const Visit& visit);
+  [[nodiscard]] bool key_may_run_more(const Visit& visit) const;
+  void check_waiting();
   // What a verdict says is left to a key is what is left.
   void check_rates(const std::string& name, const api::RateStates& rates);
 

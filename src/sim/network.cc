@@ -34,9 +34,9 @@ std::size_t SimNetwork::add_host(std::string url, const SimWorker::Options& proc
   return hosts_.size() - 1;
 }
 
-std::size_t SimNetwork::host_of(const router::Worker& worker) const {
-  const auto at = std::ranges::find_if(hosts_, [&](const auto& process) {
-    return process->host->url == worker.url;
+std::size_t SimNetwork::host_of(std::string_view url) const {
+  const auto at = std::ranges::find_if(hosts_, [url](const auto& process) {
+    return process->host->url == url;
   });
   PLEIAD_CHECK(at != hosts_.end(), "the router knows workers of this network only");
   return static_cast<std::size_t>(at - hosts_.begin());
@@ -51,6 +51,12 @@ bool SimNetwork::router_has(const Connection& connection) const {
   return at != connections_.end() && at->second.get() == &connection;
 }
 
+// Not that of a silent connection, nor of one in whose place there is another.
+bool SimNetwork::end_is_heard(const Connection& connection) const {
+  const bool replaced = connections_.contains(connection.attempt) && !router_has(connection);
+  return !connection.silent && !replaced;
+}
+
 // Streams.
 
 void SimNetwork::send(
@@ -61,12 +67,12 @@ void SimNetwork::send(
   auto connection = std::make_shared<Connection>();  // owners: as ConnectionPtr says
   connection->attempt = attempt;
   connection->request = message.id;
-  connection->host = host_of(worker);
+  connection->host = host_of(worker.url);
   connection->instance = worker.report.instance;
   connection->heard = timeline_.now();
   connections_[attempt] = connection;
   const std::size_t under_way = ++under_way_[message.id];
-  if (on_send) on_send(message.id, under_way);
+  if (on_send) on_send(worker, message, under_way);
   connect(connection, message.request);
 }
 
@@ -148,7 +154,7 @@ void SimNetwork::finish(
     const router::Worker& worker,
     api::RequestId remote
 ) {
-  const std::size_t host = host_of(worker);
+  const std::size_t host = host_of(worker.url);
   timeline_.after(delay() * 3, [this, attempt, host, remote, instance = worker.report.instance] {
     if (!connections_.contains(attempt)) return;
     if (!reachable(host) || hosts_[host]->host->worker == nullptr) {
@@ -268,11 +274,10 @@ void SimNetwork::Process::on_finish(StreamId stream, const api::FinishEvent& eve
 }
 
 void SimNetwork::Process::on_poisoned(StreamId stream) {
-  // By an order that nobody waits for any more it dies too, and nobody can know of what; nor does
-  // anybody hear how a silent connection ends.
+  // By an order that nobody waits for any more it dies too, and nobody can know of what.
   const auto own = network_.streams_.find(stream);
-  const bool wanted =
-      own != network_.streams_.end() ? !own->second->silent : network_.wants_keys(stream);
+  const bool wanted = own != network_.streams_.end() ? network_.end_is_heard(*own->second)
+                                                     : network_.wants_keys(stream);
   network_.note_killed(stream);
   if (network_.on_poisoned && wanted) network_.on_poisoned(network_.request_of(stream));
   network_.timeline_.after(Nanoseconds{0}, [this, start = host->starts] {
@@ -300,6 +305,7 @@ void SimNetwork::start(std::size_t index) {
   host.process.instance = fmt::format("{}#{}", host.url, host.starts);
   host.cut_off = false;
   host.worker = std::make_unique<SimWorker>(timeline_, *hosts_[index], host.process);
+  if (on_start) on_start(index);
 }
 
 void SimNetwork::kill(std::size_t index) {

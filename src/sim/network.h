@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -80,6 +81,10 @@ class SimNetwork final : public router::WorkerLink {
   void watch(router::WorkerIndex worker, std::size_t host);
   void forget(router::WorkerIndex worker);
 
+  [[nodiscard]] std::size_t host_of(std::string_view url) const;
+  // Does `task` in the host's process, where there is one, as soon as it can.
+  void in_process(std::size_t host, Timeline::Task task);
+
   // What happens to processes and machines.
   void start(std::size_t index);
   void kill(std::size_t index);
@@ -106,7 +111,11 @@ class SimNetwork final : public router::WorkerLink {
   // before it could tell.
   std::function<void(api::RequestId request)> on_untold;
   // Called for every send, with attempts under way at the same request, this one too.
-  std::function<void(api::RequestId request, std::size_t under_way)> on_send;
+  std::function<
+      void(const router::Worker& worker, const api::SubmitMessage& message, std::size_t under_way)>
+      on_send;
+  // Called when a process has started.
+  std::function<void(std::size_t host)> on_start;
 
  private:
   // Between one attempt and one process.
@@ -172,19 +181,18 @@ class SimNetwork final : public router::WorkerLink {
   };
 
   Nanoseconds delay();
-  std::size_t host_of(const router::Worker& worker) const;
   [[nodiscard]] bool reachable(std::size_t host) const;
   void connect(const ConnectionPtr& connection, api::GenerationRequest request);
   void arrive(const ConnectionPtr& connection, const api::GenerationRequest& request);
   void resend(const ConnectionPtr& connection, api::GenerationRequest request);
-  // Does `task` in the process as soon as it can.
-  void in_process(std::size_t host, Timeline::Task task);
   void to_worker(const ConnectionPtr& connection, Timeline::Task task);
   void to_router(const ConnectionPtr& connection, Timeline::Task task);
   void to_router(StreamId stream, const std::function<void(router::AttemptId)>& task);
   void reset(const ConnectionPtr& connection, std::string_view why);
   void watch_silence(const ConnectionPtr& connection);
   [[nodiscard]] bool router_has(const Connection& connection) const;
+  // Whether the router hears when the process dies.
+  [[nodiscard]] bool end_is_heard(const Connection& connection) const;
   ConnectionPtr draw(std::size_t host);
   void stay_alive(const ConnectionPtr& connection);
   // The client's, of a stream or a transfer.

@@ -35,10 +35,7 @@ void SimNetwork::Process::on_keys_wanted(StreamId stream, const KeyOrder& order)
   transfer->to_start = host->starts;
   transfer->to_stream = stream;
   transfer->heard = network_.timeline_.now();
-  const auto from = std::ranges::find_if(network_.hosts_, [&order](const auto& process) {
-    return process->host->url == order.url;
-  });
-  transfer->from = static_cast<std::size_t>(from - network_.hosts_.begin());
+  transfer->from = network_.host_of(order.url);
   network_.transfers_.push_back(transfer);
   network_.order_keys(transfer, order);
 }

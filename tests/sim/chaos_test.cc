@@ -4,12 +4,15 @@
 // Also tests: gate.cc
 // Also tests: gate_ledger.cc
 // Also tests: network.cc, network_transfers.cc
+// Also tests: registry.cc
 // Also tests: session.cc
 #include "sim/chaos.h"
 
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -60,10 +63,14 @@ TEST_F(Chaos, NoSeedViolatesAnything) {
     sum.visits += report.visits;
     sum.queued += report.queued;
     sum.refused += report.refused;
+    sum.lapses += report.lapses;
+    sum.returns += report.returns;
   }
   fmt::print(
       "{} seeds: {} events, {} faults, {} requests, {} whole, {} failed, {} replays, {} "
-      "hand-overs, {} prefills lost; {} visits at the gate, {} queued, {} refused\n",
+      "hand-overs, {} prefills lost; {} visits at the gate, {} queued, {} refused; {} leases over, "
+      "{} "
+      "workers back\n",
       count,
       sum.events,
       sum.faults,
@@ -75,7 +82,9 @@ TEST_F(Chaos, NoSeedViolatesAnything) {
       sum.prefill_losses,
       sum.visits,
       sum.queued,
-      sum.refused
+      sum.refused,
+      sum.lapses,
+      sum.returns
   );
 }
 
@@ -152,6 +161,23 @@ class GateDouble : public api::AdmissionGate {
   api::AdmissionGate& real_;
 };
 
+class PoolDouble : public router::WorkerPool {
+ public:
+  explicit PoolDouble(router::WorkerPool& real) : real_(real) {}
+  Result<void> add_worker(const std::string& url, std::optional<api::Role> wanted) override {
+    return real_.add_worker(url, wanted);
+  }
+  Result<void> remove_worker(std::string_view url) override { return real_.remove_worker(url); }
+  const router::WorkerTable& table() const override { return real_.table(); }
+
+ protected:
+  router::WorkerPool& real_;
+};
+
+template <typename Double>
+ChaosOptions with_pool() {
+  return {.pool_double = [](router::WorkerPool& real) { return std::make_unique<Double>(real); }};
+}
 template <typename Double>
 ChaosOptions with_gate() {
   return {.gate_double = [](api::AdmissionGate& real) { return std::make_unique<Double>(real); }};
@@ -377,6 +403,50 @@ TEST_F(Chaos, FindsAGateThatDoesNotSayWhenToComeAgain) {
     }
   };
   EXPECT_THAT(found(with_gate<Curt>()), HasSubstr("whether to come again"));
+}
+
+TEST_F(Chaos, FindsARouterThatKeepsWorkersWhoseLeaseIsOver) {
+  class Clinging : public PoolDouble {
+   public:
+    using PoolDouble::PoolDouble;
+    Result<void> remove_worker(std::string_view /*url*/) override { return {}; }
+  };
+  EXPECT_THAT(found(with_pool<Clinging>(), "kept"), HasSubstr("is kept though its lease is over"));
+}
+
+TEST_F(Chaos, FindsARouterThatTakesNoWorkerInAgain) {
+  class Unforgiving : public PoolDouble {
+   public:
+    using PoolDouble::PoolDouble;
+    Result<void> add_worker(const std::string& url, std::optional<api::Role> wanted) override {
+      if (!known_.insert(url).second) return {};
+      return real_.add_worker(url, wanted);
+    }
+
+   private:
+    std::set<std::string> known_;
+  };
+  EXPECT_THAT(found(with_pool<Unforgiving>(), "registered"), HasSubstr("is not there"));
+}
+
+TEST_F(Chaos, FindsARouterThatAsksWorkersWhomItLetGo) {
+  // Sends everything to the first it was given.
+  class Faithful : public LinkDouble {
+   public:
+    using LinkDouble::LinkDouble;
+    void send(
+        router::AttemptId attempt,
+        const router::Worker& worker,
+        const api::SubmitMessage& message
+    ) override {
+      if (!first_) first_ = worker;
+      real_.send(attempt, *first_, message);
+    }
+
+   private:
+    std::optional<router::Worker> first_;
+  };
+  EXPECT_THAT(found(with_link<Faithful>(), "let go"), HasSubstr("which was let go"));
 }
 
 }  // namespace
