@@ -19,8 +19,8 @@
 #include "sim/network.h"
 #include "sim/registry.h"
 #include "sim/session.h"
-#include "sim/stub_model.h"
 #include "sim/timeline.h"
+#include "sim/visitors.h"
 
 namespace pleiad::sim {
 namespace {
@@ -43,8 +43,6 @@ class Chaos {
   void arrange_requests();
   void arrange_faults();
   void arrange_rules();
-  api::GenerationRequest draw_request(bool probe);
-  SimVisit draw_visit();
   void arrive();
   void probe();
   void ask_what_is_left();
@@ -64,6 +62,7 @@ class Chaos {
   const ChaosOptions options_;
   Random random_;
   ChaosSetting setting_;
+  Visitors visitors_;
   Timeline timeline_;
   Verdict verdict_;
   SimNetwork network_;
@@ -83,14 +82,17 @@ class Chaos {
   std::vector<int> attempts_;                            // [clients]
   std::vector<int> killed_;                              // [clients], workers by its prompt
   std::unordered_map<std::uint64_t, std::size_t> open_;  // clients that have not ended
-  std::vector<std::vector<TokenId>> prefixes_;
-  std::size_t probes_from_ = SIZE_MAX;  // clients from here on are probes
+  std::size_t probes_from_ = SIZE_MAX;                   // clients from here on are probes
 };
 
 Chaos::Chaos(const ChaosOptions& options)
     : options_(options),
       random_(options.seed),
       setting_(draw_setting(random_)),
+      visitors_(
+          random_,
+          {.gate_open = setting_.gate_open, .poison = options.faults, .until = setting_.horizon}
+      ),
       network_(timeline_, core_, random_.next(), setting_.network),
       link_double_(options.link_double ? options.link_double(network_) : nullptr),
       core_(
@@ -174,31 +176,7 @@ void Chaos::tick() {
   timeline_.after(kTick, [this] { tick(); });
 }
 
-// Prompts that share prefixes, of one page or several.
-api::GenerationRequest Chaos::draw_request(bool probe) {
-  api::GenerationRequest request;
-  request.prompt = prefixes_[random_.below(prefixes_.size())];
-  for (std::uint64_t left = 1 + random_.below(100); left > 0; --left) {
-    request.prompt.push_back(static_cast<TokenId>(1 + random_.below(kStubVocabulary - 1)));
-  }
-  request.max_tokens = static_cast<std::int32_t>(random_.between(1, 40));
-  request.ignore_eos = random_.below(4) == 0;
-  request.priority = static_cast<std::int32_t>(random_.below(2));
-  if (random_.below(3) == 0) request.session = fmt::format("session {}", random_.below(3));
-  if (random_.below(8) == 0) request.prompt_top_logprobs = 0;
-  const bool poisoned = options_.faults && !probe && random_.below(40) == 0;
-  if (poisoned) request.prompt[0] = kPoison;
-  return request;
-}
-
 void Chaos::arrange_requests() {
-  for (int i = 0; i < 4; ++i) {
-    std::vector<TokenId> prefix(random_.below(250));
-    for (TokenId& token : prefix) {
-      token = static_cast<TokenId>(1 + random_.below(kStubVocabulary - 1));
-    }
-    prefixes_.push_back(std::move(prefix));
-  }
   for (int i = 0; i < setting_.requests; ++i) {
     const Nanoseconds at{random_.between(0, setting_.horizon.count())};
     timeline_.at(at, [this] { arrive(); });
@@ -215,16 +193,8 @@ void Chaos::arrange_rules() {
   }
 }
 
-SimVisit Chaos::draw_visit() {
-  SimVisit visit{.request = draw_request(/*probe=*/false), .until = setting_.horizon};
-  if (!setting_.gate_open) visit.arrival = draw_arrival(random_);
-  if (random_.below(8) == 0) visit.choices = static_cast<int>(random_.between(2, 3));
-  if (random_.below(2) == 0) visit.tries = 3;
-  return visit;
-}
-
 void Chaos::arrive() {
-  const std::uint64_t session = sessions_.arrive(draw_visit());
+  const std::uint64_t session = sessions_.arrive(visitors_.draw());
   if (!options_.faults || random_.below(10) != 0) return;
   const Nanoseconds patience{random_.between(0, 2'000'000'000)};
   timeline_.after(patience, [this, session] { sessions_.hang_up(session); });
@@ -235,7 +205,7 @@ void Chaos::probe() {
   for (int i = 0; i < kProbes; ++i) {
     sessions_.arrive(
         {.arrival = {.key = kProbeClass, .priority_class = kProbeClass},
-         .request = draw_request(/*probe=*/true)}
+         .request = visitors_.draw_request()}
     );
   }
 }

@@ -1,7 +1,7 @@
 #include "sim/chaos_setting.h"
 
 #include <iterator>
-#include <string>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -12,16 +12,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr std::int64_t kSequenceTokensMax = 512;
-constexpr std::uint64_t kClasses = 3;
-constexpr std::uint64_t kKeys = 3;
-
-std::string class_name(std::uint64_t index) {
-  return fmt::format("class {}", index);
-}
-
-std::string key_name(std::uint64_t index) {
-  return fmt::format("key {}", index);
-}
 
 router::PolicyKind draw_policy(Random& random) {
   constexpr router::PolicyKind kKinds[] = {
@@ -115,6 +105,14 @@ void draw_registry(Random& random, ChaosSetting& s) {
 
 }  // namespace
 
+std::string class_name(std::uint64_t index) {
+  return fmt::format("class {}", index);
+}
+
+std::string key_name(std::uint64_t index) {
+  return fmt::format("key {}", index);
+}
+
 ChaosSetting draw_setting(Random& random) {
   const auto ms = [&](std::int64_t low, std::int64_t high) {
     return milliseconds(random.between(low, high));
@@ -147,16 +145,6 @@ ChaosSetting draw_setting(Random& random) {
   draw_gate(random, s);
   draw_registry(random, s);
   return s;
-}
-
-api::Arrival draw_arrival(Random& random) {
-  api::Arrival arrival{.key = key_name(random.below(kKeys))};
-  // One more than there are: names that nobody knows are asked for too.
-  if (random.below(3) == 0) arrival.priority_class = class_name(random.below(kClasses + 1));
-  if (random.below(3) == 0) arrival.priority = static_cast<std::int32_t>(random.below(5));
-  if (random.below(3) == 0) arrival.patience = milliseconds(random.between(1, 4000));
-  arrival.output_bounded = random.below(3) != 0;
-  return arrival;
 }
 
 }  // namespace pleiad::sim

@@ -2,9 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
-#include "api/admission.h"
 #include "base/clock.h"
 #include "base/random.h"
 #include "router/admission_rules.h"
@@ -38,8 +38,12 @@ struct ChaosSetting {
 // A class and a key of all rules, for which everybody may wait.
 inline constexpr const char* kProbeClass = "probes";
 
+// How many other classes and keys rules may have, and their names.
+inline constexpr std::uint64_t kClasses = 3;
+inline constexpr std::uint64_t kKeys = 3;
+std::string class_name(std::uint64_t index);
+std::string key_name(std::uint64_t index);
+
 ChaosSetting draw_setting(Random& random);
-// Who asks, and as what; without its tokens.
-api::Arrival draw_arrival(Random& random);
 
 }  // namespace pleiad::sim

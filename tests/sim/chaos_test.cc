@@ -6,6 +6,7 @@
 // Also tests: network.cc, network_transfers.cc
 // Also tests: registry.cc
 // Also tests: session.cc
+// Also tests: visitors.cc
 #include "sim/chaos.h"
 
 #include <cstdlib>
@@ -106,7 +107,7 @@ TEST_F(Chaos, WithoutFaultsNothingFailsAndNothingMoves) {
 
 // The first that the checks find in so many seeds and that says `what`; empty: nothing.
 std::string found(ChaosOptions options, std::string_view what = "") {
-  for (options.seed = 1; options.seed <= 400; ++options.seed) {
+  for (options.seed = 1; options.seed <= 4000; ++options.seed) {
     const std::string violation = run_chaos(options).violation;
     if (!violation.empty() && violation.find(what) != std::string::npos) return violation;
   }
