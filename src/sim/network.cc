@@ -198,6 +198,7 @@ void SimNetwork::to_worker(const ConnectionPtr& connection, Timeline::Task task)
 }
 
 void SimNetwork::to_router(const ConnectionPtr& connection, Timeline::Task task) {
+  if (connection->broken) return;
   const Nanoseconds clogged = hosts_[connection->host]->host->clogged_from;
   connection->received_last =
       std::max({connection->received_last, timeline_.now() + delay(), clogged + delay()});
@@ -359,6 +360,7 @@ SimNetwork::ConnectionPtr SimNetwork::draw(std::size_t host) {
 bool SimNetwork::break_one(std::size_t host) {
   const ConnectionPtr connection = draw(host);
   if (connection == nullptr) return false;
+  connection->broken = true;
   reset(connection, "connection reset by the network");
   in_process(host, [this, connection] {
     hosts_[connection->host]->host->worker->hang_up(connection->stream);

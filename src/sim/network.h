@@ -130,7 +130,8 @@ class SimNetwork final : public router::WorkerLink {
     Nanoseconds received_last{0};  // likewise back
     Nanoseconds heard{0};          // when the router last did
     bool silent = false;           // nothing passes any more, and nobody is told
-    bool closed = false;           // by its process' end: nothing more is sent back
+    bool broken = false;           // by the network: nothing more is sent back
+    bool closed = false;           // by its process' end, or broken: nothing more arrives
     bool killed_another = false;   // its prompt, which was computed there
     bool finished = false;         // and the router has heard so
   };
