@@ -150,8 +150,9 @@ void Chaos::add_hosts() {
   if (!options_.faults) registry_.heal();
   for (std::size_t i = 0; i < setting_.hosts; ++i) {
     api::Role role = api::Role::Both;
-    if (setting_.prefill_hosts > 0)
+    if (setting_.prefill_hosts > 0) {
       role = i < setting_.prefill_hosts ? api::Role::Prefill : api::Role::Decode;
+    }
     const std::size_t host = network_.add_host(
         fmt::format("http://worker{}", i),
         {.identity = {.version = "1", .model = "stub", .page_tokens = 64},

@@ -28,8 +28,8 @@ GateLedger::GateLedger(const Clock& clock, Verdict& verdict, router::AdmissionRu
   set_rules(std::move(rules));
 }
 
-void GateLedger::violated(std::uint64_t visit, std::string_view what) {
-  verdict_.violated(fmt::format("visit {} at the gate {}", visit, what));
+void GateLedger::violated(std::uint64_t number, std::string_view what) {
+  verdict_.violated(fmt::format("visit {} at the gate {}", number, what));
 }
 
 const router::KeyRules& GateLedger::rules_of(const std::string& key) const {

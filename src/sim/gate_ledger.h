@@ -26,11 +26,11 @@ class GateLedger {
   // Before the gate gets them.
   void set_rules(router::AdmissionRules rules);
   // Before the gate gets the visit, and once it has it.
-  void enters(std::uint64_t visit, const api::Arrival& arrival);
-  void has_entered(std::uint64_t visit);
-  void told(std::uint64_t visit, const api::AdmissionVerdict& verdict);
+  void enters(std::uint64_t number, const api::Arrival& arrival);
+  void has_entered(std::uint64_t number);
+  void told(std::uint64_t number, const api::AdmissionVerdict& verdict);
   // Before the gate hears it.
-  void leaves(std::uint64_t visit, std::int64_t tokens);
+  void leaves(std::uint64_t number, std::int64_t tokens);
 
   // When nothing is half done: nobody waits who may start or could not wait so long, no line is too
   // long, and the gate's account of who is there is this one.
@@ -59,7 +59,7 @@ class GateLedger {
     double tokens_used = 0.0;
   };
 
-  void violated(std::uint64_t visit, std::string_view what);
+  void violated(std::uint64_t number, std::string_view what);
   [[nodiscard]] const router::KeyRules& rules_of(const std::string& key) const;
   [[nodiscard]] const router::ClassRules* find_class(std::string_view name) const;
   [[nodiscard]] std::string class_of(const api::Arrival& arrival) const;
@@ -68,12 +68,12 @@ class GateLedger {
   // What is used now.
   double& used(Use& use, std::optional<std::int64_t> limit) const;
   void give_back(Visit& visit, double tokens);
-  void check_admitted(std::uint64_t visit);
-  void granted(std::uint64_t visit, const api::AdmissionGrant& grant);
-  void refused(std::uint64_t visit, const api::AdmissionRefusal& refusal);
-  void check_limit(std::uint64_t visit, const api::AdmissionRefusal& refusal);
-  void check_shed(std::uint64_t visit);
-  void check_retry(std::uint64_t visit, const api::AdmissionRefusal& refusal);
+  void check_admitted(std::uint64_t number);
+  void granted(std::uint64_t number, const api::AdmissionGrant& grant);
+  void refused(std::uint64_t number, const api::AdmissionRefusal& refusal);
+  void check_limit(std::uint64_t number, const api::AdmissionRefusal& refusal);
+  void check_shed(std::uint64_t number);
+  void check_retry(std::uint64_t number, const api::AdmissionRefusal& refusal);
   [[nodiscard]] std::size_t waiting_in(std::string_view name) const;
   [[nodiscard]] std::size_t waiting_in(std::string_view name, const std::string& key) const;
   [[nodiscard]] bool key_may_run_more(const Visit& visit) const;

@@ -80,33 +80,32 @@ void SimRegistry::tell(std::size_t host, int start) {
   in_process(host, start, [this, host, start] {
     if (words_[host].left) return;
     const std::uint64_t number = ++words_[host].number;
-    send(host, [this, host, start, number] {
-      const bool taken = renew(network_.host(host).url);
-      const Nanoseconds clogged = network_.host(host).clogged_to;
-      if (network_.host(host).cut_off || random_.uniform() < options_.lost_chance) return;
-      timeline_.at(
-          std::max(timeline_.now(), clogged) + delay(),
-          [this, host, start, number, taken] {
-            in_process(host, start, [this, host, start, number, taken] {
-              on_told(host, start, number, taken);
-            });
-          }
-      );
-    });
+    send(host, [this, host, start, number] { hear(host, start, number); });
     timeline_.after(options_.timeout, [this, host, start, number] {
-      in_process(host, start, [this, host, start, number] {
-        on_told(host, start, number, /*taken=*/false);
-      });
+      on_told(host, start, number, /*taken=*/false);
     });
   });
 }
 
+// The router does, and answers.
+void SimRegistry::hear(std::size_t host, int start, std::uint64_t number) {
+  const SimHost& there = network_.host(host);
+  const bool taken = renew(there.url);
+  if (there.cut_off || random_.uniform() < options_.lost_chance) return;
+  const Nanoseconds arrival = std::max(timeline_.now(), there.clogged_to) + delay();
+  timeline_.at(arrival, [this, host, start, number, taken] {
+    on_told(host, start, number, taken);
+  });
+}
+
 void SimRegistry::on_told(std::size_t host, int start, std::uint64_t number, bool taken) {
-  Word& word = words_[host];
-  if (word.left || word.number != number) return;
-  ++word.number;  // it is answered
-  timeline_.after(taken ? options_.interval : options_.retry, [this, host, start] {
-    tell(host, start);
+  in_process(host, start, [this, host, start, number, taken] {
+    Word& word = words_[host];
+    if (word.left || word.number != number) return;
+    ++word.number;  // it is answered
+    timeline_.after(taken ? options_.interval : options_.retry, [this, host, start] {
+      tell(host, start);
+    });
   });
 }
 

@@ -97,6 +97,7 @@ class SimRegistry {
   // Does `task` in the process that has so many starts, as soon as it can.
   void in_process(std::size_t host, int start, Timeline::Task task);
   void tell(std::size_t host, int start);
+  void hear(std::size_t host, int start, std::uint64_t number);
   void on_told(std::size_t host, int start, std::uint64_t number, bool taken);
   // A message from there to the router, with all that may happen to it.
   void send(std::size_t host, const Timeline::Task& task);

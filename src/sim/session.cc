@@ -75,14 +75,14 @@ void Sessions::come_again(const SimVisit& visit, const api::AdmissionRefusal& re
   timeline_.after(*refusal.retry_after, [this, again = std::move(again)] { arrive(again); });
 }
 
-void Sessions::hang_up(std::uint64_t number) {
-  const auto at = sessions_.find(number);
+void Sessions::hang_up(std::uint64_t session) {
+  const auto at = sessions_.find(session);
   if (at == sessions_.end()) return;
   at->second.waiting = false;
   for (const api::RequestId request : at->second.submitted) {
     service_.cancel(request);
   }
-  settle(number);
+  settle(session);
 }
 
 void Sessions::on_ended(api::RequestId request, std::int64_t output_tokens) {
