@@ -139,8 +139,9 @@ void SimNetwork::hang_up(router::AttemptId attempt) {
   if (connection->start == 0) return;  // it never stood
   const SimHost& there = *hosts_[connection->host]->host;
   const bool gone = there.worker == nullptr || there.starts != connection->start;
-  if (connection->killed_another && !connection->finished && gone && on_untold) {
-    on_untold(connection->request);
+  if (connection->killed && !connection->finished && on_untold) {
+    const bool removed = !core_.table().find(hosts_[*connection->killed]->host->url);
+    if (gone || removed) on_untold(connection->request);
   }
   to_worker(connection, [this, connection] {
     SimWorker* worker = hosts_[connection->host]->host->worker.get();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -108,7 +109,7 @@ class SimNetwork final : public router::WorkerLink {
   // Called when a process dies by the prompt of a request.
   std::function<void(api::RequestId request)> on_poisoned;
   // Called when an attempt ends whose prompt killed a worker, and the one that knew of it died
-  // before it could tell.
+  // before it could tell, or the killed one was removed meanwhile.
   std::function<void(api::RequestId request)> on_untold;
   // Called for every send, with attempts under way at the same request, this one too.
   std::function<
@@ -126,14 +127,14 @@ class SimNetwork final : public router::WorkerLink {
     std::string instance;  // of the worker that is meant
     int start = 0;         // of the host's process
     StreamId stream;
-    Nanoseconds sent_last{0};      // nothing sent later arrives before
-    Nanoseconds received_last{0};  // likewise back
-    Nanoseconds heard{0};          // when the router last did
-    bool silent = false;           // nothing passes any more, and nobody is told
-    bool broken = false;           // by the network: nothing more is sent back
-    bool closed = false;           // by its process' end, or broken: nothing more arrives
-    bool killed_another = false;   // its prompt, which was computed there
-    bool finished = false;         // and the router has heard so
+    Nanoseconds sent_last{0};           // nothing sent later arrives before
+    Nanoseconds received_last{0};       // likewise back
+    Nanoseconds heard{0};               // when the router last did
+    bool silent = false;                // nothing passes any more, and nobody is told
+    bool broken = false;                // by the network: nothing more is sent back
+    bool closed = false;                // by its process' end, or broken: nothing more arrives
+    std::optional<std::size_t> killed;  // another host's process, by its prompt computed there
+    bool finished = false;              // and the router has heard so
   };
   using ConnectionPtr =
       std::shared_ptr<Connection>;  // owners: connections_, and pieces on their way
