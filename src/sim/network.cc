@@ -139,9 +139,9 @@ void SimNetwork::hang_up(router::AttemptId attempt) {
   if (connection->start == 0) return;  // it never stood
   const SimHost& there = *hosts_[connection->host]->host;
   const bool gone = there.worker == nullptr || there.starts != connection->start;
-  if (connection->killed && !connection->finished && on_untold) {
+  if (connection->killed && !connection->told && on_untold) {
     const bool removed = !core_.table().find(hosts_[*connection->killed]->host->url);
-    if (gone || removed) on_untold(connection->request);
+    if (connection->finished || gone || removed) on_untold(connection->request);
   }
   to_worker(connection, [this, connection] {
     SimWorker* worker = hosts_[connection->host]->host->worker.get();
@@ -268,6 +268,7 @@ void SimNetwork::Process::on_finish(StreamId stream, const api::FinishEvent& eve
   if (at != network_.streams_.end()) {
     network_.to_router(at->second, [this, event, connection = at->second] {
       connection->finished = true;
+      connection->told = event.prefill_broken;
       network_.core_.on_finish(connection->attempt, event);
     });
   }

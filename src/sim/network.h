@@ -108,8 +108,8 @@ class SimNetwork final : public router::WorkerLink {
   [[nodiscard]] bool idle() const;
   // Called when a process dies by the prompt of a request.
   std::function<void(api::RequestId request)> on_poisoned;
-  // Called when an attempt ends whose prompt killed a worker, and the one that knew of it died
-  // before it could tell, or the killed one was removed meanwhile.
+  // Called when an attempt ends whose prompt killed a worker, and the one that knew of it ended or
+  // died without telling, or the killed one was removed meanwhile.
   std::function<void(api::RequestId request)> on_untold;
   // Called for every send, with attempts under way at the same request, this one too.
   std::function<
@@ -134,6 +134,7 @@ class SimNetwork final : public router::WorkerLink {
     bool broken = false;                // by the network: nothing more is sent back
     bool closed = false;                // by its process' end, or broken: nothing more arrives
     std::optional<std::size_t> killed;  // another host's process, by its prompt computed there
+    bool told = false;                  // that its keys broke off
     bool finished = false;              // and the router has heard so
   };
   using ConnectionPtr =
