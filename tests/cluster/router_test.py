@@ -83,6 +83,6 @@ class Routed(RoutedCase):
         self.router = Node("router", ["route", FABLE, "--port", str(port), "--worker-urls", *urls])
         self.addCleanup(self.router.kill)
         self.client = Client("127.0.0.1", port)
-        self.router.wait_for(r"is refused: compute bfloat16\S* here, float32 there|is refused: compute float32 here")
+        self.router.wait_for(r"is refused: compute bfloat16( \(\S+\))? here, float32 there|is refused: compute float32( \(\S+\))? here")
         self.router.wait_for(r"is down: the worker knows another secret")
         wait_until(lambda: self.ready_workers() == 1, SECONDS, "one worker fits")
