@@ -1,6 +1,6 @@
 #include "base/check.h"
 #include "kernels/cuda/detail/four.cuh"
-#include "kernels/cuda/detail/gate_tiles.cuh"
+#include "kernels/cuda/detail/gate_chains.cuh"
 #include "kernels/cuda/detail/launch.cuh"
 #include "kernels/cuda/gate_logits.h"
 
@@ -98,32 +98,8 @@ void launch_gate(device::cuda::Stream& stream, const GateLogitsTask& task) {
   detail::launch(stream, kernel, grid, kWarps * kLanes, 0, task);
 }
 
-template <typename T>
-void launch_tiles(device::cuda::Stream& stream, const GateLogitsTask& task) {
-  const dim3 grid(
-      detail::blocks_for(task.weight.outputs, detail::kGateTile),
-      detail::blocks_for(task.rows, detail::kGateTile)
-  );
-  constexpr std::size_t kShared = detail::kGateStages * sizeof(detail::GateStage<T>);
-  const auto kernel = detail::multiply_gate_tiles<T>;
-  detail::launch(stream, kernel, grid, detail::kGateThreads, kShared, task);
-}
-
-// Whether there are enough rows for tiles, in lines of whole 16 bytes.
-template <typename T>
-bool fits_tiles(const GateLogitsTask& task) {
-  constexpr std::int64_t kTiledRows = 512;
-  constexpr std::int64_t kPer = 16 / sizeof(T);
-  return task.rows >= kTiledRows && task.weight.inputs % kPer == 0 && task.x.stride % kPer == 0 &&
-         reinterpret_cast<std::uintptr_t>(task.x.data) % 16 == 0 && task.weight.row_bytes % 16 == 0;
-}
-
 template <typename T, bool kWhole>
 void multiply(device::cuda::Stream& stream, const GateLogitsTask& task) {
-  if (fits_tiles<T>(task)) {
-    launch_tiles<T>(stream, task);
-    return;
-  }
   if (task.rows <= 4) {
     launch_gate<T, kWhole, 1, 1>(stream, task);
   } else if (task.rows <= 32) {
@@ -133,12 +109,103 @@ void multiply(device::cuda::Stream& stream, const GateLogitsTask& task) {
   }
 }
 
-}  // namespace
+constexpr int kChainThreads = detail::kGateChains * kLanes;
 
-void gate_logits(device::cuda::Stream& stream, const GateLogitsTask& task) {
-  PLEIAD_CHECK(task.weight.format == WeightFormat::Plain);
-  PLEIAD_CHECK(task.weight.compute == Compute::Float32);
-  if (task.rows == 0) return;
+// A tile of rows and experts, which many of either share a block.
+template <int kRowTilesValue, int kExpertTilesValue>
+struct ChainTile {
+  static constexpr int kRowTiles = kRowTilesValue;
+  static constexpr int kExpertTiles = kExpertTilesValue;
+  static constexpr int kRows = kRowTiles * detail::kGateTileRows;
+  static constexpr int kExperts = kExpertTiles * detail::kGateTileExperts;
+  static constexpr int kSums = kRows * kExperts;
+};
+
+// Lines past the last repeat it: their sums go nowhere.
+template <typename Tile>
+__device__ auto
+chain_lines(const GateLogitsTask& task, std::int64_t first_row, std::int64_t first_expert) {
+  detail::GateLines<Tile::kRowTiles, Tile::kExpertTiles> lines;
+  const auto* x = static_cast<const detail::BF16*>(task.x.data) + detail::gate_lane_input();
+  const auto* weights =
+      reinterpret_cast<const detail::BF16*>(task.weight.codes) + detail::gate_lane_input();
+  const auto stride = task.weight.row_bytes / static_cast<std::int64_t>(sizeof(detail::BF16));
+  const int line = static_cast<int>(threadIdx.x) % kLanes / 4;
+#pragma unroll
+  for (int half = 0; half < 2 * Tile::kRowTiles; ++half) {
+    const std::int64_t row = min(first_row + half * 8 + line, task.rows - 1);
+    lines.rows[half / 2][half % 2] = x + row * task.x.stride;
+  }
+#pragma unroll
+  for (int e = 0; e < Tile::kExpertTiles; ++e) {
+    const std::int64_t expert = min(first_expert + e * 8 + line, task.weight.outputs - 1);
+    lines.experts[e] = weights + expert * stride;
+  }
+  return lines;
+}
+
+// A block's warps take a chain each of a tile, then add them up.
+template <typename Tile>
+__global__ void __launch_bounds__(kChainThreads) multiply_chains(const GateLogitsTask task) {
+  extern __shared__ float chain_sums[];  // [chains, rows, experts]
+  detail::let_next_begin();
+  const int chain = static_cast<int>(threadIdx.x) / kLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const std::int64_t first_expert = std::int64_t{blockIdx.x} * Tile::kExperts;
+  const std::int64_t first_row = std::int64_t{blockIdx.y} * Tile::kRows;
+  const auto lines = chain_lines<Tile>(task, first_row, first_expert);
+  float sums[Tile::kRowTiles][Tile::kExpertTiles][4] = {};
+  prefetch_weights(task.weight, first_expert + chain, 1);
+  detail::wait_for_earlier_work();
+  detail::multiply_chain(lines, chain, static_cast<int>(task.weight.inputs), sums);
+  float* mine = chain_sums + chain * Tile::kSums + lane / 4 * Tile::kExperts + lane % 4 * 2;
+#pragma unroll
+  for (int r = 0; r < Tile::kRowTiles; ++r) {
+#pragma unroll
+    for (int e = 0; e < Tile::kExpertTiles; ++e) {
+      float* at = mine + r * detail::kGateTileRows * Tile::kExperts + e * detail::kGateTileExperts;
+      at[0] = sums[r][e][0];
+      at[1] = sums[r][e][1];
+      at[8 * Tile::kExperts] = sums[r][e][2];
+      at[8 * Tile::kExperts + 1] = sums[r][e][3];
+    }
+  }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < Tile::kSums; i += kChainThreads) {
+    const std::int64_t row = first_row + i / Tile::kExperts;
+    const std::int64_t expert = first_expert + i % Tile::kExperts;
+    if (row >= task.rows || expert >= task.weight.outputs) continue;
+    const float bias = task.bias == nullptr ? 0.0F : task.bias[expert];
+    const float sum = detail::sum_of_chains(chain_sums + i, Tile::kSums);
+    task.logits[row * task.weight.outputs + expert] = sum + bias;
+  }
+}
+
+template <typename Tile>
+void launch_chains(device::cuda::Stream& stream, const GateLogitsTask& task) {
+  const dim3 grid(
+      detail::blocks_for(task.weight.outputs, Tile::kExperts),
+      detail::blocks_for(task.rows, Tile::kRows)
+  );
+  constexpr std::size_t kShared = detail::kGateChains * Tile::kSums * sizeof(float);
+  detail::launch(stream, multiply_chains<Tile>, grid, kChainThreads, kShared, task);
+}
+
+// The larger a tile, the fewer bytes pass; the smaller, the more multiprocessors share the work.
+void multiply_on_tensor_cores(device::cuda::Stream& stream, const GateLogitsTask& task) {
+  PLEIAD_CHECK(gate_takes_bfloat16(task.weight.inputs));
+  PLEIAD_CHECK(task.x.dtype == device::DType::BF16 && task.x.stride % 8 == 0);
+  PLEIAD_CHECK(reinterpret_cast<std::uintptr_t>(task.x.data) % 16 == 0);
+  if (task.rows <= 128) {
+    launch_chains<ChainTile<1, 1>>(stream, task);
+  } else if (task.rows <= 2048) {
+    launch_chains<ChainTile<2, 4>>(stream, task);
+  } else {
+    launch_chains<ChainTile<4, 8>>(stream, task);
+  }
+}
+
+void multiply_on_float_units(device::cuda::Stream& stream, const GateLogitsTask& task) {
   const bool whole = task.weight.inputs % 4 == 0 && task.x.stride % 4 == 0 &&
                      task.weight.row_bytes % (4 * sizeof(float)) == 0;
   detail::with_element(task.x.dtype, [&](auto element) {
@@ -149,6 +216,22 @@ void gate_logits(device::cuda::Stream& stream, const GateLogitsTask& task) {
       multiply<T, false>(stream, task);
     }
   });
+}
+
+}  // namespace
+
+bool gate_takes_bfloat16(std::int64_t inputs) {
+  return inputs % detail::kGateSpan == 0;
+}
+
+void gate_logits(device::cuda::Stream& stream, const GateLogitsTask& task) {
+  PLEIAD_CHECK(task.weight.format == WeightFormat::Plain);
+  if (task.rows == 0) return;
+  if (task.weight.compute == Compute::BFloat16) {
+    multiply_on_tensor_cores(stream, task);
+  } else {
+    multiply_on_float_units(stream, task);
+  }
   stream.launched("gate_logits", task.rows, task.weight.outputs);
 }
 

@@ -77,7 +77,7 @@ std::int64_t shared_experts(const Placer& placer, const ep::MoeWeights& host) {
 void place(Placer& placer, const ep::MoeWeights& host, GpuMoe& out) {
   PLEIAD_CHECK(host.shards.size() == 1, "whole experts");
   const ep::ExpertShard& experts = host.shards.front();
-  out.gate = placer.matrix(host.gate);
+  out.gate = placer.gate(host.gate, experts.down.front().compute());
   out.logit_bias = placer.floats(host.logit_bias);
   out.choice_bias = placer.floats(host.choice_bias);
   if (can_group(placer, experts)) {

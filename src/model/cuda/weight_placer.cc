@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "kernels/cuda/gate_logits.h"
 
 namespace pleiad::model::cuda {
 namespace {
@@ -106,10 +107,27 @@ DeviceMatrix WeightPlacer::matrix(const PackedMatrix& source) {
 
 DeviceMatrix WeightPlacer::rows(const PackedMatrix& source) {
   if (source.outputs() == 0) return {};
+  return place_rows(source, source.layout());
+}
+
+DeviceMatrix WeightPlacer::gate(const PackedMatrix& source, kernels::Compute activations) {
+  PanelLayout stored = source.layout();
+  stored.compute = kernels::Compute::BFloat16;
+  const auto origin = origins_->find(&source);
+  const bool is_stored = origin != origins_->end() && source.format() == WeightFormat::Plain &&
+                         std::ranges::all_of(origin->second.sources, [&](const auto& part) {
+                           return rows_are_stored(part, stored);
+                         });
+  const bool keeps = is_stored && activations == kernels::Compute::BFloat16 &&
+                     kernels::cuda::gate_takes_bfloat16(source.inputs());
+  return place_rows(source, keeps ? stored : source.layout());
+}
+
+DeviceMatrix WeightPlacer::place_rows(const PackedMatrix& source, const PanelLayout& layout) {
   const std::int64_t outputs = source.outputs();
-  const DeviceMatrix size = kernels::cuda::plan_device_matrix(outputs, source.layout());
+  const DeviceMatrix size = kernels::cuda::plan_device_matrix(outputs, layout);
   std::byte* at = take(kernels::cuda::device_matrix_bytes(size));
-  const DeviceMatrix placed = kernels::cuda::plan_device_matrix(outputs, source.layout(), at);
+  const DeviceMatrix placed = kernels::cuda::plan_device_matrix(outputs, layout, at);
   if (stream_ != nullptr) {
     uploads_.push_back({.source = &source, .matrix = placed, .outputs = outputs});
   }

@@ -42,6 +42,9 @@ class WeightPlacer {
   DeviceMatrix matrix(const kernels::PackedMatrix& source);
   // Row by row, whatever the format: for products of many matrices, or with a bias.
   DeviceMatrix rows(const kernels::PackedMatrix& source);
+  // A gate of floats; left in BF16 where it is stored so and meets rows of `activations` that are
+  // BF16, too: nothing is lost.
+  DeviceMatrix gate(const kernels::PackedMatrix& source, kernels::Compute activations);
   MatrixList list(const std::vector<kernels::PackedMatrix>& sources);
   // Puts the list's matrices into GPU memory too. Its vector must not change any more.
   void table(MatrixList& list);
@@ -60,6 +63,8 @@ class WeightPlacer {
 
  private:
   std::byte* take(std::size_t bytes);
+  // Room for the source's rows as `layout` wants them, and their upload.
+  DeviceMatrix place_rows(const kernels::PackedMatrix& source, const kernels::PanelLayout& layout);
   // Room for `count` experts' matrices.
   GroupedWeights group(const kernels::PackedMatrix& like, std::int64_t count);
   // Notes the upload of expert `index`.

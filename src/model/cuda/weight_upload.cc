@@ -88,6 +88,7 @@ std::int64_t stored_row_count(const MatrixSource& source) {
 PanelLayout layout_of(const WeightUpload& upload) {
   PanelLayout layout = upload.source->layout();
   if (upload.layout == kernels::cuda::GroupedLayout::Plain) layout.inputs /= upload.pieces;
+  if (upload.matrix.outputs > 0) layout.compute = upload.matrix.compute;
   return layout;
 }
 

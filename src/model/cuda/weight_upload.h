@@ -45,7 +45,8 @@ std::vector<WeightUpload> cut_uploads(std::vector<WeightUpload> uploads, std::si
 std::vector<kernels::MatrixSource>
 cut_sources(std::span<const kernels::MatrixSource> sources, std::int64_t first, std::int64_t count);
 
-// How the upload's rows lie: those of its source, or of a piece of it. Pure.
+// How the upload's rows lie: those of its source, or of a piece of it, in the type of the matrix
+// they go to. Pure.
 kernels::PanelLayout layout_of(const WeightUpload& upload);
 
 // The sources of one expert of the `pieces` that a shared MLP's `matrix` is cut into: of gate and

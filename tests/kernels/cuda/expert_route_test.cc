@@ -18,6 +18,7 @@ struct Case {
   std::int64_t hidden = 0;
   std::int64_t shared = 0;
   DType dtype = DType::BF16;
+  Compute gate = Compute::Float32;
 };
 
 // A layer's gate, and rows on their way to it.
@@ -35,7 +36,7 @@ class Scene {
                   floats(random, the_case.experts * the_case.hidden),
                   the_case.experts,
                   the_case.hidden,
-                  Compute::Float32
+                  the_case.gate
         )
                   .matrix),
         positions_(places(rows)),
@@ -156,8 +157,11 @@ TEST(CudaRouteToExperts, DoesAsTheOpsOneByOneDoTimeAfterTime) {
            {.experts = 128, .hidden = 2048},
            {.experts = 64, .hidden = 2048, .shared = 2},
            {.experts = 256, .hidden = 7168, .shared = 1},
+           {.experts = 128, .hidden = 2048, .gate = Compute::BFloat16},
+           {.experts = 60, .hidden = 576, .shared = 2, .gate = Compute::BFloat16},
+           {.experts = 256, .hidden = 7168, .shared = 1, .gate = Compute::BFloat16},
            {.experts = 1020, .hidden = 300, .shared = 2, .dtype = DType::F32}}) {
-    for (const std::int64_t rows : {1, 2, 16, 17}) {
+    for (const std::int64_t rows : {1, 2, 16, 17, 128}) {
       const Scene scene(the_case, rows, random);
       const auto expected = scene.outcome(stream, false);
       for (int turn = 0; turn < 2; ++turn) {
