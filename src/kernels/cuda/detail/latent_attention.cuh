@@ -278,6 +278,14 @@ struct LatentPages {
   int known = 0;   // tokens of the sequence that are in the cache
 };
 
+// Waits for the products of the other side's page, if there was one.
+template <int kSide>
+__device__ void end_other(LatentSide<kSide>& self, bool has_page) {
+  wgmma_wait<0>();
+  hold(self.sums);
+  if (has_page) release_half(self, 1 - kSide);
+}
+
 // A page whose weights this side makes from its finished scores, while the other side's page before
 // may be under way.
 template <int kSide>
@@ -292,9 +300,7 @@ attend_own(LatentSide<kSide>& self, const LatentPages& pages, int page, float (&
   weigh(scores, self.arguments.scale, self.rows, factors);
   std::uint32_t weights[4][4];
   pack_weights(scores, weights);
-  wgmma_wait<0>();
-  hold(self.sums);
-  if (page > pages.first) release_half(self, 1 - kSide);
+  if (kSide == 0) end_other(self, page > pages.first);
   tell_weights(self, weights, factors);
   rescale(self.sums, factors);
   const int known = pages.known - page * kPage;
@@ -338,37 +344,39 @@ __device__ void attend_other(LatentSide<kSide>& self, const LatentPages& pages, 
   self.phases.next(kParity);
 }
 
-// Two neighbouring pages, this side's the second, whose scores are under way while the first one's
-// values are added up.
-template <int kSide>
-__device__ void attend_both(LatentSide<kSide>& self, const LatentPages& pages, int page) {
+// Its own pages are even. The scores of the next one are under way before the odd page's weights
+// are there, and its softmax runs under the odd page's products.
+__device__ inline void walk_pages(LatentSide<0>& self, const LatentPages& pages) {
   float scores[32];
   start_scores(self, scores);
-  attend_other(self, pages, page);
-  wgmma_wait<1>();
+  wgmma_wait<0>();
   hold(scores);
-  attend_own(self, pages, page + 1, scores);
+  attend_own(self, pages, pages.first, scores);
+  for (int page = pages.first + 1; page < pages.last; page += 2) {
+    start_scores(self, scores);
+    attend_other(self, pages, page);
+    wgmma_wait<1>();
+    hold(scores);
+    attend_own(self, pages, page + 1, scores);
+  }
+  if ((pages.last - pages.first) % 2 == 0) return;
+  attend_other(self, pages, pages.last);
+  end_other(self, true);
 }
 
-template <int kSide>
-__device__ void walk_pages(LatentSide<kSide>& self, const LatentPages& pages) {
-  int page = pages.first;
-  if (kSide == 0) {
+// Its own pages are odd. It is done with the even page before it takes up its own, so that the
+// room is free for the next even page, whose scores the other side waits for.
+__device__ inline void walk_pages(LatentSide<1>& self, const LatentPages& pages) {
+  for (int page = pages.first; page <= pages.last; page += 2) {
+    attend_other(self, pages, page);
+    end_other(self, true);
+    if (page == pages.last) return;
     float scores[32];
     start_scores(self, scores);
     wgmma_wait<0>();
     hold(scores);
-    attend_own(self, pages, page, scores);
-    ++page;
+    attend_own(self, pages, page + 1, scores);
   }
-  for (; page < pages.last; page += 2) {
-    attend_both(self, pages, page);
-  }
-  if (page > pages.last) return;
-  attend_other(self, pages, page);
-  wgmma_wait<0>();
-  hold(self.sums);
-  release_half(self, 1 - kSide);
 }
 
 // A stretch from nothing: its sums, maxima and masses.
