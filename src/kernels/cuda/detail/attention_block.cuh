@@ -126,17 +126,16 @@ struct TileRows {
 };
 
 // A part of the tile's queries to shared memory, box after box, as the tensor cores read them;
-// zeros in rows there are not. By `kThreads` threads in whole warpgroups, the block's feeders
-// aside.
+// zeros in rows there are not. By `kThreads` threads, of which this is number `thread`.
 template <int kBoxes, int kThreads>
 __device__ void place_queries(
     const AttentionItem& item,
     const TileRows& tile,
     const QueryPart16& part,
+    int thread,
     unsigned char* target
 ) {
   constexpr int kChunks = kBoxes * 8;  // of 16 bytes
-  const int thread = (static_cast<int>(threadIdx.x) - 128) % kThreads;
   const auto place = [&](int i, const uint4& values) {
     const int row = i / kChunks;
     const int chunk = i % kChunks;

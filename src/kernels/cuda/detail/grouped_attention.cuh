@@ -311,7 +311,11 @@ __device__ Passage begin_turn(const Computing<Shape>& self, int turn, TileSums<S
   const PageRange range = pages_of(arguments, item);
   wait_for_earlier_kernels();
   place_queries<Shape::kBoxes, 128>(
-      item, rows, arguments.query[0], self.ring.queries_of(self.group)
+      item,
+      rows,
+      arguments.query[0],
+      static_cast<int>(threadIdx.x) % 128,
+      self.ring.queries_of(self.group)
   );
   fence_async_proxy();
   named_sync(1 + self.group, 128);
