@@ -3,7 +3,6 @@
 // Also tests: faults.cc
 // Also tests: gate.cc
 // Also tests: gate_ledger.cc
-// Also tests: network.cc, network_transfers.cc
 // Also tests: registry.cc
 // Also tests: session.cc
 // Also tests: visitors.cc
