@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -11,8 +10,10 @@
 
 #include "base/random.h"
 #include "router/router_core.h"
+#include "sim/audit.h"
 #include "sim/chaos_setting.h"
 #include "sim/client.h"
+#include "sim/clientele.h"
 #include "sim/faults.h"
 #include "sim/gate.h"
 #include "sim/gate_ledger.h"
@@ -46,17 +47,12 @@ class Chaos {
   void arrive();
   void probe();
   void ask_what_is_left();
-  std::optional<api::RequestId> submit(api::GenerationRequest request);
-  void cancel(api::RequestId id);
   void misbehave(std::uint64_t session, const std::vector<api::RequestId>& requests);
   void run_until(Nanoseconds time);
   bool run_until_idle(Nanoseconds deadline);
-  [[nodiscard]] bool all_ready() const;
-  [[nodiscard]] std::int64_t queue_max(const SimWorker& worker) const;
   void check_now();
   void check_end();
   void check_probes();
-  void settle_ended();
   [[nodiscard]] ChaosReport report() const;
 
   const ChaosOptions options_;
@@ -67,8 +63,7 @@ class Chaos {
   Verdict verdict_;
   SimNetwork network_;
   std::unique_ptr<router::WorkerLink> link_double_;
-  std::vector<std::unique_ptr<SimClient>> clients_;  // index + 1 is the id
-  std::vector<std::unique_ptr<api::GenerationSink>> sink_doubles_;
+  Clientele clients_;
   router::RouterCore core_;
   SimPool pool_;
   std::unique_ptr<router::WorkerPool> pool_double_;
@@ -78,11 +73,8 @@ class Chaos {
   std::unique_ptr<api::AdmissionGate> gate_double_;
   GateLedger ledger_;
   Sessions sessions_;
-  std::vector<Nanoseconds> accepted_at_;                 // [clients]
-  std::vector<int> attempts_;                            // [clients]
-  std::vector<int> killed_;                              // [clients], workers by its prompt
-  std::unordered_map<std::uint64_t, std::size_t> open_;  // clients that have not ended
-  std::size_t probes_from_ = SIZE_MAX;                   // clients from here on are probes
+  Audit audit_;
+  std::size_t probes_from_ = SIZE_MAX;  // clients from here on are probes
 };
 
 Chaos::Chaos(const ChaosOptions& options)
@@ -95,6 +87,15 @@ Chaos::Chaos(const ChaosOptions& options)
       ),
       network_(timeline_, core_, random_.next(), setting_.network),
       link_double_(options.link_double ? options.link_double(network_) : nullptr),
+      clients_(
+          timeline_,
+          core_,
+          verdict_,
+          {.open_max = kOpenMax,
+           .wait_max = setting_.core.wait_max,
+           .deaths_max = setting_.core.deaths_max,
+           .sink_double = options.sink_double}
+      ),
       core_(
           timeline_,
           link_double_ ? *link_double_ : static_cast<router::WorkerLink&>(network_),
@@ -120,29 +121,31 @@ Chaos::Chaos(const ChaosOptions& options)
           timeline_,
           gate_double_ ? *gate_double_ : static_cast<api::AdmissionGate&>(gate_),
           ledger_,
-          {.submit = [this](api::GenerationRequest request) { return submit(std::move(request)); },
-           .cancel = [this](api::RequestId id) { cancel(id); },
+          {.submit = [this](api::GenerationRequest request
+                     ) { return clients_.submit(std::move(request)); },
+           .cancel = [this](api::RequestId id) { clients_.cancel(id); },
            .on_begun =
                [this](std::uint64_t session, const auto& requests) {
                  misbehave(session, requests);
                }}
+      ),
+      audit_(
+          {.core = core_,
+           .admission = gate_.admission(),
+           .network = network_,
+           .sessions = sessions_,
+           .clients = clients_,
+           .ledger = ledger_},
+          verdict_
       ) {
   network_.on_send = [this](const auto& worker, const auto& message, std::size_t under_way) {
-    ++attempts_[message.id.value() - 1];
-    if (under_way > 1) {
-      verdict_.violated(fmt::format("request {} is at two workers", message.id.value()));
-    }
+    clients_.on_sent(message.id, under_way);
     registry_.check_sent(worker.url);
     if (message.request.prefill_from) registry_.check_sent(message.request.prefill_from->url);
   };
   network_.on_start = [this](std::size_t host) { registry_.on_start(host); };
-  network_.on_poisoned = [this](api::RequestId id) {
-    if (++killed_[id.value() - 1] > setting_.core.deaths_max) {
-      verdict_.violated(fmt::format("request {} kills one worker after another", id.value()));
-    }
-  };
-  // The router cannot count what nobody lived to tell.
-  network_.on_untold = [this](api::RequestId id) { --killed_[id.value() - 1]; };
+  network_.on_poisoned = [this](api::RequestId id) { clients_.on_killed(id); };
+  network_.on_untold = [this](api::RequestId id) { clients_.on_untold(id); };
 }
 
 void Chaos::add_hosts() {
@@ -218,43 +221,15 @@ void Chaos::ask_what_is_left() {
   }
 }
 
-// As RoutedGenerator::submit.
-std::optional<api::RequestId> Chaos::submit(api::GenerationRequest request) {
-  if (!core_.summary().not_ready.empty() || core_.open_requests() >= kOpenMax) return std::nullopt;
-  const api::RequestId id(clients_.size() + 1);
-  clients_.push_back(std::make_unique<SimClient>(id, request, verdict_));
-  api::GenerationSink* sink = clients_.back().get();
-  if (options_.sink_double) {
-    sink_doubles_.push_back(options_.sink_double(*sink));
-    sink = sink_doubles_.back().get();
-  }
-  accepted_at_.push_back(timeline_.now());
-  attempts_.push_back(0);
-  killed_.push_back(0);
-  open_.emplace(id.value(), clients_.size() - 1);
-  core_.submit(id, std::move(request), *sink);
-  return id;
-}
-
-void Chaos::cancel(api::RequestId id) {
-  SimClient& client = *clients_[id.value() - 1];
-  if (client.finish()) return;
-  client.cancelled = true;
-  core_.cancel(id);
-}
-
 void Chaos::misbehave(std::uint64_t session, const std::vector<api::RequestId>& requests) {
   if (!options_.faults || requests.empty() || probes_from_ != SIZE_MAX) return;
   const std::uint64_t draw = random_.below(10);
   if (draw > 2) return;
   const Nanoseconds at{random_.between(0, 2'000'000'000)};
   timeline_.after(at, [this, session, id = requests.front(), early = draw == 0] {
-    SimClient& client = *clients_[id.value() - 1];
-    if (client.finish()) return;
     if (early) {
-      client.early = true;
-      core_.finish_early(id);
-    } else {
+      clients_.finish_early(id);
+    } else if (!clients_.has_ended(id)) {
       sessions_.hang_up(session);
     }
   });
@@ -272,50 +247,11 @@ void Chaos::arrange_faults() {
   }
 }
 
-void Chaos::settle_ended() {
-  std::vector<std::size_t> ended;
-  for (const auto& [id, client] : open_) {
-    if (clients_[client]->finish()) ended.push_back(client);
-  }
-  std::ranges::sort(ended);
-  for (const std::size_t index : ended) {
-    SimClient& client = *clients_[index];
-    open_.erase(client.id().value());
-    client.judge_end({
-        .attempts = attempts_[index],
-        .waited = timeline_.now() - accepted_at_[index],
-        .wait_allowed = setting_.core.wait_max,
-    });
-    sessions_.on_ended(client.id(), client.output_tokens());
-  }
-}
-
-// Every open request waits or is at one worker; every ended one has told its client.
 void Chaos::check_now() {
-  settle_ended();
-  if (open_.size() != core_.open_requests()) {
-    verdict_.violated(fmt::format(
-        "{} clients wait for the end of {} requests", open_.size(), core_.open_requests()
-    ));
+  for (const SimClient* client : clients_.take_ended()) {
+    sessions_.on_ended(client->id(), client->output_tokens());
   }
-  ledger_.check(gate_.admission());
-  for (std::size_t host = 0; host < network_.hosts(); ++host) {
-    const SimWorker* worker = network_.host(host).worker.get();
-    if (worker != nullptr && worker->queued() > queue_max(*worker)) {
-      verdict_.violated(fmt::format("{} queues {}", network_.host(host).url, worker->queued()));
-    }
-  }
-  std::int64_t placed = 0;
-  const router::LoadLedger& loads = core_.table().loads();
-  for (router::UnitIndex unit = 0; unit < loads.units(); ++unit) {
-    // Who computes a prompt for another does not own the request.
-    const router::Worker& worker = core_.table().workers()[core_.table().place(unit).worker];
-    if (worker.report.role != api::Role::Prefill) placed += loads.load(unit).requests;
-  }
-  const auto owned = static_cast<std::int64_t>(core_.open_requests() - core_.waiting_requests());
-  if (placed != owned) {
-    verdict_.violated(fmt::format("{} requests are placed, {} are not waiting", placed, owned));
-  }
+  audit_.check_now();
 }
 
 void Chaos::run_until(Nanoseconds time) {
@@ -324,22 +260,9 @@ void Chaos::run_until(Nanoseconds time) {
   }
 }
 
-// What was preempted waits too.
-std::int64_t Chaos::queue_max(const SimWorker& worker) const {
-  return static_cast<std::int64_t>(worker.dp_ranks()) *
-         (setting_.scheduler.waiting_max + setting_.scheduler.running_max);
-}
-
-bool Chaos::all_ready() const {
-  for (std::size_t host = 0; host < network_.hosts(); ++host) {
-    if (network_.host(host).worker == nullptr) return false;
-  }
-  return core_.summary().ready_workers == static_cast<std::int64_t>(setting_.hosts);
-}
-
 bool Chaos::run_until_idle(Nanoseconds deadline) {
   while (verdict_.good() && timeline_.now() < deadline) {
-    if (sessions_.empty() && network_.idle() && all_ready()) return true;
+    if (audit_.idle()) return true;
     timeline_.step();
     check_now();
   }
@@ -347,44 +270,14 @@ bool Chaos::run_until_idle(Nanoseconds deadline) {
 }
 
 void Chaos::check_end() {
-  for (const auto& [id, client] : open_) {
-    verdict_.violated(fmt::format("request {} never ended", id));
-  }
-  if (!sessions_.empty()) {
-    verdict_.violated(fmt::format("{} clients were never told their end", sessions_.size()));
-  }
-  if (!all_ready()) {
-    verdict_.violated("a worker is not ready again");
-    return;
-  }
-  if (!network_.idle()) verdict_.violated("a worker or a connection is left with work of nobody");
-  for (std::size_t host = 0; host < network_.hosts(); ++host) {
-    if (network_.host(host).worker->pages_held() != 0) {
-      verdict_.violated(fmt::format("{} holds pages for nobody", network_.host(host).url));
-    }
-  }
-  const router::LoadLedger& loads = core_.table().loads();
-  for (router::UnitIndex unit = 0; unit < loads.units(); ++unit) {
-    const router::UnitLoad& load = loads.load(unit);
-    if (load.held != 0 || load.prefill != 0) {
-      verdict_.violated(fmt::format("unit {} is thought to hold {} tokens", unit, load.held));
-    }
-  }
+  clients_.check_all_ended();
+  audit_.check_idle();
 }
 
 // The service is whole again: what is asked is answered.
 void Chaos::check_probes() {
   if (clients_.size() < probes_from_ + kProbes) verdict_.violated("a probe was refused");
-  for (std::size_t i = probes_from_; i < clients_.size(); ++i) {
-    const auto& finish = clients_[i]->finish();
-    const bool whole = finish && (finish->reason == api::FinishReason::Stop ||
-                                  finish->reason == api::FinishReason::Length);
-    if (!whole) {
-      verdict_.violated(
-          fmt::format("probe {} failed: {}", i + 1, finish ? finish->message : "no end")
-      );
-    }
-  }
+  clients_.check_whole(probes_from_);
 }
 
 ChaosReport Chaos::run() {
@@ -415,6 +308,7 @@ ChaosReport Chaos::report() const {
       .violation = verdict_.what(),
       .events = timeline_.steps(),
       .requests = core_.counts().requests,
+      .whole = clients_.whole(),
       .failed = core_.counts().failed,
       .replays = core_.counts().replays,
       .faults = faults_.happened(),
@@ -426,12 +320,6 @@ ChaosReport Chaos::report() const {
       .lapses = registry_.lapses(),
       .returns = registry_.returns(),
   };
-  for (const auto& client : clients_) {
-    const auto& finish = client->finish();
-    const bool whole = finish && (finish->reason == api::FinishReason::Stop ||
-                                  finish->reason == api::FinishReason::Length);
-    if (whole) ++report.whole;
-  }
   report.story = fmt::format(
       "seed {}: {} workers of {} ranks, {} of them for prompts, {}, {} requests, {} hand-overs, "
       "{} faults, {} replays, {} prefills lost, {} failed, {} visits, {} queued, {} refused, {} "

@@ -1,5 +1,6 @@
+// Also tests: audit.cc
 // Also tests: chaos_setting.cc
-// Also tests: client.cc
+// Also tests: client.cc, clientele.cc
 // Also tests: faults.cc
 // Also tests: gate.cc
 // Also tests: gate_ledger.cc
