@@ -29,9 +29,9 @@ class Client final : public api::GenerationSink {
 };
 
 // A router and three workers that have room for two requests each.
-class Service {
+class SmallService {
  public:
-  Service(std::uint64_t seed, const NetworkOptions& options)
+  SmallService(std::uint64_t seed, const NetworkOptions& options)
       : network(timeline, core, seed, options), core(timeline, network, {.seed = seed}) {
     for (std::size_t i = 0; i < 3; ++i) {
       const std::string url = fmt::format("http://worker{}", i);
@@ -75,7 +75,7 @@ class Network : public ::testing::Test {
 TEST_F(Network, APromptKillsUntoldOnlyBesideItsSecondCopy) {
   int refused = 0;
   for (std::uint64_t seed = 1; seed <= 300; ++seed) {
-    Service service(seed, {.delay_max = milliseconds(2), .resend_chance = 0.6});
+    SmallService service(seed, {.delay_max = milliseconds(2), .resend_chance = 0.6});
     int told = 0;
     int killed = 0;
     service.network.on_poisoned = [&](api::RequestId) { ++told; };
