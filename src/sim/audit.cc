@@ -50,11 +50,22 @@ void Audit::check_loads() {
   }
 }
 
+// A worker that was killed counts as ready until so many reports are missed: the router must have
+// heard of the process that is there now.
+bool Audit::knows(const SimHost& host) const {
+  const router::WorkerTable& table = world_.core.table();
+  const auto known = table.find(host.url);
+  if (host.worker == nullptr || !known) return false;
+  const router::Worker& worker = table.workers()[*known];
+  return worker.state == router::WorkerState::Ready &&
+         worker.report.instance == host.worker->instance();
+}
+
 bool Audit::all_ready() const {
   for (std::size_t host = 0; host < world_.network.hosts(); ++host) {
-    if (world_.network.host(host).worker == nullptr) return false;
+    if (!knows(world_.network.host(host))) return false;
   }
-  return world_.core.summary().ready_workers == static_cast<std::int64_t>(world_.network.hosts());
+  return world_.core.summary().not_ready.empty();
 }
 
 bool Audit::idle() const {

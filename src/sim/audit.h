@@ -34,11 +34,13 @@ class Audit {
   // When everything is healed and over: every worker is ready, and nobody holds anything.
   void check_idle();
 
+  // The router knows every process as ready, and takes requests.
   [[nodiscard]] bool all_ready() const;
   // Nobody has anything to do, and all could.
   [[nodiscard]] bool idle() const;
 
  private:
+  [[nodiscard]] bool knows(const SimHost& host) const;
   void check_queues();
   void check_loads();
 

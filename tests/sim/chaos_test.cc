@@ -1,11 +1,10 @@
-// Also tests: audit.cc
 // Also tests: chaos_setting.cc
-// Also tests: client.cc, clientele.cc
+// Also tests: client.cc
 // Also tests: faults.cc
 // Also tests: gate.cc
 // Also tests: gate_ledger.cc
 // Also tests: registry.cc
-// Also tests: service.cc, session.cc
+// Also tests: session.cc
 // Also tests: visitors.cc
 #include "sim/chaos.h"
 
