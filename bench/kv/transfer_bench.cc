@@ -1,7 +1,8 @@
 // usage: transfer_bench [MEGABYTES...]
 // How fast keys and values that are there already travel, beside a plain copy and a plain TCP
 // connection measured in the same run: sender, server, client and assembly are the program's own,
-// over a real connection in one process; only the model is left out.
+// over a real connection in one process; only the model is left out. And what one thread can at
+// most: the checksum of a page, alone and behind the copy of it.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,6 +23,7 @@
 #include "bench/comm/loopback.h"
 #include "engine/kv_fetch.h"
 #include "engine/kv_sender.h"
+#include "kv/lines.h"
 #include "kv/shared_memory.h"
 #include "net/http_server.h"
 #include "server/peer_api.h"
@@ -272,12 +275,53 @@ void measure(const Kind& kind, std::size_t bytes) {
   }
 }
 
+// Bytes a second whose checksums one thread takes page by page, behind the copy of each or not.
+double page_bandwidth(std::span<std::byte> to, std::span<const std::byte> from, bool copied) {
+  constexpr std::size_t kPage = std::size_t{256} << 10U;  // as of 8 heads of 128
+  const SystemClock clock;
+  double best = 0.0;
+  for (int run = 0; run < kRuns; ++run) {
+    std::uint64_t sum = 0;
+    const Nanoseconds begin = clock.now();
+    for (std::size_t at = 0; at < from.size(); at += kPage) {
+      const auto page = to.subspan(at, kPage);
+      if (copied) std::memcpy(page.data(), from.subspan(at, kPage).data(), kPage);
+      sum = kv::checksum_piece(sum, page);
+    }
+    const double seconds = to_seconds(clock.now() - begin);
+    PLEIAD_CHECK(sum != 0);
+    best = std::max(best, static_cast<double>(from.size()) / seconds);
+  }
+  return best;
+}
+
+void measure_checksum(std::size_t bytes) {
+  const std::vector<std::byte> from(bytes, std::byte{1});
+  std::vector<std::byte> to(bytes, std::byte{1});
+  const double checked = page_bandwidth(to, from, /*copied=*/false);
+  const double both = page_bandwidth(to, from, /*copied=*/true);
+  const double copied = bench::memcpy_bandwidth(bytes);
+  fmt::print(
+      "one thread, {:.0f} MB: checksums {:.0f} MB/s, copies and their checksums {:.0f} MB/s, "
+      "{:.0f} "
+      "% of memcpy's {:.0f}\n",
+      static_cast<double>(bytes) / kMega,
+      checked / kMega,
+      both / kMega,
+      100.0 * both / copied,
+      copied / kMega
+  );
+}
+
 int run(int count, char** words) {
   std::vector<std::size_t> megabytes;
   for (int i = 1; i < count; ++i) {
     megabytes.push_back(static_cast<std::size_t>(std::atoll(words[i])));
   }
   if (megabytes.empty()) megabytes = {4, 64, 256, 1024};
+  for (const std::size_t size : {std::size_t{512} << 10U, std::size_t{256} << 20U}) {
+    measure_checksum(size);
+  }
   fmt::print("median of {} hand-overs (slowest to fastest)\n", kRuns);
   for (const Kind& kind : kKinds) {
     for (const std::size_t size : megabytes) {

@@ -13,13 +13,19 @@ namespace {
 
 constexpr std::size_t kNamedMax = 4;  // workers that a message names
 
+// A worker that is up takes nothing for its role, or because it said so since it last reported.
+std::string_view state_of(const Worker& worker) {
+  if (worker.state != WorkerState::Ready) return to_string(worker.state);
+  return worker.report.role == api::Role::Prefill ? "for prompts only" : "refusing requests";
+}
+
 // "no worker is ready: http://a is draining, http://b is down (connection refused)".
 std::string why_not_ready(std::span<const Worker> workers) {
   std::string out;
   std::size_t here = 0;
   for (const Worker& worker : workers) {
     if (worker.state == WorkerState::Removed || ++here > kNamedMax) continue;
-    out += fmt::format("{} {} is {}", out.empty() ? ":" : ",", worker.url, to_string(worker.state));
+    out += fmt::format("{} {} is {}", out.empty() ? ":" : ",", worker.url, state_of(worker));
     if (!worker.reason.empty()) out += fmt::format(" ({})", worker.reason);
   }
   if (here == 0) return "there is no worker";

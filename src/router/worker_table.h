@@ -63,11 +63,11 @@ class WorkerTable {
   // A report came. The first worker of the wanted role to report says what the pool's must have in
   // common; one that differs is refused with both values. A restarted worker has lost its cached
   // prefixes.
-  void reported(WorkerIndex worker, api::WorkerReport report);
+  void reported(WorkerIndex index, api::WorkerReport report);
   // A report did not come in time.
-  void missed(WorkerIndex worker, std::string_view reason);
+  void missed(WorkerIndex index, std::string_view reason);
   // A connection to it broke or was refused: down until it reports again.
-  void lost(WorkerIndex worker, std::string_view reason);
+  void lost(WorkerIndex index, std::string_view reason);
   // The unit had no room: not to be chosen until its worker reports again.
   void full(UnitIndex unit) { eligible_[unit] = 0; }
 

@@ -1,25 +1,14 @@
 #include "sim/chaos.h"
 
-#include <algorithm>
 #include <cmath>
-#include <optional>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <fmt/core.h>
 
 #include "base/random.h"
-#include "router/router_core.h"
 #include "sim/chaos_setting.h"
-#include "sim/client.h"
 #include "sim/faults.h"
-#include "sim/gate.h"
-#include "sim/gate_ledger.h"
-#include "sim/network.h"
-#include "sim/registry.h"
-#include "sim/session.h"
-#include "sim/timeline.h"
 #include "sim/visitors.h"
 
 namespace pleiad::sim {
@@ -27,62 +16,36 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr std::size_t kOpenMax = 48;
 constexpr int kProbes = 3;  // requests after the healing
 constexpr Nanoseconds kSettling = seconds(60);
-constexpr Nanoseconds kTick = std::chrono::milliseconds(100);
 
+// What happens to a service: who comes, what breaks, and what must be when all is whole again.
 class Chaos {
  public:
   explicit Chaos(const ChaosOptions& options);
   ChaosReport run();
 
  private:
-  void add_hosts();
-  void tick();
+  Service::Options service_options();
   void arrange_requests();
   void arrange_faults();
   void arrange_rules();
   void arrive();
   void probe();
   void ask_what_is_left();
-  std::optional<api::RequestId> submit(api::GenerationRequest request);
-  void cancel(api::RequestId id);
   void misbehave(std::uint64_t session, const std::vector<api::RequestId>& requests);
-  void run_until(Nanoseconds time);
-  bool run_until_idle(Nanoseconds deadline);
-  [[nodiscard]] bool all_ready() const;
-  [[nodiscard]] std::int64_t queue_max(const SimWorker& worker) const;
-  void check_now();
-  void check_end();
   void check_probes();
-  void settle_ended();
-  [[nodiscard]] ChaosReport report() const;
+  ChaosReport report();
+  std::string story_of(const ChaosReport& report);
 
   const ChaosOptions options_;
   Random random_;
   ChaosSetting setting_;
   Visitors visitors_;
-  Timeline timeline_;
-  Verdict verdict_;
-  SimNetwork network_;
-  std::unique_ptr<router::WorkerLink> link_double_;
-  std::vector<std::unique_ptr<SimClient>> clients_;  // index + 1 is the id
-  std::vector<std::unique_ptr<api::GenerationSink>> sink_doubles_;
-  router::RouterCore core_;
-  SimPool pool_;
-  std::unique_ptr<router::WorkerPool> pool_double_;
-  SimRegistry registry_;
+  Service service_;
+  Timeline& timeline_;
   Faults faults_;
-  SimGate gate_;
-  std::unique_ptr<api::AdmissionGate> gate_double_;
-  GateLedger ledger_;
-  Sessions sessions_;
-  std::vector<Nanoseconds> accepted_at_;                 // [clients]
-  std::vector<int> attempts_;                            // [clients]
-  std::vector<int> killed_;                              // [clients], workers by its prompt
-  std::unordered_map<std::uint64_t, std::size_t> open_;  // clients that have not ended
-  std::size_t probes_from_ = SIZE_MAX;                   // clients from here on are probes
+  std::size_t probes_from_ = SIZE_MAX;  // clients from here on are probes
 };
 
 Chaos::Chaos(const ChaosOptions& options)
@@ -93,88 +56,28 @@ Chaos::Chaos(const ChaosOptions& options)
           random_,
           {.gate_open = setting_.gate_open, .poison = options.faults, .until = setting_.horizon}
       ),
-      network_(timeline_, core_, random_.next(), setting_.network),
-      link_double_(options.link_double ? options.link_double(network_) : nullptr),
-      core_(
-          timeline_,
-          link_double_ ? *link_double_ : static_cast<router::WorkerLink&>(network_),
-          setting_.core
-      ),
-      pool_(core_, network_),
-      pool_double_(options.pool_double ? options.pool_double(pool_) : nullptr),
-      registry_(
-          timeline_,
-          network_,
-          pool_double_ ? *pool_double_ : static_cast<router::WorkerPool&>(pool_),
-          verdict_,
-          random_.next()
-      ),
+      service_(setting_, service_options()),
+      timeline_(service_.timeline()),
       faults_(
-          {.timeline = timeline_, .core = core_, .network = network_, .registry = registry_},
+          {.timeline = timeline_,
+           .core = service_.core(),
+           .network = service_.network(),
+           .registry = service_.registry()},
           random_.next()
-      ),
-      gate_(timeline_, setting_.rules.front()),
-      gate_double_(options.gate_double ? options.gate_double(gate_) : nullptr),
-      ledger_(timeline_, verdict_, setting_.rules.front()),
-      sessions_(
-          timeline_,
-          gate_double_ ? *gate_double_ : static_cast<api::AdmissionGate&>(gate_),
-          ledger_,
-          {.submit = [this](api::GenerationRequest request) { return submit(std::move(request)); },
-           .cancel = [this](api::RequestId id) { cancel(id); },
-           .on_begun =
-               [this](std::uint64_t session, const auto& requests) {
-                 misbehave(session, requests);
-               }}
-      ) {
-  network_.on_send = [this](const auto& worker, const auto& message, std::size_t under_way) {
-    ++attempts_[message.id.value() - 1];
-    if (under_way > 1) {
-      verdict_.violated(fmt::format("request {} is at two workers", message.id.value()));
-    }
-    registry_.check_sent(worker.url);
-    if (message.request.prefill_from) registry_.check_sent(message.request.prefill_from->url);
-  };
-  network_.on_start = [this](std::size_t host) { registry_.on_start(host); };
-  network_.on_poisoned = [this](api::RequestId id) {
-    if (++killed_[id.value() - 1] > setting_.core.deaths_max) {
-      verdict_.violated(fmt::format("request {} kills one worker after another", id.value()));
-    }
-  };
-  // The router cannot count what nobody lived to tell.
-  network_.on_untold = [this](api::RequestId id) { --killed_[id.value() - 1]; };
-}
+      ) {}
 
-void Chaos::add_hosts() {
-  registry_.set_options(setting_.registry);
-  if (!options_.faults) registry_.heal();
-  for (std::size_t i = 0; i < setting_.hosts; ++i) {
-    api::Role role = api::Role::Both;
-    if (setting_.prefill_hosts > 0) {
-      role = i < setting_.prefill_hosts ? api::Role::Prefill : api::Role::Decode;
-    }
-    const std::size_t host = network_.add_host(
-        fmt::format("http://worker{}", i),
-        {.identity = {.version = "1", .model = "stub", .page_tokens = 64},
-         .dp_ranks = setting_.dp_ranks,
-         .scheduler = setting_.scheduler,
-         .cost = setting_.cost,
-         .role = role,
-         .lease = setting_.lease,
-         .defect = options_.defect}
-    );
-    const bool registers = std::ranges::find(setting_.registering, i) != setting_.registering.end();
-    if (registers) registry_.registers(host);
-    if (!registers) registry_.add(host);
-    network_.start(host);
-  }
-  registry_.start();
-}
-
-// As RoutedGenerator::tick.
-void Chaos::tick() {
-  core_.on_tick();
-  timeline_.after(kTick, [this] { tick(); });
+Service::Options Chaos::service_options() {
+  const std::uint64_t network_seed = random_.next();
+  const std::uint64_t registry_seed = random_.next();
+  return {
+      .doubles = options_.doubles,
+      .defect = options_.defect,
+      .words_go_astray = options_.faults,
+      .network_seed = network_seed,
+      .registry_seed = registry_seed,
+      .on_begun =
+          [this](std::uint64_t session, const auto& requests) { misbehave(session, requests); },
+  };
 }
 
 void Chaos::arrange_requests() {
@@ -187,24 +90,21 @@ void Chaos::arrange_requests() {
 void Chaos::arrange_rules() {
   for (std::size_t i = 1; i < setting_.rules.size(); ++i) {
     const Nanoseconds at{random_.between(0, setting_.horizon.count())};
-    timeline_.at(at, [this, i] {
-      ledger_.set_rules(setting_.rules[i]);
-      gate_.set_rules(setting_.rules[i]);
-    });
+    timeline_.at(at, [this, i] { service_.change_rules(i); });
   }
 }
 
 void Chaos::arrive() {
-  const std::uint64_t session = sessions_.arrive(visitors_.draw());
+  const std::uint64_t session = service_.sessions().arrive(visitors_.draw());
   if (!options_.faults || random_.below(10) != 0) return;
   const Nanoseconds patience{random_.between(0, 2'000'000'000)};
-  timeline_.after(patience, [this, session] { sessions_.hang_up(session); });
+  timeline_.after(patience, [this, session] { service_.sessions().hang_up(session); });
 }
 
 void Chaos::probe() {
-  probes_from_ = clients_.size();
+  probes_from_ = service_.clients().size();
   for (int i = 0; i < kProbes; ++i) {
-    sessions_.arrive(
+    service_.sessions().arrive(
         {.arrival = {.key = kProbeClass, .priority_class = kProbeClass},
          .request = visitors_.draw_request()}
     );
@@ -214,33 +114,10 @@ void Chaos::probe() {
 // Visits that want nothing: each key hears how its limits stand, and the ledger compares.
 void Chaos::ask_what_is_left() {
   for (const router::KeyRules& key : setting_.rules.back().keys) {
-    sessions_.arrive({.arrival = {.key = key.name}, .request = {.prompt = {1}}, .choices = 0});
+    service_.sessions().arrive(
+        {.arrival = {.key = key.name}, .request = {.prompt = {1}}, .choices = 0}
+    );
   }
-}
-
-// As RoutedGenerator::submit.
-std::optional<api::RequestId> Chaos::submit(api::GenerationRequest request) {
-  if (!core_.summary().not_ready.empty() || core_.open_requests() >= kOpenMax) return std::nullopt;
-  const api::RequestId id(clients_.size() + 1);
-  clients_.push_back(std::make_unique<SimClient>(id, request, verdict_));
-  api::GenerationSink* sink = clients_.back().get();
-  if (options_.sink_double) {
-    sink_doubles_.push_back(options_.sink_double(*sink));
-    sink = sink_doubles_.back().get();
-  }
-  accepted_at_.push_back(timeline_.now());
-  attempts_.push_back(0);
-  killed_.push_back(0);
-  open_.emplace(id.value(), clients_.size() - 1);
-  core_.submit(id, std::move(request), *sink);
-  return id;
-}
-
-void Chaos::cancel(api::RequestId id) {
-  SimClient& client = *clients_[id.value() - 1];
-  if (client.finish()) return;
-  client.cancelled = true;
-  core_.cancel(id);
 }
 
 void Chaos::misbehave(std::uint64_t session, const std::vector<api::RequestId>& requests) {
@@ -249,13 +126,10 @@ void Chaos::misbehave(std::uint64_t session, const std::vector<api::RequestId>& 
   if (draw > 2) return;
   const Nanoseconds at{random_.between(0, 2'000'000'000)};
   timeline_.after(at, [this, session, id = requests.front(), early = draw == 0] {
-    SimClient& client = *clients_[id.value() - 1];
-    if (client.finish()) return;
     if (early) {
-      client.early = true;
-      core_.finish_early(id);
-    } else {
-      sessions_.hang_up(session);
+      service_.clients().finish_early(id);
+    } else if (!service_.clients().has_ended(id)) {
+      service_.sessions().hang_up(session);
     }
   });
 }
@@ -272,167 +146,58 @@ void Chaos::arrange_faults() {
   }
 }
 
-void Chaos::settle_ended() {
-  std::vector<std::size_t> ended;
-  for (const auto& [id, client] : open_) {
-    if (clients_[client]->finish()) ended.push_back(client);
-  }
-  std::ranges::sort(ended);
-  for (const std::size_t index : ended) {
-    SimClient& client = *clients_[index];
-    open_.erase(client.id().value());
-    client.judge_end({
-        .attempts = attempts_[index],
-        .waited = timeline_.now() - accepted_at_[index],
-        .wait_allowed = setting_.core.wait_max,
-    });
-    sessions_.on_ended(client.id(), client.output_tokens());
-  }
-}
-
-// Every open request waits or is at one worker; every ended one has told its client.
-void Chaos::check_now() {
-  settle_ended();
-  if (open_.size() != core_.open_requests()) {
-    verdict_.violated(fmt::format(
-        "{} clients wait for the end of {} requests", open_.size(), core_.open_requests()
-    ));
-  }
-  ledger_.check(gate_.admission());
-  for (std::size_t host = 0; host < network_.hosts(); ++host) {
-    const SimWorker* worker = network_.host(host).worker.get();
-    if (worker != nullptr && worker->queued() > queue_max(*worker)) {
-      verdict_.violated(fmt::format("{} queues {}", network_.host(host).url, worker->queued()));
-    }
-  }
-  std::int64_t placed = 0;
-  const router::LoadLedger& loads = core_.table().loads();
-  for (router::UnitIndex unit = 0; unit < loads.units(); ++unit) {
-    // Who computes a prompt for another does not own the request.
-    const router::Worker& worker = core_.table().workers()[core_.table().place(unit).worker];
-    if (worker.report.role != api::Role::Prefill) placed += loads.load(unit).requests;
-  }
-  const auto owned = static_cast<std::int64_t>(core_.open_requests() - core_.waiting_requests());
-  if (placed != owned) {
-    verdict_.violated(fmt::format("{} requests are placed, {} are not waiting", placed, owned));
-  }
-}
-
-void Chaos::run_until(Nanoseconds time) {
-  while (verdict_.good() && timeline_.now() < time && timeline_.step()) {
-    check_now();
-  }
-}
-
-// What was preempted waits too.
-std::int64_t Chaos::queue_max(const SimWorker& worker) const {
-  return static_cast<std::int64_t>(worker.dp_ranks()) *
-         (setting_.scheduler.waiting_max + setting_.scheduler.running_max);
-}
-
-bool Chaos::all_ready() const {
-  for (std::size_t host = 0; host < network_.hosts(); ++host) {
-    if (network_.host(host).worker == nullptr) return false;
-  }
-  return core_.summary().ready_workers == static_cast<std::int64_t>(setting_.hosts);
-}
-
-bool Chaos::run_until_idle(Nanoseconds deadline) {
-  while (verdict_.good() && timeline_.now() < deadline) {
-    if (sessions_.empty() && network_.idle() && all_ready()) return true;
-    timeline_.step();
-    check_now();
-  }
-  return false;
-}
-
-void Chaos::check_end() {
-  for (const auto& [id, client] : open_) {
-    verdict_.violated(fmt::format("request {} never ended", id));
-  }
-  if (!sessions_.empty()) {
-    verdict_.violated(fmt::format("{} clients were never told their end", sessions_.size()));
-  }
-  if (!all_ready()) {
-    verdict_.violated("a worker is not ready again");
-    return;
-  }
-  if (!network_.idle()) verdict_.violated("a worker or a connection is left with work of nobody");
-  for (std::size_t host = 0; host < network_.hosts(); ++host) {
-    if (network_.host(host).worker->pages_held() != 0) {
-      verdict_.violated(fmt::format("{} holds pages for nobody", network_.host(host).url));
-    }
-  }
-  const router::LoadLedger& loads = core_.table().loads();
-  for (router::UnitIndex unit = 0; unit < loads.units(); ++unit) {
-    const router::UnitLoad& load = loads.load(unit);
-    if (load.held != 0 || load.prefill != 0) {
-      verdict_.violated(fmt::format("unit {} is thought to hold {} tokens", unit, load.held));
-    }
-  }
-}
-
 // The service is whole again: what is asked is answered.
 void Chaos::check_probes() {
-  if (clients_.size() < probes_from_ + kProbes) verdict_.violated("a probe was refused");
-  for (std::size_t i = probes_from_; i < clients_.size(); ++i) {
-    const auto& finish = clients_[i]->finish();
-    const bool whole = finish && (finish->reason == api::FinishReason::Stop ||
-                                  finish->reason == api::FinishReason::Length);
-    if (!whole) {
-      verdict_.violated(
-          fmt::format("probe {} failed: {}", i + 1, finish ? finish->message : "no end")
-      );
-    }
-  }
+  Clientele& clients = service_.clients();
+  if (clients.size() < probes_from_ + kProbes) service_.verdict().violated("a probe was refused");
+  clients.check_whole(probes_from_);
 }
 
 ChaosReport Chaos::run() {
-  add_hosts();
-  tick();
+  service_.start();
   arrange_requests();
   arrange_rules();
   if (options_.faults) arrange_faults();
-  run_until(setting_.horizon);
+  service_.run_until(setting_.horizon);
   faults_.heal();
   // A question from before may still go unanswered.
-  run_until(timeline_.now() + setting_.network.report_timeout);
+  service_.run_until(timeline_.now() + setting_.network.report_timeout);
   const Nanoseconds patience = setting_.network.silence_max + setting_.core.wait_max + kSettling;
-  run_until_idle(timeline_.now() + patience);
-  if (verdict_.good()) check_end();
-  if (verdict_.good()) ask_what_is_left();
-  if (verdict_.good()) {
+  service_.run_until_idle(timeline_.now() + patience);
+  if (service_.verdict().good()) service_.check_end();
+  if (service_.verdict().good()) ask_what_is_left();
+  if (service_.verdict().good()) {
     probe();
-    run_until_idle(timeline_.now() + patience);
+    service_.run_until_idle(timeline_.now() + patience);
   }
-  if (verdict_.good()) check_end();
-  if (verdict_.good()) check_probes();
+  if (service_.verdict().good()) service_.check_end();
+  if (service_.verdict().good()) check_probes();
   return report();
 }
 
-ChaosReport Chaos::report() const {
+ChaosReport Chaos::report() {
   ChaosReport report{
-      .violation = verdict_.what(),
+      .violation = service_.verdict().what(),
       .events = timeline_.steps(),
-      .requests = core_.counts().requests,
-      .failed = core_.counts().failed,
-      .replays = core_.counts().replays,
+      .requests = service_.core().counts().requests,
+      .whole = service_.clients().whole(),
+      .failed = service_.core().counts().failed,
+      .replays = service_.core().counts().replays,
       .faults = faults_.happened(),
-      .hand_overs = core_.counts().hand_overs,
-      .prefill_losses = core_.counts().prefill_losses,
-      .visits = sessions_.counts().visits,
-      .queued = sessions_.counts().waited,
-      .refused = sessions_.counts().refused,
-      .lapses = registry_.lapses(),
-      .returns = registry_.returns(),
+      .hand_overs = service_.core().counts().hand_overs,
+      .prefill_losses = service_.core().counts().prefill_losses,
+      .visits = service_.sessions().counts().visits,
+      .queued = service_.sessions().counts().waited,
+      .refused = service_.sessions().counts().refused,
+      .lapses = service_.registry().lapses(),
+      .returns = service_.registry().returns(),
   };
-  for (const auto& client : clients_) {
-    const auto& finish = client->finish();
-    const bool whole = finish && (finish->reason == api::FinishReason::Stop ||
-                                  finish->reason == api::FinishReason::Length);
-    if (whole) ++report.whole;
-  }
-  report.story = fmt::format(
+  report.story = story_of(report);
+  return report;
+}
+
+std::string Chaos::story_of(const ChaosReport& report) {
+  return fmt::format(
       "seed {}: {} workers of {} ranks, {} of them for prompts, {}, {} requests, {} hand-overs, "
       "{} faults, {} replays, {} prefills lost, {} failed, {} visits, {} queued, {} refused, {} "
       "leases over, at {:.3f} s",
@@ -453,7 +218,6 @@ ChaosReport Chaos::report() const {
       report.lapses,
       to_seconds(timeline_.now())
   );
-  return report;
 }
 
 }  // namespace

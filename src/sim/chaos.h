@@ -1,14 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <string>
 
-#include "api/admission.h"
-#include "api/generation.h"
-#include "router/worker_link.h"
-#include "router/worker_roster.h"
+#include "sim/service.h"
 #include "sim/worker.h"
 
 namespace pleiad::sim {
@@ -16,11 +11,7 @@ namespace pleiad::sim {
 struct ChaosOptions {
   std::uint64_t seed = 0;
   bool faults = true;  // false: nothing fails, and nobody hangs up
-  // Stand-ins between the router's core and the world, for tests that the checks can fail.
-  std::function<std::unique_ptr<router::WorkerLink>(router::WorkerLink& real)> link_double;
-  std::function<std::unique_ptr<api::GenerationSink>(api::GenerationSink& real)> sink_double;
-  std::function<std::unique_ptr<api::AdmissionGate>(api::AdmissionGate& real)> gate_double;
-  std::function<std::unique_ptr<router::WorkerPool>(router::WorkerPool& real)> pool_double;
+  ServiceDoubles doubles = {};
   WorkerDefect defect = {};  // of every worker
 };
 

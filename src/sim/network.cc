@@ -51,12 +51,6 @@ bool SimNetwork::router_has(const Connection& connection) const {
   return at != connections_.end() && at->second.get() == &connection;
 }
 
-// Not that of a silent connection, nor of one in whose place there is another.
-bool SimNetwork::end_is_heard(const Connection& connection) const {
-  const bool replaced = connections_.contains(connection.attempt) && !router_has(connection);
-  return !connection.silent && !replaced;
-}
-
 // Streams.
 
 void SimNetwork::send(
@@ -107,6 +101,7 @@ void SimNetwork::connect(const ConnectionPtr& connection, api::GenerationRequest
 void SimNetwork::resend(const ConnectionPtr& connection, api::GenerationRequest request) {
   auto again = std::make_shared<Connection>(*connection);  // owners: as ConnectionPtr says
   connections_[connection->attempt] = again;
+  connection->replaced = true;
   to_worker(connection, [this, connection] {
     if (hosts_[connection->host]->host->worker != nullptr) {
       hosts_[connection->host]->host->worker->hang_up(connection->stream);
@@ -279,8 +274,8 @@ void SimNetwork::Process::on_finish(StreamId stream, const api::FinishEvent& eve
 void SimNetwork::Process::on_poisoned(StreamId stream) {
   // By an order that nobody waits for any more it dies too, and nobody can know of what.
   const auto own = network_.streams_.find(stream);
-  const bool wanted = own != network_.streams_.end() ? network_.end_is_heard(*own->second)
-                                                     : network_.wants_keys(stream);
+  const bool wanted =
+      own != network_.streams_.end() ? own->second->end_is_heard() : network_.wants_keys(stream);
   network_.note_killed(stream);
   if (network_.on_poisoned && wanted) network_.on_poisoned(network_.request_of(stream));
   network_.timeline_.after(Nanoseconds{0}, [this, start = host->starts] {

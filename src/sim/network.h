@@ -131,11 +131,16 @@ class SimNetwork final : public router::WorkerLink {
     Nanoseconds received_last{0};       // likewise back
     Nanoseconds heard{0};               // when the router last did
     bool silent = false;                // nothing passes any more, and nobody is told
+    bool replaced = false;              // by another, of the same attempt
     bool broken = false;                // by the network: nothing more is sent back
     bool closed = false;                // by its process' end, or broken: nothing more arrives
     std::optional<std::size_t> killed;  // another host's process, by its prompt computed there
     bool told = false;                  // that its keys broke off
     bool finished = false;              // and the router has heard so
+
+    // Whether the router hears when the process dies. Not of what it sent a second time: the answer
+    // to that is the attempt's, and says nothing of the first.
+    [[nodiscard]] bool end_is_heard() const { return !silent && !replaced; }
   };
   using ConnectionPtr =
       std::shared_ptr<Connection>;  // owners: connections_, and pieces on their way
@@ -194,8 +199,6 @@ class SimNetwork final : public router::WorkerLink {
   void reset(const ConnectionPtr& connection, std::string_view why);
   void watch_silence(const ConnectionPtr& connection);
   [[nodiscard]] bool router_has(const Connection& connection) const;
-  // Whether the router hears when the process dies.
-  [[nodiscard]] bool end_is_heard(const Connection& connection) const;
   ConnectionPtr draw(std::size_t host);
   void stay_alive(const ConnectionPtr& connection);
   // The client's, of a stream or a transfer.

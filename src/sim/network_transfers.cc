@@ -24,8 +24,9 @@ bool SimNetwork::wants_keys(StreamId stream) const {
 void SimNetwork::note_killed(StreamId stream) {
   for (const TransferPtr& transfer : transfers_) {
     const auto to = streams_.find(transfer->to_stream);
-    if (transfer->from_stream == stream && to != streams_.end())
+    if (transfer->from_stream == stream && to != streams_.end()) {
       to->second->killed = transfer->from;
+    }
   }
 }
 

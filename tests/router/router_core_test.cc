@@ -245,7 +245,9 @@ TEST_F(PairedCoreTest, PrefillWorkersAloneAnswerNothing) {
   core_.emplace(clock_, link_, RouterCoreOptions{});
   const auto worker = core_->add_worker("http://w0", api::Role::Prefill).value();
   core_->on_report(worker, report_of(api::Role::Prefill));
-  EXPECT_THAT(core_->summary().not_ready, HasSubstr("no worker is ready"));
+  EXPECT_THAT(
+      core_->summary().not_ready, HasSubstr("no worker is ready: http://w0 is for prompts only")
+  );
 }
 
 TEST_F(PairedCoreTest, AWorkerOfAnotherRoleIsRefusedWithBoth) {
@@ -354,6 +356,7 @@ TEST_F(RouterCoreTest, AFullUnitIsLeftAloneUntilItsWorkerReports) {
   start(2);
   const auto first = submit(1);
   core_->on_refused(first.attempt, exhausted("full"));
+  EXPECT_THAT(core_->summary().not_ready, IsEmpty());
   ASSERT_EQ(link_.sent.size(), 2U);
   EXPECT_NE(link_.sent[1].url, first.url);
   EXPECT_NE(submit(2).url, first.url);
@@ -370,6 +373,7 @@ TEST_F(RouterCoreTest, ARequestThatNobodyHasRoomForWaitsSoLongAndNoLonger) {
   for (int i = 0; i < 4; ++i) {
     core_->on_refused(link_.sent.back().attempt, exhausted("full"));
     EXPECT_EQ(core_->waiting_requests(), 1U);
+    EXPECT_EQ(core_->summary().not_ready, "no worker is ready: http://w0 is refusing requests");
     clock_.advance(std::chrono::milliseconds(600));
     core_->on_report(0, report());
   }

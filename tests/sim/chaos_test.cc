@@ -3,7 +3,6 @@
 // Also tests: faults.cc
 // Also tests: gate.cc
 // Also tests: gate_ledger.cc
-// Also tests: network.cc, network_transfers.cc
 // Also tests: registry.cc
 // Also tests: session.cc
 // Also tests: visitors.cc
@@ -177,19 +176,24 @@ class PoolDouble : public router::WorkerPool {
 
 template <typename Double>
 ChaosOptions with_pool() {
-  return {.pool_double = [](router::WorkerPool& real) { return std::make_unique<Double>(real); }};
+  return {
+      .doubles = {.pool = [](router::WorkerPool& real) { return std::make_unique<Double>(real); }}};
 }
 template <typename Double>
 ChaosOptions with_gate() {
-  return {.gate_double = [](api::AdmissionGate& real) { return std::make_unique<Double>(real); }};
+  return {
+      .doubles = {.gate = [](api::AdmissionGate& real) { return std::make_unique<Double>(real); }}};
 }
 template <typename Double>
 ChaosOptions with_sink() {
-  return {.sink_double = [](api::GenerationSink& real) { return std::make_unique<Double>(real); }};
+  return {.doubles = {.sink = [](api::GenerationSink& real) {
+            return std::make_unique<Double>(real);
+          }}};
 }
 template <typename Double>
 ChaosOptions with_link() {
-  return {.link_double = [](router::WorkerLink& real) { return std::make_unique<Double>(real); }};
+  return {
+      .doubles = {.link = [](router::WorkerLink& real) { return std::make_unique<Double>(real); }}};
 }
 
 TEST_F(Chaos, FindsARouterThatTellsATokenTwice) {
