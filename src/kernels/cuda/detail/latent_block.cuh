@@ -32,6 +32,10 @@ struct LatentAttention {
 inline constexpr int kRopedPart = 2;
 inline constexpr int kPageParts = 3;
 
+// Tiles of so few rows, a warp's, leave most of the queries' lines unused: merged stretches are
+// kept there, behind these rows of every box.
+inline constexpr int kLatentFewRows = 16;
+
 // What the roles tell each other, of every row, and their barriers.
 struct LatentNotes {
   float factor[2][kTileRows];  // of sums before the last even and odd page
@@ -43,7 +47,7 @@ struct LatentNotes {
   std::uint64_t empty[2][kPageParts];
   std::uint64_t weighed[2];  // a page's weights and factors are told
   std::uint64_t summed[2];   // a stretch's masses are told
-  std::uint64_t heard[2];    // and known to those who add up values
+  std::uint64_t heard[2];    // and merged by those who add up values
   std::int32_t flag;
 };
 

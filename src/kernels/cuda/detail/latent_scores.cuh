@@ -12,6 +12,7 @@ struct LatentScores {
   LatentPhases full;   // of pages
   LatentPhases heard;  // of stretches
   int stretches = 0;   // behind this one
+  int tile_rows = kTileRows;
 
   // A thread's part of the tile.
   Sight sight[2];
@@ -106,7 +107,12 @@ take_queries(LatentScores& self, const AttentionItem& item, const TileRows& tile
   const AttentionArguments& arguments = self.arguments;
   const auto thread = static_cast<int>(threadIdx.x);
   unsigned char* queries = self.shared.queries();
-  // Nobody reads the queries of the turn before any more.
+  // Nobody reads the queries of the turn before any more, nor what was kept between them.
+  if (self.tile_rows <= kLatentFewRows && self.stretches > 0) {
+    const int last = (self.stretches - 1) % 2;
+    barrier_wait(self.shared.heard(last), self.heard.of(last) ^ 1U);
+  }
+  self.tile_rows = tile.tokens * tile.heads;
   named_sync(kScoresMeet, Shape::kGroupThreads);
   place_queries<Shape::kLatentBoxes, Shape::kGroupThreads>(
       item, tile, arguments.query[0], thread, queries

@@ -14,6 +14,8 @@ struct LatentValues {
   LatentPhases pages;   // of what is full and weighed
   LatentPhases summed;  // of stretches
   int stretches = 0;    // behind this one
+  bool is_real = true;  // this warp has rows of the tile
+  bool is_few = false;  // the tile has kLatentFewRows at most
 
   // A thread's part of the tile.
   RowSums rows;
@@ -44,7 +46,7 @@ __device__ inline void add_page(LatentValues& self, int page, bool is_first, int
   barrier_wait(self.shared.full(parity, self.side), self.pages.of(parity));
   barrier_wait(self.shared.weighed(parity), self.pages.of(parity));
   self.pages.next(parity);
-  if (!is_first) {
+  if (!is_first && self.is_real) {
     const LatentNotes& notes = self.shared.notes();
     const float factors[2] = {
         notes.factor[parity][latent_row(self.warp, 0)],
@@ -96,28 +98,45 @@ __device__ inline void add_stretch(LatentValues& self, const LatentPages& pages,
     self.rows.top[h] = notes.top[row];
     self.rows.mass[h] = notes.mass[row];
   }
-  arrive_warp(self.shared.heard(parity));
 }
 
-// Where a thread keeps its part of merged stretches: piece i at [i * 128], each thread its own.
-__device__ inline float4* totals_of(const LatentValues& self) {
+// Where a thread keeps its part of merged stretches: pieces of four, each thread its own.
+struct LatentTotals {
+  float4* first;
+  int step;   // to the next piece
+  int group;  // eight pieces on
+
+  [[nodiscard]] __device__ float4& at(int piece) const {
+    return first[piece / 8 * group + piece % 8 * step];
+  }
+};
+
+// In the block's part of the arguments' memory, or in shared memory.
+__device__ inline LatentTotals totals_of(const LatentValues& self) {
   using Shape = LatentAttention;
+  if (self.is_few) {
+    unsigned char* boxes = self.shared.queries() + self.side * static_cast<int>(Shape::kSideBytes);
+    auto* lines = reinterpret_cast<float4*>(boxes + kLatentFewRows * kBoxColumns * 2);
+    return {.first = lines + threadIdx.x % 32, .step = 32, .group = kBoxBytes / sizeof(float4)};
+  }
   const auto block = static_cast<std::int64_t>(blockIdx.x) * 2 + self.side;
-  return reinterpret_cast<float4*>(self.arguments.totals) +
-         block * (Shape::kSums / 4) * Shape::kGroupThreads + threadIdx.x % Shape::kGroupThreads;
+  auto* first = reinterpret_cast<float4*>(self.arguments.totals) +
+                block * (Shape::kSums / 4) * Shape::kGroupThreads +
+                threadIdx.x % Shape::kGroupThreads;
+  return {.first = first, .step = Shape::kGroupThreads, .group = 8 * Shape::kGroupThreads};
 }
 
 // Merges the stretch into the ones before it, which leaves the total where the stretch was.
-__device__ inline void merge_totals(LatentValues& self, const RowSums& total_rows) {
+__device__ inline void
+merge_totals(LatentValues& self, const LatentTotals& totals, const RowSums& total_rows) {
   using Shape = LatentAttention;
-  const float4* totals = totals_of(self);
   const float scale = self.arguments.scale;
   const Merge merges[2] = {
       Merge(total_rows.top[0], self.rows.top[0], scale),
       Merge(total_rows.top[1], self.rows.top[1], scale)};
 #pragma unroll
   for (int i = 0; i < Shape::kSums / 4; ++i) {
-    const float4 total = totals[i * Shape::kGroupThreads];
+    const float4 total = totals.at(i);
     float* sums = self.sums + 4 * i;
     sums[0] = merges[0](total.x, sums[0]);
     sums[1] = merges[0](total.y, sums[1]);
@@ -131,12 +150,11 @@ __device__ inline void merge_totals(LatentValues& self, const RowSums& total_row
   }
 }
 
-__device__ inline void keep_totals(const LatentValues& self) {
-  float4* totals = totals_of(self);
+__device__ inline void keep_totals(const LatentValues& self, const LatentTotals& totals) {
 #pragma unroll
   for (int i = 0; i < LatentAttention::kSums / 4; ++i) {
     const float* sums = self.sums + 4 * i;
-    totals[i * LatentAttention::kGroupThreads] = make_float4(sums[0], sums[1], sums[2], sums[3]);
+    totals.at(i) = make_float4(sums[0], sums[1], sums[2], sums[3]);
   }
 }
 
@@ -186,7 +204,9 @@ __device__ inline bool add_turn(LatentValues& self, int turn) {
   const TileRows tile(arguments, item, unit, 0);
   const LatentPassage passage(arguments, item);
   const bool merges = item.pieces == 1 || item.stretch == 0;
-  const bool is_real = self.warp * 16 < tile.tokens * tile.heads;
+  const int tile_rows = tile.tokens * tile.heads;
+  self.is_real = self.warp * 16 < tile_rows;
+  self.is_few = tile_rows <= kLatentFewRows;
   const int known = tile.last_position + 1;
   wait_for_earlier_kernels();
   RowSums total_rows;
@@ -198,12 +218,13 @@ __device__ inline bool add_turn(LatentValues& self, int turn) {
     add_stretch(self, passage.pages(stretch), known);
     if (!merges) {
       give_stretch(self, turn, stretch);
-      continue;
+    } else if (self.is_real) {
+      const LatentTotals totals = totals_of(self);
+      if (stretch > 0) merge_totals(self, totals, total_rows);
+      if (stretch + 1 < passage.stretches_end) keep_totals(self, totals);
+      total_rows = self.rows;
     }
-    if (!is_real) continue;
-    if (stretch > 0) merge_totals(self, total_rows);
-    if (stretch + 1 < passage.stretches_end) keep_totals(self);
-    total_rows = self.rows;
+    arrive_warp(self.shared.heard((self.stretches - 1) % 2));
   }
   finish_latents(self, turn, total_rows);
   return true;
