@@ -12,13 +12,18 @@ using kernels::PackedMatrix;
 
 // How a gate of [32, inputs], stored as `dtype`, lies beside rows of `activations`.
 Compute gate_type(std::int64_t inputs, DType dtype, Compute activations, bool transposed = false) {
+  constexpr std::int64_t kExperts = 32;
+  const std::vector<std::byte> bytes(
+      static_cast<std::size_t>(kExperts * inputs) * device::size_of(dtype)
+  );
+  const auto lines = transposed ? inputs : kExperts;
+  const auto width = transposed ? kExperts : inputs;
   MatrixSource source;
-  source.tensor.dtype = dtype;
-  source.tensor.shape = {
-      .extents = {transposed ? inputs : 32, transposed ? 32 : inputs}, .rank = 2};
+  source.tensor = {.bytes = bytes, .dtype = dtype, .shape = {.extents = {lines, width}, .rank = 2}};
   source.transposed = transposed;
-  const PackedMatrix gate = PackedMatrix::plan(std::vector{source}, Compute::Float32).value();
-  const WeightPlacer::Origins origins{{&gate, {.names = "gate", .sources = {source}}}};
+  const std::vector<MatrixSource> sources = {source};
+  const PackedMatrix gate = PackedMatrix::plan(sources, Compute::Float32).value();
+  const WeightPlacer::Origins origins{{&gate, {.names = "gate", .sources = sources}}};
   return WeightPlacer(origins).gate(gate, activations).compute;
 }
 
