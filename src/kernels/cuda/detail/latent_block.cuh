@@ -147,6 +147,16 @@ struct LatentPages {
   int last = -1;
 };
 
+// A turn: its item and tile. Read anew where it is needed, which takes less than registers.
+struct LatentTurn {
+  int unit = 0;
+  AttentionItem item;
+  TileRows tile;
+
+  __device__ LatentTurn(const AttentionArguments& arguments, int turn)
+      : item(turn_at(arguments, turn, unit)), tile(arguments, item, unit, 0) {}
+};
+
 // What all roles must know of a turn.
 struct LatentPassage {
   int stretch = 0;  // first, and one past the last

@@ -137,11 +137,11 @@ __device__ inline void
 make_weights(const AttentionArguments& arguments, const LatentShared& shared, int warp) {
   LatentScores self{.arguments = arguments, .shared = shared, .warp = warp};
   for (int round = 0;; ++round) {
-    int unit = 0;
-    const AttentionItem item = turn_at(arguments, turn_of(round), unit);
+    const LatentTurn now(arguments, turn_of(round));
+    const AttentionItem& item = now.item;
     if (item.tokens == 0) return;
     wait_for_earlier_kernels();
-    take_queries(self, item, TileRows(arguments, item, unit, 0));
+    take_queries(self, item, now.tile);
     const LatentPassage passage(arguments, item);
     const int hidden = (item.position + 1) / kPage;
     for (int i = passage.stretch; i < passage.stretches_end; ++i) {

@@ -158,20 +158,24 @@ __device__ inline void keep_totals(const LatentValues& self, const LatentTotals&
   }
 }
 
+__device__ inline ValueColumns columns_of(const LatentValues& self) {
+  using Shape = LatentAttention;
+  return {.first = self.side * Shape::kSideColumns, .width = Shape::kLatent};
+}
+
 // Merged sums, or a piece's, to where they belong.
 __device__ inline void finish_latents(const LatentValues& self, int turn, const RowSums& rows) {
   using Shape = LatentAttention;
-  const ValueColumns columns{.first = self.side * Shape::kSideColumns, .width = Shape::kLatent};
+  const ValueColumns columns = columns_of(self);
   const AttentionArguments& arguments = self.arguments;
-  int unit = 0;
-  const AttentionItem item = turn_at(arguments, turn, unit);
-  const TileRows tile(arguments, item, unit, 0);
+  const LatentTurn now(arguments, turn);
+  const AttentionItem& item = now.item;
   if (item.pieces == 1) {
-    store_output(arguments, item, tile, self.warp, columns, rows, self.sums);
+    store_output(arguments, item, now.tile, self.warp, columns, rows, self.sums);
     return;
   }
   if (item.stretch == 0) {
-    store_partial(arguments, item, tile, self.warp, 0, columns, rows, self.sums);
+    store_partial(arguments, item, now.tile, self.warp, 0, columns, rows, self.sums);
   }
   const Handover who{
       .thread = static_cast<int>(threadIdx.x) - Shape::kGroupThreads,
@@ -180,28 +184,25 @@ __device__ inline void finish_latents(const LatentValues& self, int turn, const 
       .group = 0,
       .groups = 1,
       .flag = &self.shared.notes().flag};
-  if (arguments.team == 0) hand_over(arguments, item, tile, unit, Shape::kLatent, who);
+  if (arguments.team == 0) hand_over(arguments, item, now.tile, now.unit, Shape::kLatent, who);
 }
 
 // Sums of a stretch that is not merged here to their slot.
 __device__ inline void give_stretch(const LatentValues& self, int turn, int stretch) {
-  using Shape = LatentAttention;
-  const ValueColumns columns{.first = self.side * Shape::kSideColumns, .width = Shape::kLatent};
+  const ValueColumns columns = columns_of(self);
   const AttentionArguments& arguments = self.arguments;
-  int unit = 0;
-  const AttentionItem item = turn_at(arguments, turn, unit);
-  const TileRows tile(arguments, item, unit, 0);
-  const int slot = slot_of(arguments, item, stretch);
-  store_partial(arguments, item, tile, self.warp, slot, columns, self.rows, self.sums);
+  const LatentTurn now(arguments, turn);
+  const int slot = slot_of(arguments, now.item, stretch);
+  store_partial(arguments, now.item, now.tile, self.warp, slot, columns, self.rows, self.sums);
 }
 
 // A side's part of a turn; false past the last.
 __device__ inline bool add_turn(LatentValues& self, int turn) {
   const AttentionArguments& arguments = self.arguments;
-  int unit = 0;
-  const AttentionItem item = turn_at(arguments, turn, unit);
+  const LatentTurn now(arguments, turn);
+  const AttentionItem& item = now.item;
+  const TileRows& tile = now.tile;
   if (item.tokens == 0) return false;
-  const TileRows tile(arguments, item, unit, 0);
   const LatentPassage passage(arguments, item);
   const bool merges = item.pieces == 1 || item.stretch == 0;
   const int tile_rows = tile.tokens * tile.heads;
